@@ -1,0 +1,79 @@
+import type { ReplicaId, Role } from '../raft/types.ts';
+
+/** What an entry holds. Values are on disk: never reuse one. */
+export const EntryType = {
+  /** First entry of a term (paper section 5.4.2, thesis 6.4). */
+  noop: 1,
+  /** Raft membership; applied by the replica. */
+  membership: 2,
+  /** A record batch of one topic and queue, as the client laid it out. */
+  batch: 3,
+  /** A msgpack-encoded command of the state machine. */
+  command: 4,
+} as const;
+export type EntryType = (typeof EntryType)[keyof typeof EntryType];
+
+/** A committed entry, in log order. `body` is a view of the log's memory: valid during apply() only. */
+export interface AppliedEntry {
+  readonly index: number;
+  readonly term: number;
+  readonly type: EntryType;
+  /** Position of the entry's header; the body follows after ENTRY_HEADER_BYTES. */
+  readonly position: number;
+  /** ms since 1970 by the replicated clock; never decreases along the log. */
+  readonly logTimeMs: number;
+  /** batch entries only, else 0. */
+  readonly topicId: number;
+  readonly queueId: number;
+  readonly body: Uint8Array;
+}
+
+/** The deterministic state machine that a replica drives (src/broker/). */
+export interface StateMachine {
+  /** Everything that changes replicated state. Reads nothing but the entry and the state (I6). */
+  apply(entry: AppliedEntry): void;
+  /** End of a run of apply() calls: wake waiters, send acks. `appliedIndex` is safe to serve. */
+  applied(appliedIndex: number): void;
+  /** Serialised state at the current applied index (msgpack). Deterministic: equal states give equal bytes. */
+  snapshot(): Uint8Array;
+  /** Replaces the state. `firstRetained`: position of the log's start. */
+  restore(snapshot: Uint8Array): void;
+  /** Running digest of the state, compared between replicas at equal indexes (I6). */
+  digest(): number;
+  onRoleChange(role: ReplicaRole): void;
+}
+
+export interface ReplicaRole {
+  readonly role: Role;
+  readonly term: number;
+  /** 0 = unknown. */
+  readonly leader: ReplicaId;
+}
+
+export type ProposeRefusal = 'notLeader' | 'tooManyUncommitted' | 'diskFull' | 'poisoned';
+
+/** Where committed bytes are read again: pulls, message get, verify. */
+export interface LogReader {
+  /** Bytes of [position, position + sizeBytes) if they are still in the hot tail, else null. A view: copy before the turn ends. */
+  readHot(position: number, sizeBytes: number): Uint8Array | null;
+  /** From the segment files. Verified entry by entry by the caller. */
+  readCold(into: Uint8Array, position: number): Promise<number>;
+  /** First retained position; everything before is gone. */
+  startPosition(): number;
+}
+
+/** What the broker may ask of its replica. */
+export interface ReplicaApi extends LogReader {
+  readonly id: ReplicaId;
+  role(): ReplicaRole;
+  /** Lays `body` into the open write group. @returns the entry's index, or why not. The body is copied during the call. */
+  propose(type: EntryType, topicId: number, queueId: number, bodyChecksum: number, body: Uint8Array): number | ProposeRefusal;
+  appliedIndex(): number;
+  commitIndex(): number;
+  /** Calls back when the state applied here includes everything acknowledged before the call (ReadIndex), or with false when that cannot be known now. One round serves all calls of a turn. */
+  readBarrier(done: (ok: boolean) => void): void;
+  /** True while this leader heard a quorum within the last election timeout: leader-only acks are allowed (F32). */
+  quorumIsFresh(): boolean;
+  /** Current log time, ms: for checks against the log's own time (never the wall clock). */
+  logTimeMs(): number;
+}
