@@ -1,0 +1,80 @@
+/**
+ * The closed list of error codes. A code says what happened and what a client may do about it; numbers are on the wire
+ * and never reused. docs/reference/errors.md is generated from this table.
+ *
+ * retry: 'no' the request is wrong or refused for good · 'same' ask the same broker again after a while ·
+ * 'redirect' another replica leads: refresh the route, does not use up a retry ·
+ * 'elsewhere' a definite refusal: another queue or group may take it · 'unknown' it may or may not have happened.
+ */
+export type RetryAdvice = 'no' | 'same' | 'redirect' | 'elsewhere' | 'unknown';
+
+export interface ErrorDefinition {
+  readonly number: number;
+  readonly retry: RetryAdvice;
+  readonly text: string;
+}
+
+const define = (number: number, retry: RetryAdvice, text: string): ErrorDefinition => ({ number, retry, text });
+
+export const ERRORS = {
+  BAD_REQUEST: define(1, 'no', 'The frame or a field of it is malformed.'),
+  UNSUPPORTED_VERSION: define(2, 'no', 'Client and broker share no protocol version.'),
+  UNKNOWN_OPERATION: define(3, 'no', 'The broker does not know this operation.'),
+  CORRUPT_BATCH: define(4, 'no', 'The batch does not match its checksum or its own sizes.'),
+  MESSAGE_TOO_LARGE: define(5, 'no', 'A message, its properties or the batch exceeds the limit.'),
+  BAD_NAME: define(6, 'no', 'A topic, group or property name is empty, too long, reserved or has forbidden characters.'),
+  TOPIC_NOT_FOUND: define(10, 'no', 'No such topic.'),
+  TOPIC_EXISTS: define(11, 'no', 'A topic of this name exists with another definition.'),
+  QUEUE_NOT_FOUND: define(12, 'redirect', 'This broker group has no such queue of the topic.'),
+  NO_PERMISSION: define(13, 'no', "The topic's perm forbids this."),
+  GROUP_NOT_FOUND: define(14, 'no', 'No such consumer group.'),
+  MESSAGE_NOT_FOUND: define(15, 'no', 'No message with this id or offset is retained.'),
+  NOT_LEADER: define(20, 'redirect', 'Another replica leads the broker group; nothing was stored.'),
+  NOT_READY: define(21, 'redirect', 'The broker is starting, stopping or has not caught up; nothing was stored.'),
+  BUSY: define(22, 'elsewhere', 'A bound on uncommitted or queued bytes is reached; nothing was stored.'),
+  DISK_FULL: define(23, 'elsewhere', 'The disk is below its reserve; reading goes on.'),
+  STORE_POISONED: define(24, 'redirect', 'A write or sync failed; the replica is ending.'),
+  DEADLINE_EXCEEDED: define(25, 'unknown', "The request's deadline passed at the broker."),
+  OUTCOME_UNKNOWN: define(26, 'unknown', 'The message may or may not have been stored, and nobody can know.'),
+  OUT_OF_SEQUENCE: define(30, 'no', 'A sequence number is missing before this batch; nothing was stored.'),
+  UNKNOWN_PRODUCER: define(31, 'no', "The producer's sequence state is gone; start again with a higher epoch."),
+  FENCED: define(32, 'no', 'A higher epoch exists: of the producer on this queue, or of the assignment.'),
+  DUPLICATE_FORGOTTEN: define(33, 'unknown', 'An old duplicate whose result is no longer kept; it was stored once.'),
+  NOT_OWNER: define(40, 'no', 'The member does not own this queue (any more); join or fetch the assignment.'),
+  UNKNOWN_MEMBER: define(41, 'no', "The member's session ended; join again."),
+  OFFSET_OUT_OF_RANGE: define(42, 'no', 'The offset is below the first retained or above the last message.'),
+  GROUP_MODE_CONFLICT: define(43, 'no', 'Members of one group must agree on mode, strategy and subscriptions.'),
+  TOO_MANY: define(50, 'same', 'A bound on connections, members, waiters or in-flight requests is reached.'),
+  INTERNAL: define(60, 'unknown', 'The broker failed to carry out the request; its log says why.'),
+  CLOSED: define(70, 'no', 'This client, producer or consumer was closed.'),
+  CONNECTION_LOST: define(71, 'unknown', 'The connection ended before the answer.'),
+  NO_ROUTE: define(72, 'redirect', 'No broker answered for the topic, or no leader is known.'),
+  RETRIES_EXHAUSTED: define(73, 'no', 'Every attempt failed; the causes are attached.'),
+} as const satisfies Record<string, ErrorDefinition>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+const BY_NUMBER = new Map<number, ErrorCode>(
+  (Object.keys(ERRORS) as ErrorCode[]).map((code) => [ERRORS[code].number, code]),
+);
+
+/** @returns the code of a number on the wire; INTERNAL for one that this version does not know. */
+export function errorCodeOf(number: number): ErrorCode {
+  return BY_NUMBER.get(number) ?? 'INTERNAL';
+}
+
+/** Every error that a user of the client sees, and every refusal inside the broker. */
+export class LedgerError extends Error {
+  override name = 'LedgerError';
+  readonly code: ErrorCode;
+  /** One per attempt, oldest first (RETRIES_EXHAUSTED, OUTCOME_UNKNOWN). */
+  readonly causes: readonly LedgerError[];
+  constructor(code: ErrorCode, detail?: string, causes: readonly LedgerError[] = []) {
+    super(`${code}: ${detail ?? ERRORS[code].text}`);
+    this.code = code;
+    this.causes = causes;
+  }
+  get retry(): RetryAdvice {
+    return ERRORS[this.code].retry;
+  }
+}

@@ -1,0 +1,310 @@
+/**
+ * The native protocol's operations as typed values; docs/protocol.md has the bytes.
+ *
+ * A frame is [header size u32 LE][msgpack header][raw region]. Requests: [op, requestId, deadlineMs, body];
+ * responses: [RESPONSE, requestId, errorNumber, body | detail]; pushes: [PUSH, 0, kind, body]. `deadlineMs` is relative
+ * (ms that the client will still wait). Raw regions carry record batches, back to back.
+ * Every broker answers metadata; what needs the leader answers NOT_LEADER elsewhere.
+ */
+export const PROTOCOL_VERSION = 1;
+
+/** Operation numbers are on the wire and never reused. */
+export const Op = {
+  response: 0,
+  push: 1,
+  hello: 2,
+  ping: 3,
+  route: 4,
+  send: 10,
+  pull: 11,
+  offsetCommit: 12,
+  offsetFetch: 13,
+  groupJoin: 14,
+  groupHeartbeat: 15,
+  groupRelease: 16,
+  groupLeave: 17,
+  queueRange: 18,
+  topicCreate: 30,
+  topicUpdate: 31,
+  topicDelete: 32,
+  topicList: 33,
+  groupList: 34,
+  groupDescribe: 35,
+  groupResetOffset: 36,
+  messageGet: 37,
+  clusterStatus: 40,
+  raftStatus: 41,
+  raftTransfer: 42,
+  verifyChain: 43,
+} as const;
+export type Op = (typeof Op)[keyof typeof Op];
+
+export const PushKind = { routeChanged: 1, assignment: 2, goAway: 3 } as const;
+
+// ---- connection ----------------------------------------------------------------------------------------------------
+
+/** First frame on every connection. */
+export interface HelloRequest {
+  readonly minVersion: number;
+  readonly maxVersion: number;
+  readonly clientId: string;
+  readonly namespace: string;
+  readonly zone: string;
+  /** Name and version of the client library. */
+  readonly agent: string;
+  readonly credentials?: { readonly user: string; readonly secret: string };
+}
+export interface HelloResponse {
+  readonly version: number;
+  readonly clusterId: string;
+  readonly brokerName: string;
+  readonly replicaId: number;
+  readonly maxFrameBytes: number;
+  readonly maxBatchBytes: number;
+  /** Credit: sum of raw bytes of send requests that may be unanswered on this connection. */
+  readonly sendWindowBytes: number;
+}
+
+// ---- routing ---------------------------------------------------------------------------------------------------------
+
+export interface BrokerRoute {
+  readonly brokerName: string;
+  /** Raft term of `leader`; a higher term wins when two answers differ. */
+  readonly term: number;
+  /** Replica id of the leader; 0 = unknown. brokerId 0 of RocketMQ is this one. */
+  readonly leader: number;
+  readonly replicas: readonly { readonly replicaId: number; readonly endpoint: string }[];
+}
+export interface TopicRoute {
+  readonly topic: string;
+  readonly topicId: number;
+  readonly version: number;
+  /** read 4 | write 2 (RocketMQ's perm bits). */
+  readonly perm: number;
+  readonly messageType: 'normal' | 'fifo';
+  /** Configured queues per broker group: what key selectors hash over. */
+  readonly placement: readonly { readonly brokerName: string; readonly queues: number }[];
+}
+/** An empty list asks for the brokers only. */
+export interface RouteRequest {
+  readonly topics: readonly string[];
+}
+export interface RouteResponse {
+  readonly brokers: readonly BrokerRoute[];
+  readonly topics: readonly TopicRoute[];
+}
+
+// ---- produce -----------------------------------------------------------------------------------------------------------
+
+/** 0: at least the topic's minimum. leader < quorum < all. */
+export const ReplicationMode = { topicMinimum: 0, leader: 1, quorum: 2, all: 3 } as const;
+
+/** Several batches in one frame, in order; the raw region holds them back to back. oneWay: no response at all. */
+export interface SendRequest {
+  readonly oneWay: boolean;
+  readonly replication: number;
+  readonly parts: readonly SendPart[];
+}
+export interface SendPart {
+  readonly topic: string;
+  readonly queueId: number;
+  readonly sizeBytes: number;
+}
+/** One per part, in order. offset −1 for leader-only acks. */
+export interface SendResponse {
+  readonly results: readonly SendResult[];
+}
+export interface SendResult {
+  /** 0 = stored. */
+  readonly error: number;
+  readonly baseOffset: number;
+  readonly logTimeMs: number;
+}
+
+// ---- consume -------------------------------------------------------------------------------------------------------------
+
+export interface PullRequest {
+  readonly topic: string;
+  readonly queueId: number;
+  readonly offset: number;
+  readonly maxBytes: number;
+  readonly maxMessages: number;
+  /** Long poll: ms to wait when there is nothing; 0 answers at once. */
+  readonly waitMs: number;
+  /** Group members give these and are fenced by them; a plain pull leaves group empty. */
+  readonly group: string;
+  readonly member: string;
+  readonly epoch: number;
+  /** Tag hashes wanted; empty = all. Batches without a match are not sent. */
+  readonly tagHashes: readonly number[];
+}
+/** Raw region: the batches, back to back. */
+export interface PullResponse {
+  readonly minOffset: number;
+  readonly maxOffset: number;
+  /** Where to pull next: past everything that this answer covers, filtered batches included. */
+  readonly nextOffset: number;
+  readonly batches: readonly PulledBatch[];
+}
+export interface PulledBatch {
+  readonly baseOffset: number;
+  readonly logTimeMs: number;
+  /** Position of the batch in the CommitLog (its first byte). */
+  readonly position: number;
+  readonly sizeBytes: number;
+}
+
+export interface OffsetCommitRequest {
+  readonly group: string;
+  /** Empty for a plain (unfenced) commit, allowed only while the group has no members. */
+  readonly member: string;
+  readonly epoch: number;
+  readonly offsets: readonly { readonly topic: string; readonly queueId: number; readonly offset: number }[];
+}
+/** One error number per offset, in order. */
+export interface OffsetCommitResponse {
+  readonly errors: readonly number[];
+}
+export interface OffsetFetchRequest {
+  readonly group: string;
+  readonly queues: readonly { readonly topic: string; readonly queueId: number }[];
+}
+/** −1 = never committed. */
+export interface OffsetFetchResponse {
+  readonly offsets: readonly number[];
+}
+/** First retained and next offset of a queue, and the first offset at or after a log time (timeMs >= 0). */
+export interface QueueRangeRequest {
+  readonly topic: string;
+  readonly queueId: number;
+  readonly timeMs: number;
+}
+export interface QueueRangeResponse {
+  readonly minOffset: number;
+  readonly maxOffset: number;
+  readonly timeOffset: number;
+}
+
+export interface GroupJoinRequest {
+  readonly group: string;
+  /** Client-made, unique: `<clientId>@<number>`. Joining again with the same name renews. */
+  readonly member: string;
+  readonly topics: readonly string[];
+  readonly strategy: 'sticky';
+  readonly sessionTimeoutMs: number;
+}
+/** Also pushed (PushKind.assignment) when it changes: the slice of this broker group. */
+export interface Assignment {
+  readonly group: string;
+  readonly member: string;
+  /** Raised at each change; older epochs are fenced for queues that moved. */
+  readonly epoch: number;
+  readonly queues: readonly AssignedQueue[];
+  /** Owned now but wanted elsewhere: finish, commit, then groupRelease. */
+  readonly revoking: readonly { readonly topic: string; readonly queueId: number }[];
+}
+export interface AssignedQueue {
+  readonly topic: string;
+  readonly queueId: number;
+  /** −1 = never committed: the consumer applies its consumeFromWhere. */
+  readonly committedOffset: number;
+  /** Epoch at which this member became the owner: sent with pulls and commits. */
+  readonly epoch: number;
+}
+export interface GroupMemberRequest {
+  readonly group: string;
+  readonly member: string;
+}
+export interface GroupReleaseRequest extends GroupMemberRequest {
+  readonly queues: readonly { readonly topic: string; readonly queueId: number; readonly epoch: number; readonly offset: number }[];
+}
+
+// ---- administration --------------------------------------------------------------------------------------------------------
+
+export interface TopicCreateRequest {
+  readonly topic: string;
+  /** Queues on the broker group that is asked, 1…65535. */
+  readonly queues: number;
+  readonly perm: number;
+  readonly messageType: 'normal' | 'fifo';
+  /** Minimum replication of its messages. */
+  readonly replication: number;
+}
+export interface TopicUpdateRequest {
+  readonly topic: string;
+  /** May grow, never shrink; −1 leaves it. */
+  readonly queues: number;
+  /** −1 leaves it. */
+  readonly perm: number;
+  readonly replication: number;
+}
+export interface TopicDescription extends TopicRoute {
+  readonly replication: number;
+  /** Of the broker group that answers. */
+  readonly queues: readonly { readonly queueId: number; readonly minOffset: number; readonly maxOffset: number }[];
+}
+export interface GroupDescription {
+  readonly group: string;
+  readonly epoch: number;
+  readonly members: readonly { readonly member: string; readonly address: string; readonly topics: readonly string[] }[];
+  readonly queues: readonly {
+    readonly topic: string;
+    readonly queueId: number;
+    readonly owner: string;
+    readonly committedOffset: number;
+    readonly maxOffset: number;
+    readonly lag: number;
+  }[];
+}
+export interface GroupResetOffsetRequest {
+  readonly group: string;
+  readonly topic: string;
+  readonly queueId: number;
+  readonly offset: number;
+}
+/** By id, or by queue and offset (id empty). Raw region of the response: the batch. */
+export interface MessageGetRequest {
+  readonly id: string;
+  readonly topic: string;
+  readonly queueId: number;
+  readonly offset: number;
+}
+export interface MessageGetResponse {
+  readonly topic: string;
+  readonly queueId: number;
+  readonly baseOffset: number;
+  readonly logTimeMs: number;
+  readonly position: number;
+  /** Which message of the batch. */
+  readonly messageIndex: number;
+}
+export interface RaftStatus {
+  readonly brokerName: string;
+  readonly replicaId: number;
+  readonly role: string;
+  readonly term: number;
+  readonly leader: number;
+  readonly firstIndex: number;
+  readonly lastIndex: number;
+  readonly durableIndex: number;
+  readonly commitIndex: number;
+  readonly appliedIndex: number;
+  readonly startPosition: number;
+  readonly endPosition: number;
+  /** At the leader: match index and ms since the last word of each peer. */
+  readonly peers: readonly { readonly replicaId: number; readonly matchIndex: number; readonly silentMs: number }[];
+  readonly stateDigest: number;
+}
+/** Rolling hash of the log's bytes from its start (or `fromIndex`) to `toIndex`; what replicas are compared by. */
+export interface VerifyChainRequest {
+  readonly fromIndex: number;
+  readonly toIndex: number;
+}
+export interface VerifyChainResponse {
+  readonly fromIndex: number;
+  readonly toIndex: number;
+  /** CRC-32 over all bytes of the range; per slice of `sliceGroups` groups so that the first difference is found. */
+  readonly slices: readonly { readonly firstIndex: number; readonly lastIndex: number; readonly position: number; readonly hash: number }[];
+  readonly stateDigest: number;
+  readonly digestIndex: number;
+}
