@@ -54,9 +54,7 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
-const BY_NUMBER = new Map<number, ErrorCode>(
-  (Object.keys(ERRORS) as ErrorCode[]).map((code) => [ERRORS[code].number, code]),
-);
+const BY_NUMBER = new Map<number, ErrorCode>((Object.keys(ERRORS) as ErrorCode[]).map((code) => [ERRORS[code].number, code]));
 
 /** @returns the code of a number on the wire; INTERNAL for one that this version does not know. */
 export function errorCodeOf(number: number): ErrorCode {
