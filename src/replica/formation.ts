@@ -1,0 +1,76 @@
+import type { ReplicaId } from '../raft/types.ts';
+
+/** What a replica says of itself when a link opens, before any Raft message. */
+export interface PeerIdentity {
+  readonly replicaId: ReplicaId;
+  /** Made once, with the data directory, before the first word is spoken. */
+  readonly incarnation: string;
+  /** replica id → incarnation at formation; null while the group is not formed as far as this replica knows. */
+  readonly formedWith: Readonly<Record<string, string>> | null;
+}
+
+export type FormationVerdict =
+  /** Go on: the group is formed and this peer belongs to it. */
+  | 'member'
+  /** The group is not formed yet; keep the link, speak no Raft. */
+  | 'waiting'
+  /** The peer is not the replica that took part in the formation (its directory was emptied or replaced): hang up. */
+  | 'stranger'
+  /** This replica is the one that lost its directory: it must not vote again under this id (I5). */
+  | 'emptied';
+
+/**
+ * A group is formed once: when all configured replicas were heard and all are empty (I5, FAULTS 6).
+ *
+ * Each replica records the incarnations of all. A replica whose directory was emptied comes back with another incarnation
+ * than the others recorded, and is refused: it may have acknowledged what it no longer holds. Two emptied volumes out of
+ * three can never form a group of their own, because formation needs every configured replica, and the third is formed.
+ */
+export class Formation {
+  readonly #own: PeerIdentity;
+  readonly #configured: readonly ReplicaId[];
+  readonly #heard = new Map<ReplicaId, string>();
+  #formedWith: Readonly<Record<string, string>> | null;
+
+  constructor(own: PeerIdentity, configured: readonly ReplicaId[]) {
+    this.#own = own;
+    this.#configured = configured;
+    this.#formedWith = own.formedWith;
+    this.#heard.set(own.replicaId, own.incarnation);
+    this.#formWhenComplete();
+  }
+
+  /** null until formed. The owner writes it to meta.json before it says it to anybody. */
+  get formedWith(): Readonly<Record<string, string>> | null {
+    return this.#formedWith;
+  }
+
+  hear(peer: PeerIdentity): FormationVerdict {
+    if (this.#formedWith !== null) {
+      return this.#formedWith[peer.replicaId] === peer.incarnation ? 'member' : 'stranger';
+    }
+    if (peer.formedWith !== null) {
+      if (peer.formedWith[this.#own.replicaId] !== this.#own.incarnation) return 'emptied';
+      this.#formedWith = peer.formedWith;
+      return 'member';
+    }
+    this.#heard.set(peer.replicaId, peer.incarnation);
+    this.#formWhenComplete();
+    return this.#formedWith === null ? 'waiting' : 'member';
+  }
+
+  /** An unformed peer's link ended: it may come back emptied, so it must be heard again. */
+  lost(peer: ReplicaId): void {
+    if (this.#formedWith === null) this.#heard.delete(peer);
+  }
+
+  /** Configured replicas not heard yet: what /startupz shows while the group waits. */
+  missing(): ReplicaId[] {
+    return this.#formedWith !== null ? [] : this.#configured.filter((id) => !this.#heard.has(id));
+  }
+
+  #formWhenComplete(): void {
+    if (this.#formedWith !== null || !this.#configured.every((id) => this.#heard.has(id))) return;
+    this.#formedWith = Object.fromEntries(this.#configured.map((id) => [String(id), this.#heard.get(id) as string]));
+  }
+}

@@ -1,0 +1,69 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { Formation, type PeerIdentity } from '../../src/replica/formation.ts';
+
+const identity = (replicaId: number, incarnation: string, formedWith: Record<string, string> | null = null): PeerIdentity => ({
+  replicaId,
+  incarnation,
+  formedWith,
+});
+const FORMED = { 1: 'a', 2: 'b', 3: 'c' };
+
+describe('formation (I5, FAULTS 6)', () => {
+  test('a group forms when all configured replicas were heard and all are empty', () => {
+    const formation = new Formation(identity(1, 'a'), [1, 2, 3]);
+    expect(formation.hear(identity(2, 'b'))).toBe('waiting');
+    expect(formation.missing()).toEqual([3]);
+    expect(formation.hear(identity(3, 'c'))).toBe('member');
+    expect(formation.formedWith).toEqual(FORMED);
+  });
+
+  test('a group of one forms by itself', () => {
+    expect(new Formation(identity(1, 'a'), [1]).formedWith).toEqual({ 1: 'a' });
+  });
+
+  test('a replica that missed the formation joins by its recorded incarnation', () => {
+    const formation = new Formation(identity(3, 'c'), [1, 2, 3]);
+    expect(formation.hear(identity(1, 'a', FORMED))).toBe('member');
+    expect(formation.formedWith).toEqual(FORMED);
+  });
+
+  test('an emptied replica learns that it may not vote, and its peers refuse it', () => {
+    const emptied = new Formation(identity(3, 'new'), [1, 2, 3]);
+    expect(emptied.hear(identity(1, 'a', FORMED))).toBe('emptied');
+    expect(emptied.formedWith).toBeNull();
+    const survivor = new Formation(identity(1, 'a', FORMED), [1, 2, 3]);
+    expect(survivor.hear(identity(3, 'new'))).toBe('stranger');
+  });
+
+  test('two emptied volumes never form a new group', () => {
+    const first = new Formation(identity(1, 'x'), [1, 2, 3]);
+    expect(first.hear(identity(2, 'y'))).toBe('waiting');
+    expect(first.hear(identity(3, 'c', FORMED))).toBe('emptied');
+    expect(first.formedWith).toBeNull();
+  });
+
+  test('a lost link must be heard again: the peer may come back emptied', () => {
+    const formation = new Formation(identity(1, 'a'), [1, 2, 3]);
+    formation.hear(identity(2, 'b'));
+    formation.lost(2);
+    expect(formation.hear(identity(3, 'c'))).toBe('waiting');
+    expect(formation.hear(identity(2, 'b2'))).toBe('member');
+    expect(formation.formedWith).toEqual({ 1: 'a', 2: 'b2', 3: 'c' });
+  });
+
+  test('in any order of hearing, replicas that form agree on who formed', () => {
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.integer({ min: 0, max: 2 }), fc.integer({ min: 0, max: 2 })), { maxLength: 40 }), (meetings) => {
+        const incarnations = ['a', 'b', 'c'];
+        const all = incarnations.map((incarnation, at) => new Formation(identity(at + 1, incarnation), [1, 2, 3]));
+        for (const [from, to] of meetings) {
+          if (from === to) continue;
+          const speaker = all[from] as Formation;
+          (all[to] as Formation).hear(identity(from + 1, incarnations[from] as string, speaker.formedWith));
+        }
+        for (const formation of all) if (formation.formedWith) expect(formation.formedWith).toEqual(FORMED);
+      }),
+    );
+  });
+});
