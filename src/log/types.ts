@@ -1,0 +1,222 @@
+import type { Clock } from '../io/clock.ts';
+import type { Disk } from '../io/disk.ts';
+import type { GroupMeta } from '../raft/types.ts';
+
+/** A place between two write groups: everything up to `index` lies before `position`. */
+export interface LogBoundary {
+  /** 0 = before the very first entry. */
+  readonly index: number;
+  /** Term of the entry at `index`. */
+  readonly term: number;
+  /** Where the group with the first index `index + 1` starts, or would start if it fits into the rest of its segment. */
+  readonly position: number;
+  /** headerChecksum of the entry at `index`: the chain value that the next group must carry. */
+  readonly previousChecksum: number;
+}
+
+export interface HotTailOptions {
+  /** Size of one chunk of memory, a multiple of BLOCK_BYTES that holds the largest group. */
+  readonly chunkBytes: number;
+  /** Bound of the hot tail; chunks are made as they are needed. At the bound appends answer 'full'. */
+  readonly maxChunks: number;
+}
+
+export type FlushMode = 'sync' | 'async';
+
+export interface CommitLogHandlers {
+  /** Everything up to `lastIndex` is durable here (async flush: handed to the operating system). Never called after onPoisoned. */
+  onDurable(lastIndex: number, term: number): void;
+  /** Called once, at the first failed write, sync or truncation: nothing may be acknowledged or voted for any more (I3). */
+  onPoisoned(error: Error): void;
+  /** Every chunk of the hot tail is held by a sender: the replica ends the slowest connections, whose holds must be released during the call. */
+  onPinned?(): void;
+  /**
+   * A truncation is about to shorten the log to `endPosition`: a durable end kept elsewhere (HardState.durableEndPosition) must be lowered
+   * before this resolves, or the next start takes the truncation for a loss.
+   */
+  onTruncating?(endPosition: number): Promise<void>;
+}
+
+export interface CommitLogOptions {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  /** Holds the segment files and nothing else. */
+  readonly directory: string;
+  /** CRC-32 of the cluster id, kept in every segment's header: a foreign file is refused. */
+  readonly clusterHash: number;
+  readonly handlers: CommitLogHandlers;
+  /** Default 1 GiB. A multiple of BLOCK_BYTES; fixed once for a directory. */
+  readonly segmentBytes?: number;
+  /** Default: 8 chunks of 8 MiB. */
+  readonly hotTail?: HotTailOptions;
+  /** Default 'sync'. */
+  readonly flush?: FlushMode;
+  /** 'async' only: at most so long between two fdatasyncs while there is something to sync. Default 50. */
+  readonly asyncFlushMs?: number;
+  /** Below so many free bytes `diskFull` is set. Default: two segments (FAULTS 3). */
+  readonly reserveBytes?: number;
+  /** Where the log begins: null = at index 1 of an empty log. After a cut or a snapshot from a peer: the boundary that the oldest snapshot names. */
+  readonly start?: LogBoundary | null;
+  /** Recovery verifies bodies from here on (the newest snapshot's boundary); before it only group headers are read. Default: from the start. */
+  readonly verifyFrom?: LogBoundary | null;
+  /** The end was once proven durable up to here: a shorter log is refused with LogShortened. */
+  readonly durableEndPosition?: number;
+  /**
+   * Asynchronous flush and the machine went down since (Disk.bootId changed): more than the last write may be gone. The log then ends at
+   * the first bad group, and the caller treats the replica as one that may have lost acknowledged entries (I5).
+   */
+  readonly unsyncedTailLost?: boolean;
+}
+
+/** What open() found. */
+export interface RecoveryReport {
+  /** Groups found, oldest first, for the Raft core's own index. */
+  readonly groups: readonly GroupMeta[];
+  readonly verifiedBytes: number;
+  /** Bytes of a torn last write that were cut (zeroed). */
+  readonly tornBytes: number;
+  /**
+   * > 0: the last write holds a damaged group that may have been acknowledged; this is its last index. The replica keeps it in its hard state
+   * and votes for nobody whose log ends before it, until a leader has overwritten it or every voter was heard and none has it (I4).
+   * The damaged bytes stay until the first append.
+   */
+  readonly voteFloor: number;
+  /** Bytes written and synced again before open() resolved (I3). */
+  readonly rewrittenBytes: number;
+}
+
+/** Keeps a piece of the hot tail from being recycled. Every retain() needs its release(). */
+export interface HotHold {
+  retain(): void;
+  release(): void;
+}
+
+/** A group that is closed: its bytes never change again. Valid until the chunk is recycled: take hold.retain() to keep it. */
+export interface ClosedGroup {
+  readonly meta: GroupMeta;
+  readonly bytes: Uint8Array;
+  readonly hold: HotHold;
+}
+
+/** Adjacent groups in one run of memory: one write to a socket. */
+export interface GroupRun {
+  readonly firstIndex: number;
+  readonly lastIndex: number;
+  readonly bytes: Uint8Array;
+  /** Hot runs: already retained once for the caller. Cold ones: release() gives the buffer back to the pool. */
+  readonly hold: Pick<HotHold, 'release'>;
+}
+
+/** One entry during a visit; the object and `body` are reused: valid during the call only. */
+export interface EntryView {
+  index: number;
+  term: number;
+  type: number;
+  position: number;
+  logTimeMs: number;
+  topicId: number;
+  queueId: number;
+  bodyChecksum: number;
+  headerChecksum: number;
+  body: Uint8Array;
+}
+
+export type AppendRefusal = 'full' | 'poisoned';
+
+/** Why bytes are not the group that was expected. */
+export type GroupFault =
+  | 'short'
+  | 'magic'
+  | 'headerChecksum'
+  | 'version'
+  | 'size'
+  | 'position'
+  | 'index'
+  | 'chain'
+  | 'entry'
+  | 'entryChecksum'
+  | 'bodyChecksum'
+  | 'padding'
+  | 'logTime';
+
+export type AppendGroupsResult =
+  | { readonly ok: true; readonly groups: readonly GroupMeta[] }
+  | { readonly ok: false; readonly reason: AppendRefusal | GroupFault };
+
+/**
+ * The CommitLog, which is the Raft log (I1). One writer, one event loop. Implemented by the class of that name.
+ * Indexes and positions of closed groups; the open group is visible to nobody until closeGroup().
+ */
+export interface Log {
+  readonly recovery: RecoveryReport;
+  /** Lowest retained index; lastIndex + 1 when the log is empty. */
+  readonly firstIndex: number;
+  readonly start: LogBoundary;
+  /** Last index of the closed groups. */
+  readonly lastIndex: number;
+  readonly lastTerm: number;
+  /** Behind the last closed group. */
+  readonly endPosition: number;
+  readonly lastChecksum: number;
+  readonly lastLogTimeMs: number;
+  readonly durableIndex: number;
+  readonly durablePosition: number;
+  readonly poisoned: Error | null;
+  /** Free space is below the reserve, or a segment could not be allocated: refuse clients' writes, go on reading. */
+  readonly diskFull: boolean;
+  /** Bytes laid into the open group. */
+  readonly openBytes: number;
+
+  /** Leader: lays one entry into the open write group. `body` is copied. @returns its index */
+  append(
+    type: number,
+    topicId: number,
+    queueId: number,
+    bodyChecksum: number,
+    body: Uint8Array,
+    term: number,
+    logTimeMs: number,
+  ): number | AppendRefusal;
+  /**
+   * Closes the open group and hands it to the writer. @returns null when nothing is open.
+   * append() may close full groups on its way: takeClosed() has them all, oldest first.
+   */
+  closeGroup(): ClosedGroup | null;
+  /** Leader: groups closed since the last call, whether by closeGroup() or by append(). */
+  takeClosed(): ClosedGroup[];
+  /** Drops the open group: its entries were shown to nobody. */
+  discardOpen(): void;
+  /** Follower: whole groups back to back that continue the log. All or none are taken. Verified here; bytes are copied. */
+  appendGroups(bytes: Uint8Array): AppendGroupsResult;
+  /** Cuts from the group that starts at `index` on; on stable storage when it resolves. Appends may follow at once, they are written behind it. */
+  truncateFrom(index: number): Promise<void>;
+  /** Deletes whole segments before `position`. @returns the new start */
+  cutTo(position: number): Promise<LogBoundary>;
+  /** Drops every group and begins again at `start` (a snapshot from a peer is in place). */
+  reset(start: LogBoundary): Promise<void>;
+
+  /** Position of the entry's group, or null when not retained. */
+  groupAt(index: number): GroupMeta | null;
+  /** 0 when unknown (before the start, after the end). start.index has start.term. */
+  termAt(index: number): number;
+  /** The boundary behind the last group that ends at or before `index`. */
+  boundaryAt(index: number): Promise<LogBoundary | null>;
+
+  /** A view of closed bytes still in memory. Copy before the turn ends. */
+  readHot(position: number, sizeBytes: number): Uint8Array | null;
+  /** From the files. @returns bytes read: fewer only at a segment's end */
+  readCold(into: Uint8Array, position: number): Promise<number>;
+  /** Runs of the hot groups from the one holding `firstIndex` on, up to `lastIndex` or `maxBytes` (one group at least); null when that one is not hot. */
+  hotGroups(firstIndex: number, lastIndex: number, maxBytes: number): GroupRun[] | null;
+  /** The same from the files, verified. Waits for a free buffer of the pool. Rejects with LogCorrupt when the bytes are damaged. */
+  coldGroups(firstIndex: number, lastIndex: number, maxBytes: number): Promise<GroupRun>;
+  /** Visits the entries fromIndex…toIndex while they are hot. @returns the last index visited, fromIndex - 1 when none was hot */
+  visitHot(fromIndex: number, toIndex: number, visit: (entry: EntryView) => void): number;
+  /** The same from the files, one buffer at most per call. @returns the last index visited */
+  visitCold(fromIndex: number, toIndex: number, visit: (entry: EntryView) => void): Promise<number>;
+  /** CRC-32 over the bytes of all whole groups within fromIndex…toIndex, in slices with pauses between. */
+  hashRange(fromIndex: number, toIndex: number): Promise<{ readonly crc: number; readonly groups: number; readonly sizeBytes: number }>;
+
+  /** Waits for the write in flight and background work, syncs, closes the files. */
+  close(): Promise<void>;
+}
