@@ -1,0 +1,153 @@
+import type { Io } from '../io/io.ts';
+import type { BatchHandler, ConsumeFromWhere, MessageHandler, MessageQueueSelector, Replication, Subscription } from './types.ts';
+
+/** Settings of a client, each with its default in CLIENT_DEFAULTS. Times in ms, sizes in bytes. */
+export interface ClientOptions {
+  /** One or more brokers, any of the cluster: `ws://a:7460,ws://b:7460` or a list. The rest is found from them. */
+  readonly endpoints: string | readonly string[];
+  /** Names this client in logs and groups; made up when missing. */
+  readonly clientId?: string;
+  readonly namespace?: string;
+  readonly zone?: string;
+  readonly credentials?: { readonly user: string; readonly secret: string };
+  /** How long one request may take before it is given up, long polls aside. */
+  readonly requestTimeoutMs?: number;
+  /** Route refresh when nothing else caused one. */
+  readonly routeRefreshMs?: number;
+  /** First, factor and cap of the wait before dialling again. */
+  readonly reconnectBackoffBaseMs?: number;
+  readonly reconnectBackoffFactor?: number;
+  readonly reconnectBackoffCapMs?: number;
+  /** A silent connection is pinged after this and given up after twice this. */
+  readonly keepAliveMs?: number;
+  readonly maxFrameBytes?: number;
+  /** The world: sockets, clock, randomness. Default nodeIo(). */
+  readonly io?: Pick<Io, 'clock' | 'random' | 'net'>;
+}
+
+export const CLIENT_DEFAULTS = {
+  namespace: '',
+  zone: '',
+  requestTimeoutMs: 3_000,
+  routeRefreshMs: 30_000,
+  reconnectBackoffBaseMs: 50,
+  reconnectBackoffFactor: 2,
+  reconnectBackoffCapMs: 1_000,
+  keepAliveMs: 5_000,
+  maxFrameBytes: 16 * 1024 * 1024,
+} as const;
+
+export interface ProducerOptions {
+  /** Definite refusals that are tried again; 2 means 3 attempts. */
+  readonly retryTimesWhenSendFailed?: number;
+  readonly retryBackoffBaseMs?: number;
+  readonly retryBackoffFactor?: number;
+  readonly retryBackoffCapMs?: number;
+  /** Full jitter: the wait is uniform in [0, backoff]. Off: exactly base·factorⁿ up to the cap. */
+  readonly retryJitter?: boolean;
+  /** From send() to its outcome; when it passes unanswered the send rejects with OUTCOME_UNKNOWN. */
+  readonly deliveryTimeoutMs?: number;
+  /** How long one attempt may stay unanswered before it is sent again under its sequence. */
+  readonly sendTimeoutMs?: number;
+  /** Waits this long to fill batches. 0: the sends of one turn of the event loop, no added latency. */
+  readonly lingerMs?: number;
+  readonly maxBatchBytes?: number;
+  /** 1…65535. */
+  readonly maxBatchMessages?: number;
+  /** 1…8: the broker keeps the results of the last 8 batches of a producer on a queue. */
+  readonly maxInFlightBatchesPerQueue?: number;
+  /** Bytes accepted and not yet settled; at the bound send() waits. */
+  readonly maxBufferedBytes?: number;
+  /** Messages accepted and not yet settled; at the bound send() waits. */
+  readonly maxBufferedMessages?: number;
+  readonly maxMessageBytes?: number;
+  readonly replication?: Replication;
+  readonly messageQueueSelector?: MessageQueueSelector;
+  /** Avoids brokers that were slow or failed, by RocketMQ's latency table, when there are several groups. */
+  readonly sendLatencyFaultEnable?: boolean;
+}
+
+export const PRODUCER_DEFAULTS = {
+  retryTimesWhenSendFailed: 2,
+  retryBackoffBaseMs: 100,
+  retryBackoffFactor: 2,
+  retryBackoffCapMs: 16_000,
+  retryJitter: true,
+  deliveryTimeoutMs: 30_000,
+  sendTimeoutMs: 10_000,
+  lingerMs: 0,
+  maxBatchBytes: 256 * 1024,
+  maxBatchMessages: 4_096,
+  maxInFlightBatchesPerQueue: 8,
+  maxBufferedBytes: 64 * 1024 * 1024,
+  maxBufferedMessages: 262_144,
+  maxMessageBytes: 4 * 1024 * 1024,
+  replication: 'topicMinimum',
+  sendLatencyFaultEnable: true,
+} as const;
+
+export interface ConsumerOptions {
+  readonly group: string;
+  /** Every message of these topics; short for `subscriptions` without filters. */
+  readonly topics?: readonly string[];
+  readonly subscriptions?: readonly Subscription[];
+  /** Left out: iterate over the consumer with `for await`. */
+  readonly handler?: MessageHandler;
+  /** Instead of `handler`: called with up to consumeMessageBatchMaxSize messages of one queue. */
+  readonly batchHandler?: BatchHandler;
+  /** Handlers running at once in this consumer. */
+  readonly concurrency?: number;
+  /** One handler at a time for each queue, in order; false: messages of one queue may be handled at the same time. */
+  readonly ordered?: boolean;
+  /** Messages given to one call of batchHandler. */
+  readonly consumeMessageBatchMaxSize?: number;
+  /** RocketMQ's older spelling of consumeMessageBatchMaxSize. */
+  readonly consumerMessageBatchMaxSize?: number;
+  /** Messages asked for by one pull. */
+  readonly pullBatchSize?: number;
+  readonly pullBatchBytes?: number;
+  /** How long the broker holds a pull that finds nothing. */
+  readonly pullWaitMs?: number;
+  /** Prefetched and not yet handled, per queue and in all; pulling stops at a bound until a handler is done. */
+  readonly prefetchMessagesPerQueue?: number;
+  readonly prefetchBytesPerQueue?: number;
+  readonly prefetchMessages?: number;
+  readonly prefetchBytes?: number;
+  readonly consumeFromWhere?: ConsumeFromWhere;
+  /** Cap on messages given to handlers per second; 0 = none. */
+  readonly maxMessagesPerSecond?: number;
+  /** Waits between attempts at a message whose handler failed: base·2ⁿ with full jitter, up to the cap. */
+  readonly reconsumeBackoffBaseMs?: number;
+  readonly reconsumeBackoffCapMs?: number;
+  /** After this many failed retries the wait stays at the cap and `onError` is told; the message is never skipped. */
+  readonly maxReconsumeTimes?: number;
+  readonly commitIntervalMs?: number;
+  readonly heartbeatIntervalMs?: number;
+  readonly sessionTimeoutMs?: number;
+  /** How long a queue that moves away, or close(), waits for running handlers. */
+  readonly releaseTimeoutMs?: number;
+  /** Told of failures that the consumer goes on after: handler failures, refused joins. */
+  readonly onError?: (error: unknown) => void;
+}
+
+export const CONSUMER_DEFAULTS = {
+  concurrency: 20,
+  ordered: false,
+  consumeMessageBatchMaxSize: 1,
+  pullBatchSize: 1_024,
+  pullBatchBytes: 1024 * 1024,
+  pullWaitMs: 15_000,
+  prefetchMessagesPerQueue: 4_096,
+  prefetchBytesPerQueue: 8 * 1024 * 1024,
+  prefetchMessages: 32_768,
+  prefetchBytes: 64 * 1024 * 1024,
+  consumeFromWhere: 'last',
+  maxMessagesPerSecond: 0,
+  reconsumeBackoffBaseMs: 1_000,
+  reconsumeBackoffCapMs: 16_000,
+  maxReconsumeTimes: 16,
+  commitIntervalMs: 100,
+  heartbeatIntervalMs: 3_000,
+  sessionTimeoutMs: 10_000,
+  releaseTimeoutMs: 5_000,
+} as const;
