@@ -199,8 +199,9 @@ export interface Assignment {
   readonly member: string;
   /** Raised at each change; older epochs are fenced for queues that moved. */
   readonly epoch: number;
+  /** All queues that the member owns now, those in `revoking` too. */
   readonly queues: readonly AssignedQueue[];
-  /** Owned now but wanted elsewhere: finish, commit, then groupRelease. */
+  /** A subset of `queues`: owned now but wanted elsewhere. Finish, then groupRelease with the final offset. */
   readonly revoking: readonly { readonly topic: string; readonly queueId: number }[];
 }
 export interface AssignedQueue {

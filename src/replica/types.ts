@@ -34,6 +34,14 @@ export interface StateMachine {
   apply(entry: AppliedEntry): void;
   /** End of a run of apply() calls: wake waiters, send acks. `appliedIndex` is safe to serve. */
   applied(appliedIndex: number): void;
+  /**
+   * The next entry to be applied is the first of the segment at `basePosition`. Called before its apply() on every replica,
+   * also in recovery, and before snapshot() of the state that stands at the segment's head. The state then notes every
+   * queue's next offset for it: what minimum offsets become when the log is cut there. Saying it twice is harmless.
+   */
+  onSegmentStart(basePosition: number): void;
+  /** The log's start by the replicated cuts (a segment's base, 0 at first); segments wholly below it may be deleted. Ask after applied(). */
+  startPosition(): number;
   /** Serialised state at the current applied index (msgpack). Deterministic: equal states give equal bytes. */
   snapshot(): Uint8Array;
   /** Replaces the state. `firstRetained`: position of the log's start. */
@@ -72,6 +80,11 @@ export interface ReplicaApi extends LogReader {
   commitIndex(): number;
   /** Calls back when the state applied here includes everything acknowledged before the call (ReadIndex), or with false when that cannot be known now. One round serves all calls of a turn. */
   readBarrier(done: (ok: boolean) => void): void;
+  /**
+   * Calls back with true once every in-sync replica's durable end covers `index` (replication mode `all`), with false when
+   * leadership is lost first. Called for entries that are applied already; callbacks come in index order.
+   */
+  whenAllInSync(index: number, done: (ok: boolean) => void): void;
   /** True while this leader heard a quorum within the last election timeout: leader-only acks are allowed (F32). */
   quorumIsFresh(): boolean;
   /** Current log time, ms: for checks against the log's own time (never the wall clock). */

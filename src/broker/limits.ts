@@ -1,0 +1,81 @@
+/**
+ * Bounds of the replicated state. They decide verdicts in apply(), so all replicas must agree on them: constants of the
+ * feature level, changed only together with it (I6).
+ */
+export const StateLimits = {
+  maxTopics: 10_000,
+  /** Over all topics of a broker group: 48 bytes of unit cache and three numbers each. */
+  maxQueues: 100_000,
+  maxQueuesPerTopic: 65_535,
+  maxGroups: 10_000,
+  maxMembersPerGroup: 1_000,
+  maxTopicsPerMember: 100,
+  /** Offsets kept over all groups. */
+  maxOffsets: 1_000_000,
+  /** (producer id, queue) pairs; at the bound the least recently used one is forgotten: its producer gets UNKNOWN_PRODUCER and starts anew. ≈ 400 bytes each. */
+  maxProducerStates: 100_000,
+  producerExpiryMs: 24 * 3_600_000,
+  /** Batch results kept per (producer id, queue): also the number of batches a producer may have in flight there. */
+  keptBatchResults: 8,
+} as const;
+
+/** RocketMQ's limits (semantics §10). */
+export const MAX_TOPIC_NAME_BYTES = 127;
+export const MAX_GROUP_NAME_BYTES = 120;
+export const MAX_MEMBER_NAME_BYTES = 255;
+
+/** Bounds of what one leader holds in memory: each replica may have its own. */
+export interface BrokerLimits {
+  /** Send parts that wait for apply; beyond: BUSY. */
+  readonly maxPendingSends: number;
+  /** Commands (joins, commits, topics) that wait for apply; beyond: BUSY. */
+  readonly maxPendingCommands: number;
+  /** Held pulls; beyond: a pull is answered empty at once. */
+  readonly maxWaiters: number;
+  readonly maxWaitersPerQueue: number;
+  readonly maxPullWaitMs: number;
+  /** A pull's answer at most (a single larger batch goes alone). */
+  readonly maxPullBytes: number;
+  readonly maxPullMessages: number;
+  /** Pulls that read segment files at the same time; beyond: they queue. */
+  readonly maxColdReads: number;
+  readonly maxQueuedColdReads: number;
+  readonly maxMessageBytes: number;
+  readonly maxPropertiesBytes: number;
+  readonly maxBatchBytes: number;
+  readonly maxPartsPerSend: number;
+  readonly offsetCommitIntervalMs: number;
+  /** Offset commits gathered for one entry; beyond: the entry goes at once. */
+  readonly maxGatheredCommits: number;
+  readonly minSessionTimeoutMs: number;
+  readonly maxSessionTimeoutMs: number;
+  readonly defaultSessionTimeoutMs: number;
+  /** After a connection closed without groupLeave. */
+  readonly closeGraceMs: number;
+  readonly revokeTimeoutMs: number;
+  readonly retentionCheckMs: number;
+}
+
+export const DEFAULT_BROKER_LIMITS: BrokerLimits = {
+  maxPendingSends: 65_536,
+  maxPendingCommands: 8_192,
+  maxWaiters: 65_536,
+  maxWaitersPerQueue: 16_384,
+  maxPullWaitMs: 60_000,
+  maxPullBytes: 8 * 1024 * 1024,
+  maxPullMessages: 65_535,
+  maxColdReads: 4,
+  maxQueuedColdReads: 4_096,
+  maxMessageBytes: 4 * 1024 * 1024,
+  maxPropertiesBytes: 32_767,
+  maxBatchBytes: 4 * 1024 * 1024 + 64 * 1024,
+  maxPartsPerSend: 1_024,
+  offsetCommitIntervalMs: 100,
+  maxGatheredCommits: 1_024,
+  minSessionTimeoutMs: 1_000,
+  maxSessionTimeoutMs: 300_000,
+  defaultSessionTimeoutMs: 10_000,
+  closeGraceMs: 3_000,
+  revokeTimeoutMs: 10_000,
+  retentionCheckMs: 10_000,
+};

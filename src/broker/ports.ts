@@ -1,0 +1,75 @@
+import type { ConsumeQueue } from '../log/consume-queue-types.ts';
+import type { RaftStatus, VerifyChainRequest, VerifyChainResponse } from '../protocol/requests.ts';
+
+/** The ConsumeQueues of this replica, as the state machine uses them. Derived data: nothing is decided from it. */
+export interface QueueStore {
+  /** The queue's index, made when missing. Synchronous: files are opened behind it. */
+  open(topic: string, topicId: number, queueId: number): ConsumeQueue;
+  /** The topic is gone: its files may go too. */
+  drop(topic: string, topicId: number): void;
+}
+
+/** Message ids → entry positions (F30). Derived data. */
+export interface MessageIdIndex {
+  /**
+   * At apply: `count` messages whose ids have this high half (8 raw bytes, a view: copy) and low halves idLow…idLow + count − 1
+   * lie in the batch whose entry is at `position`.
+   */
+  putIds(idHigh: Uint8Array, idLow: number, count: number, position: number, logTimeMs: number): void;
+  /** Positions of entries that may hold the id, newest first. The caller reads and verifies them. */
+  findId(idHigh: Uint8Array, idLow: number): readonly number[] | Promise<readonly number[]>;
+  /** The log's start moved: positions below are gone. */
+  cut(startPosition: number): void;
+}
+
+/** What the broker passes on to its replica's side for administration. */
+export interface AdminHooks {
+  raftStatus(): RaftStatus;
+  /** Hands leadership to `target` (0 = the best follower). Resolves when it is gone; rejects with LedgerError. */
+  transfer(target: number): Promise<void>;
+  verifyChain(request: VerifyChainRequest): Promise<VerifyChainResponse>;
+}
+
+/** Counters and histograms that the broker feeds; whoever composes the process binds them to its metrics (no labels are built here per message). */
+export interface BrokerMetrics {
+  messagesIn(topic: string, messages: number, bytes: number): void;
+  messagesOut(topic: string, group: string, messages: number, bytes: number): void;
+  /** Bytes of pulls that came from segment files, not from the hot tail. */
+  coldReadBytes(bytes: number): void;
+  /** Stored bytes failed their checksum when read. They were not served. */
+  damagedRead(position: number): void;
+  /** From the arrival of a send's frame to its answer, ms; per request. */
+  sendLatencyMs(ms: number): void;
+  /** From an entry's proposal to its apply, ms; one observation per applied run. */
+  applyLatencyMs(ms: number): void;
+  /** Something that an operator wants in the log: event and fields, never payload. */
+  event(name: string, fields: Readonly<Record<string, string | number>>): void;
+}
+
+export const NO_METRICS: BrokerMetrics = {
+  messagesIn: () => {},
+  messagesOut: () => {},
+  coldReadBytes: () => {},
+  damagedRead: () => {},
+  sendLatencyMs: () => {},
+  applyLatencyMs: () => {},
+  event: () => {},
+};
+
+/**
+ * What the services hear of apply(), in log order. Scalars only: nothing is allocated for a batch that nobody here waits for.
+ * `error` is a number of protocol/errors.ts, 0 = done.
+ */
+export interface ApplyListener {
+  onBatch(index: number, topicId: number, queueId: number, error: number, baseOffset: number, nextOffset: number, logTimeMs: number): void;
+  /** `result`: a command's own errors, in its order (offset commits), else empty. */
+  onCommand(index: number, error: number, result: readonly number[]): void;
+  /** Members, owners or targets of a group changed. */
+  onGroupChanged(group: string): void;
+  /** A topic was created, changed or deleted (deleted: its waiters are answered). */
+  onTopicChanged(topic: string, topicId: number, deleted: boolean): void;
+  onNoop(index: number, term: number): void;
+  /** End of a run of apply(). */
+  onApplied(appliedIndex: number): void;
+  onRestored(): void;
+}
