@@ -15,6 +15,8 @@ export const Op = {
   hello: 2,
   ping: 3,
   route: 4,
+  /** From the broker: the answers to many sends in one frame (docs/protocol.md, "Send acks"). */
+  sendAcks: 5,
   send: 10,
   pull: 11,
   offsetCommit: 12,
@@ -309,3 +311,122 @@ export interface VerifyChainResponse {
   readonly stateDigest: number;
   readonly digestIndex: number;
 }
+
+// ---- what the remaining operations carry -------------------------------------------------------------------------------------
+
+/** Nothing to say. */
+export type Empty = Readonly<Record<string, never>>;
+
+/** `epoch`: of the assignment that the member has; 0 = none. */
+export interface GroupHeartbeatRequest extends GroupMemberRequest {
+  readonly epoch: number;
+}
+/** null when the member's epoch is the current one: a lost push mends itself at the next heartbeat. */
+export interface GroupHeartbeatResponse {
+  readonly assignment: Assignment | null;
+}
+export interface TopicDeleteRequest {
+  readonly topic: string;
+}
+/** An empty list asks for all. */
+export interface TopicListRequest {
+  readonly topics: readonly string[];
+}
+export interface TopicListResponse {
+  readonly topics: readonly TopicDescription[];
+}
+export interface GroupListResponse {
+  readonly groups: readonly { readonly group: string; readonly epoch: number; readonly members: number; readonly lag: number }[];
+}
+export interface GroupDescribeRequest {
+  readonly group: string;
+}
+/** `previous`: the committed offset before; −1 = none. */
+export interface GroupResetOffsetResponse {
+  readonly previous: number;
+}
+/** `self` is the replica that answers; `brokers` what it knows of all groups. */
+export interface ClusterStatus {
+  readonly clusterId: string;
+  readonly brokers: readonly BrokerRoute[];
+  readonly self: RaftStatus;
+}
+/** The replica id that is to lead; 0 = the best one. */
+export interface RaftTransferRequest {
+  readonly target: number;
+}
+export interface RaftTransferResponse {
+  readonly target: number;
+}
+
+/** Pushed to every connection that asked for a route (Op.route) when a record in it changed: the whole new records. */
+export type RouteChangedPush = RouteResponse;
+/** The broker is about to close the connection; `error` is a number of ERRORS, 0 = an orderly stop. */
+export interface GoAwayPush {
+  readonly error: number;
+  readonly detail: string;
+}
+
+/** Request bodies by operation. */
+export interface Requests {
+  [Op.hello]: HelloRequest;
+  [Op.ping]: Empty;
+  [Op.route]: RouteRequest;
+  [Op.send]: SendRequest;
+  [Op.pull]: PullRequest;
+  [Op.offsetCommit]: OffsetCommitRequest;
+  [Op.offsetFetch]: OffsetFetchRequest;
+  [Op.groupJoin]: GroupJoinRequest;
+  [Op.groupHeartbeat]: GroupHeartbeatRequest;
+  [Op.groupRelease]: GroupReleaseRequest;
+  [Op.groupLeave]: GroupMemberRequest;
+  [Op.queueRange]: QueueRangeRequest;
+  [Op.topicCreate]: TopicCreateRequest;
+  [Op.topicUpdate]: TopicUpdateRequest;
+  [Op.topicDelete]: TopicDeleteRequest;
+  [Op.topicList]: TopicListRequest;
+  [Op.groupList]: Empty;
+  [Op.groupDescribe]: GroupDescribeRequest;
+  [Op.groupResetOffset]: GroupResetOffsetRequest;
+  [Op.messageGet]: MessageGetRequest;
+  [Op.clusterStatus]: Empty;
+  [Op.raftStatus]: Empty;
+  [Op.raftTransfer]: RaftTransferRequest;
+  [Op.verifyChain]: VerifyChainRequest;
+}
+/** Bodies of successful responses by operation. */
+export interface Responses {
+  [Op.hello]: HelloResponse;
+  [Op.ping]: Empty;
+  [Op.route]: RouteResponse;
+  [Op.send]: SendResponse;
+  [Op.pull]: PullResponse;
+  [Op.offsetCommit]: OffsetCommitResponse;
+  [Op.offsetFetch]: OffsetFetchResponse;
+  [Op.groupJoin]: Assignment;
+  [Op.groupHeartbeat]: GroupHeartbeatResponse;
+  [Op.groupRelease]: Empty;
+  [Op.groupLeave]: Empty;
+  [Op.queueRange]: QueueRangeResponse;
+  [Op.topicCreate]: TopicRoute;
+  [Op.topicUpdate]: TopicRoute;
+  [Op.topicDelete]: Empty;
+  [Op.topicList]: TopicListResponse;
+  [Op.groupList]: GroupListResponse;
+  [Op.groupDescribe]: GroupDescription;
+  [Op.groupResetOffset]: GroupResetOffsetResponse;
+  [Op.messageGet]: MessageGetResponse;
+  [Op.clusterStatus]: ClusterStatus;
+  [Op.raftStatus]: RaftStatus;
+  [Op.raftTransfer]: RaftTransferResponse;
+  [Op.verifyChain]: VerifyChainResponse;
+}
+export type RequestOp = keyof Requests;
+
+/** Push bodies by kind. */
+export interface Pushes {
+  [PushKind.routeChanged]: RouteChangedPush;
+  [PushKind.assignment]: Assignment;
+  [PushKind.goAway]: GoAwayPush;
+}
+export type PushKindNumber = keyof Pushes;
