@@ -147,8 +147,13 @@ export interface Effects {
   readonly commitIndex: number | null;
   /** ReadIndex answers: state applied up to `index` may serve the reads of `context`; index null = refused (not leader). */
   readonly reads: readonly { readonly context: number; readonly index: number | null }[];
-  /** Set when role, term or leader changed. */
+  /** Set when role, term or leader changed. On becoming leader the driver lays a no-op group at once. */
   readonly roleChange: { readonly role: Role; readonly term: number; readonly leader: ReplicaId } | null;
+  /**
+   * Follower: fetch and install the state at `index` from the leader; end with installed() or installFailed().
+   * Until then the core takes no entries and does not campaign.
+   */
+  readonly install: { readonly from: ReplicaId; readonly index: number; readonly lastTerm: number } | null;
 }
 
 export interface StoreEffect {
@@ -172,4 +177,66 @@ export interface RaftConfig {
   readonly maxUncommittedBytes: number;
   /** Uniform in [0, 1): randomised election timeouts. */
   readonly random: () => number;
+}
+
+/** What the leader knows about a follower (thesis 10.2: probe, then pipeline). */
+export type ProgressState = 'probe' | 'replicate' | 'snapshot';
+
+export interface PeerStatus {
+  readonly id: ReplicaId;
+  readonly learner: boolean;
+  readonly state: ProgressState;
+  /** Stored durably there and equal to the leader's log. */
+  readonly matchIndex: number;
+  readonly nextIndex: number;
+  readonly inflightMessages: number;
+  readonly inflightBytes: number;
+  /** Monotonic ms of the last answer in this term. */
+  readonly lastContactMs: number;
+}
+
+/** The port between the core and its driver. Implemented by `Raft` (src/raft/raft.ts), whose package comment shows the loop. */
+export interface RaftCore {
+  readonly role: Role;
+  readonly term: number;
+  /** 0 = unknown. */
+  readonly leader: ReplicaId;
+  readonly votedFor: ReplicaId;
+  readonly commitIndex: number;
+  /** Durable end of the own log. */
+  readonly storedIndex: number;
+  readonly isSingleVoter: boolean;
+  /** Target of a leadership transfer under way, else 0. */
+  readonly transferTarget: ReplicaId;
+  /** Monotonic ms. First call of a turn: everything else is measured with it. */
+  tick(nowMs: number): void;
+  step(message: Message): void;
+  /** Leader: `group` was laid at lastIndex + 1 with the current term. @returns false when refused (canPropose says so before). */
+  propose(group: GroupMeta): boolean;
+  /** False unless leader, no transfer under way, and within maxUncommittedBytes. The first group of a term is always allowed. */
+  canPropose(sizeBytes: number): boolean;
+  /** The own disk is durable up to `lastIndex`, written under `term` (the term of that entry). */
+  stored(lastIndex: number, term: number): void;
+  /** Answered in `Effects.reads`; `context` is the caller's. */
+  readIndex(context: number): void;
+  /** @returns false when this is no leader, or `to` is no other voter, or a transfer is under way. */
+  transferLeadership(to: ReplicaId): boolean;
+  /** The connection of `id` was reset: evidence that it died (follower), or that what was in flight is lost (leader). */
+  peerReset(id: ReplicaId): void;
+  /** Stuck or poisoned disk: hands over to the best follower and does not campaign until allowCampaign(). */
+  stepDown(reason: string): void;
+  allowCampaign(): void;
+  /** I4: grants no vote to a log that ends before `index`, nor campaigns with one. Kept on disk by the driver. */
+  setVoteFloor(index: number | null): void;
+  /** The snapshot of an install effect is durable: the log now starts after `index`, the next group lies at `position`. */
+  installed(index: number, term: number, position: number): void;
+  installFailed(index: number): void;
+  /** The log's head was cut (retention): first retained entry is startIndex + 1 at startPosition. startIndex <= commitIndex. */
+  cutHead(startIndex: number, startTerm: number, startPosition: number): void;
+  /** Everything to be carried out since the last call. */
+  takeEffects(): Effects;
+  /** Leader: what it knows about each follower; empty elsewhere. */
+  progress(): readonly PeerStatus[];
+  /** Leader heard a quorum within the last election timeout. */
+  quorumFresh(nowMs: number): boolean;
 }
