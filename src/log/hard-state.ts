@@ -6,11 +6,16 @@ import type { HardState } from '../raft/types.ts';
 import { HardStateCorrupt, LogPoisoned } from './errors.ts';
 
 const SLOT_BYTES = 4096;
+const SECTOR_BYTES = 512;
 const MAGIC = 0x48514d4c;
 const VERSION = 1;
 /** Bound of the opaque part (formation, incarnation). */
 export const MAX_HARD_STATE_OPAQUE_BYTES = 2048;
 
+/**
+ * Term and vote lie in the slot's first sector under a checksum of their own: disks write a sector whole or not at all, so that a bad
+ * first sector is damage and never a torn write, and no older vote can pass for the newest.
+ */
 const At = {
   magic: 0,
   version: 4,
@@ -20,8 +25,9 @@ const At = {
   opaqueBytes: 28,
   durableEndPosition: 32,
   voteFloor: 40,
-  opaque: 64,
-  checksum: SLOT_BYTES - 4,
+  opaqueChecksum: 48,
+  checksum: SECTOR_BYTES - 4,
+  opaque: SECTOR_BYTES,
 } as const;
 
 /** What must survive, and be on stable storage before it is spoken of (I2). */
@@ -47,25 +53,57 @@ export function encodeHardState(state: StoredHardState, sequence: number, into: 
   writeU53(into, At.durableEndPosition, state.durableEndPosition);
   writeU53(into, At.voteFloor, state.voteFloor);
   into.set(state.opaque, At.opaque);
+  writeU32(into, At.opaqueChecksum, crc32(state.opaque));
   writeU32(into, At.checksum, crc32(into.subarray(0, At.checksum)));
 }
 
-/** @returns null when the slot is not whole: torn, damaged, never written, or of another version. */
-export function decodeHardState(slot: Uint8Array): { sequence: number; state: StoredHardState } | null {
-  if (slot.length < SLOT_BYTES || readU32(slot, At.magic) !== MAGIC || readU32(slot, At.version) !== VERSION) return null;
-  if (readU32(slot, At.checksum) !== crc32(slot.subarray(0, At.checksum))) return null;
+export interface HardStateSlot {
+  readonly sequence: number;
+  readonly state: StoredHardState;
+  /** False: the opaque part was torn; `state.opaque` is empty. */
+  readonly opaqueIsWhole: boolean;
+}
+
+/** @returns 'empty' when never written, 'bad' when damaged or of another version. */
+export function decodeHardState(slot: Uint8Array): HardStateSlot | 'empty' | 'bad' {
+  const head = slot.subarray(0, SECTOR_BYTES);
+  if (head.every((byte) => byte === 0)) return 'empty';
+  if (slot.length < SLOT_BYTES || readU32(slot, At.magic) !== MAGIC || readU32(slot, At.version) !== VERSION) return 'bad';
+  if (readU32(slot, At.checksum) !== crc32(head.subarray(0, At.checksum))) return 'bad';
   const opaqueBytes = readU32(slot, At.opaqueBytes);
-  if (opaqueBytes > MAX_HARD_STATE_OPAQUE_BYTES) return null;
+  if (opaqueBytes > MAX_HARD_STATE_OPAQUE_BYTES) return 'bad';
+  const opaque = slot.slice(At.opaque, At.opaque + opaqueBytes);
+  const opaqueIsWhole = crc32(opaque) === readU32(slot, At.opaqueChecksum);
   return {
     sequence: readU53(slot, At.sequence),
+    opaqueIsWhole,
     state: {
       term: readU53(slot, At.term),
       votedFor: readU32(slot, At.votedFor),
       durableEndPosition: readU53(slot, At.durableEndPosition),
       voteFloor: readU53(slot, At.voteFloor),
-      opaque: slot.slice(At.opaque, At.opaque + opaqueBytes),
+      opaque: opaqueIsWhole ? opaque : new Uint8Array(0),
     },
   };
+}
+
+/** @returns null when nothing was ever saved. @throws HardStateCorrupt when the newest term and vote cannot be known. */
+function newestOf(bytes: Uint8Array, path: string): HardStateSlot | null {
+  const slots = [decodeHardState(bytes.subarray(0, SLOT_BYTES)), decodeHardState(bytes.subarray(SLOT_BYTES))];
+  let newest: HardStateSlot | null = null;
+  let other: HardStateSlot | null = null;
+  for (const slot of slots) {
+    if (slot === 'bad') throw new HardStateCorrupt(`damaged slot in ${path}`);
+    if (slot === 'empty') continue;
+    [newest, other] = newest === null || slot.sequence > newest.sequence ? [slot, newest] : [newest, slot];
+  }
+  if (newest === null) return null;
+  // The slots are written in turn: next to sequence n lies n - 1, and nothing at all next to 1 only.
+  if (newest.sequence - (other?.sequence ?? 0) !== 1) throw new HardStateCorrupt(`a slot is gone from ${path}`);
+  if (newest.opaqueIsWhole) return newest;
+  if (other === null) return { ...newest, state: { ...newest.state, opaque: new Uint8Array(0) } };
+  if (!other.opaqueIsWhole) throw new HardStateCorrupt(`no whole opaque part in ${path}`);
+  return { ...newest, state: { ...newest.state, opaque: other.state.opaque } };
 }
 
 interface Waiter {
@@ -96,37 +134,31 @@ export class HardStateFile {
 
   /**
    * Opens `directory`/hard-state, or makes it durably.
-   * @throws HardStateCorrupt when the file is there and neither slot is whole. A file of nothing but zeros counts as new: its first
-   * save never resolved.
+   * @throws HardStateCorrupt when the newest term and vote cannot be known; nothing was changed then.
    */
   static async open(disk: Disk, directory: string): Promise<HardStateFile> {
     await disk.mkdir(directory);
     const path = `${directory}/hard-state`;
-    const isNew = !(await disk.exists(path));
     const file = await disk.open(path, { access: 'readwrite', create: true, durable: true });
     const buffer = disk.allocateAligned(SLOT_BYTES);
-    if (isNew) {
-      await file.write(buffer, 0);
-      await file.write(buffer, SLOT_BYTES);
-      await disk.syncDirectory(directory);
-      return new HardStateFile(file, buffer, 0, null);
-    }
-    const bytes = new Uint8Array(2 * SLOT_BYTES);
-    await file.read(bytes, 0);
-    const first = decodeHardState(bytes.subarray(0, SLOT_BYTES));
-    const second = decodeHardState(bytes.subarray(SLOT_BYTES));
-    const newest = first !== null && (second === null || first.sequence > second.sequence) ? first : second;
-    if (newest === null) {
-      // The only bytes that the first save can have left behind are in slot 1 (sequence 1); whoever made it was never answered.
-      const untouched = bytes.subarray(0, SLOT_BYTES).every((byte) => byte === 0);
-      const neverSaved = untouched && isTorn(bytes.subarray(SLOT_BYTES));
-      if (!neverSaved) {
-        await file.close();
-        throw new HardStateCorrupt(`no whole slot in ${path}`);
+    try {
+      const bytes = new Uint8Array(2 * SLOT_BYTES);
+      const readBytes = await file.read(bytes, 0);
+      if (readBytes < bytes.length) {
+        // A save begins only after both slots were laid out: a shorter file was never written to.
+        if (bytes.some((byte) => byte !== 0)) throw new HardStateCorrupt(`${path} was cut short`);
+        await file.write(buffer, 0);
+        await file.write(buffer, SLOT_BYTES);
+        await disk.syncDirectory(directory);
+        return new HardStateFile(file, buffer, 0, null);
       }
-      return new HardStateFile(file, buffer, 0, null);
+      const newest = newestOf(bytes, path);
+      if (newest === null) await disk.syncDirectory(directory);
+      return new HardStateFile(file, buffer, newest?.sequence ?? 0, newest?.state ?? null);
+    } catch (error) {
+      await file.close();
+      throw error;
     }
-    return new HardStateFile(file, buffer, newest.sequence, newest.state);
   }
 
   /** The newest durable state; null = never saved. */
@@ -168,13 +200,4 @@ export class HardStateFile {
     }
     this.#writing = false;
   }
-}
-
-/** Some sector never reached the disk: an unfinished first write, not damage. */
-function isTorn(slot: Uint8Array): boolean {
-  const sectorBytes = 512;
-  for (const at of [0, SLOT_BYTES - sectorBytes]) {
-    if (slot.subarray(at, at + sectorBytes).every((byte) => byte === 0)) return true;
-  }
-  return false;
 }
