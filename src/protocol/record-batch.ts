@@ -59,6 +59,8 @@ export interface BatchLimits {
   readonly maxBatchBytes: number;
   /** 1…65535. */
   readonly maxCount: number;
+  /** Highest codec number that is understood: 0 until the feature level says otherwise. */
+  readonly maxCodec: number;
 }
 
 /** RocketMQ's limits (semantics §10); the batch leaves room for one largest message with its headers. */
@@ -67,6 +69,7 @@ export const DEFAULT_BATCH_LIMITS: BatchLimits = {
   maxPropertiesBytes: 32_767,
   maxBatchBytes: 4 * 1024 * 1024 + 64 * 1024,
   maxCount: 65_535,
+  maxCodec: 0,
 };
 
 export const batchChecksum = (bytes: Uint8Array, at: number): number => readU32(bytes, at + Batch.checksum);
@@ -131,7 +134,8 @@ export function checkBatch(bytes: Uint8Array, limits: BatchLimits): ErrorCode | 
 
 function checkHeader(bytes: Uint8Array, limits: BatchLimits): ErrorCode | null {
   if (bytes[Batch.format] !== BATCH_FORMAT) return 'UNSUPPORTED_VERSION';
-  if (bytes[Batch.codec] !== Codec.none) return 'UNSUPPORTED_VERSION';
+  const codec = batchCodec(bytes, 0);
+  if (codec > limits.maxCodec) return 'UNSUPPORTED_VERSION';
   const flags = readU16(bytes, Batch.flags);
   if ((flags & ~BatchFlag.noSequence) !== 0) return 'UNSUPPORTED_VERSION';
   if (readU32(bytes, Batch.zero28) !== 0 || readU32(bytes, Batch.zero76) !== 0) return 'CORRUPT_BATCH';
@@ -148,7 +152,10 @@ function checkHeader(bytes: Uint8Array, limits: BatchLimits): ErrorCode | null {
   const propertiesBytes = readU32(bytes, Batch.propertiesBytes);
   const storedBodiesBytes = readU32(bytes, Batch.storedBodiesBytes);
   if (BATCH_HEADER_BYTES + count * INDEX_UNIT_BYTES + propertiesBytes + storedBodiesBytes !== bytes.length) return 'CORRUPT_BATCH';
-  return readU32(bytes, Batch.bodiesBytes) === storedBodiesBytes ? null : 'CORRUPT_BATCH';
+  const bodiesBytes = readU32(bytes, Batch.bodiesBytes);
+  // A compressed region may not grow beyond what an uncompressed batch may hold: no small batch makes a reader run out of memory.
+  if (codec !== Codec.none) return bodiesBytes <= limits.maxBatchBytes ? null : 'MESSAGE_TOO_LARGE';
+  return bodiesBytes === storedBodiesBytes ? null : 'CORRUPT_BATCH';
 }
 
 function checkUnits(bytes: Uint8Array, limits: BatchLimits): ErrorCode | null {
