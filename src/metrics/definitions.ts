@@ -1,0 +1,150 @@
+/**
+ * Every metric of a broker, once. Names and labels are those of RocketMQ 5 where the meaning is the same, so that its dashboards
+ * read ours; what has no counterpart there starts with `ledgermq_`. docs/reference/metrics.md is generated from this table.
+ *
+ * Label values are bounded: topics, groups and peers by the limits of the broker, the others by closed lists.
+ */
+export interface MetricDefinition {
+  readonly type: 'counter' | 'gauge' | 'histogram';
+  readonly unit: string;
+  readonly labels: readonly string[];
+  readonly help: string;
+  /** Histograms: upper bounds, rising; +Inf is implied. */
+  readonly buckets?: readonly number[];
+}
+
+/** On every series. node_id is the broker name, as with RocketMQ; replica_id tells its replicas apart. */
+export const BASE_LABELS = ['node_type', 'cluster', 'node_id', 'replica_id'] as const;
+
+const counter = (unit: string, labels: readonly string[], help: string) => ({ type: 'counter', unit, labels, help }) as const;
+const gauge = (unit: string, labels: readonly string[], help: string) => ({ type: 'gauge', unit, labels, help }) as const;
+const histogram = (unit: string, labels: readonly string[], buckets: readonly number[], help: string) =>
+  ({ type: 'histogram', unit, labels, buckets, help }) as const;
+
+const TOPIC_IN = ['topic', 'message_type', 'is_system'];
+const TOPIC_OUT = ['topic', 'consumer_group', 'is_system', 'is_retry'];
+const LAG = ['consumer_group', 'topic', 'is_retry', 'is_system'];
+const CONNECTIONS = ['consumer_group', 'language', 'version', 'consume_mode', 'protocol_type', 'is_system'];
+const STORAGE = ['storage_type', 'storage_medium'];
+const SIZE_BUCKETS = [1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304];
+const LATENCY_MS_BUCKETS = [1, 3, 5, 10, 30, 100, 300, 1000, 3000, 10_000];
+const WRITE_SECONDS_BUCKETS = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2];
+
+export const METRICS = {
+  rocketmq_messages_in_total: counter('messages', TOPIC_IN, 'Messages stored.'),
+  rocketmq_throughput_in_total: counter('bytes', TOPIC_IN, 'Bytes of record batches stored.'),
+  rocketmq_messages_out_total: counter('messages', TOPIC_OUT, 'Messages sent to consumers.'),
+  rocketmq_throughput_out_total: counter('bytes', TOPIC_OUT, 'Bytes of record batches sent to consumers.'),
+  rocketmq_message_size: histogram(
+    'bytes',
+    TOPIC_IN,
+    SIZE_BUCKETS,
+    'Size of stored messages; the mean of a batch counts for each of its messages.',
+  ),
+  rocketmq_rpc_latency: histogram(
+    'ms',
+    ['protocol_type', 'request_code', 'response_code', 'is_long_polling', 'result'],
+    LATENCY_MS_BUCKETS,
+    'Time from the last byte of a request to its response.',
+  ),
+  rocketmq_topic_create_execution_time: histogram('ms', [], LATENCY_MS_BUCKETS, 'Time that creating a topic took, replication included.'),
+  rocketmq_consumer_group_create_execution_time: histogram('ms', [], LATENCY_MS_BUCKETS, "Time that a consumer group's first join took."),
+  rocketmq_processor_watermark: gauge('requests', ['processor'], 'Requests that wait for their answer, by kind.'),
+  rocketmq_broker_permission: gauge('bits', [], 'What this replica takes now: 4 read, 2 write, 6 both.'),
+  rocketmq_topic_number: gauge('topics', [], 'Topics of the broker group.'),
+  rocketmq_consumer_group_number: gauge('groups', [], 'Consumer groups of the broker group.'),
+  rocketmq_producer_connections: gauge('connections', ['language', 'version', 'protocol_type'], 'Connections that have sent a message.'),
+  rocketmq_consumer_connections: gauge('connections', CONNECTIONS, 'Members of consumer groups that are connected here.'),
+  rocketmq_consumer_lag_messages: gauge('messages', LAG, 'Messages stored and not yet committed by the group.'),
+  rocketmq_consumer_lag_latency: gauge('ms', LAG, 'Age of the oldest message not yet committed by the group.'),
+  rocketmq_consumer_inflight_messages: gauge('messages', LAG, 'Messages sent to members and not yet committed.'),
+  rocketmq_consumer_ready_messages: gauge('messages', LAG, 'Messages stored and not yet sent to a member.'),
+  rocketmq_consumer_queueing_latency: gauge('ms', LAG, 'Age of the oldest message not yet sent to a member.'),
+  rocketmq_storage_size: gauge('bytes', STORAGE, 'Bytes of the CommitLog from its start to its end.'),
+  rocketmq_storage_flush_behind_bytes: gauge('bytes', STORAGE, 'Log bytes laid and not yet on stable storage here.'),
+  rocketmq_storage_dispatch_behind_bytes: gauge('bytes', STORAGE, 'Committed log bytes not yet applied here.'),
+  rocketmq_storage_message_reserve_time: gauge('ms', STORAGE, 'Age of the oldest retained message.'),
+
+  ledgermq_raft_term: gauge('term', [], 'Current term.'),
+  ledgermq_raft_is_leader: gauge('boolean', [], '1 while this replica leads its group.'),
+  ledgermq_raft_has_leader: gauge('boolean', [], '1 while this replica knows a leader.'),
+  ledgermq_raft_leader_changes_total: counter('changes', [], 'Changes of the known leader.'),
+  ledgermq_raft_elections_total: counter('elections', [], 'Elections that this replica started, pre-votes not counted.'),
+  ledgermq_raft_last_index: gauge('index', [], 'Index of the last entry laid.'),
+  ledgermq_raft_durable_index: gauge('index', [], 'Index up to which the log is on stable storage here.'),
+  ledgermq_raft_commit_index: gauge('index', [], 'Commit index.'),
+  ledgermq_raft_applied_index: gauge('index', [], 'Index up to which entries are applied.'),
+  ledgermq_raft_uncommitted_bytes: gauge('bytes', [], 'Proposed bytes that wait for their commit (leader).'),
+  ledgermq_raft_refused_proposals_total: counter('proposals', ['reason'], 'Proposals refused, by reason.'),
+  ledgermq_raft_read_barriers_total: counter('rounds', [], 'ReadIndex rounds.'),
+  ledgermq_raft_peer_match_index: gauge('index', ['peer'], 'Highest index known to be on stable storage at a peer (leader).'),
+  ledgermq_raft_peer_silent_seconds: gauge('seconds', ['peer'], 'Time since the last word of a peer (leader).'),
+  ledgermq_raft_snapshots_sent_total: counter('snapshots', [], 'Snapshots sent to peers.'),
+
+  ledgermq_log_start_position_bytes: gauge('bytes', [], 'Position of the first retained byte.'),
+  ledgermq_log_end_position_bytes: gauge('bytes', [], 'Position after the last byte laid.'),
+  ledgermq_log_durable_position_bytes: gauge('bytes', [], 'Position up to which the log is on stable storage here.'),
+  ledgermq_log_segments: gauge('segments', [], 'Segment files.'),
+  ledgermq_log_hot_tail_bytes: gauge('bytes', [], 'Newest log bytes held in memory.'),
+  ledgermq_log_written_bytes_total: counter('bytes', [], 'Bytes written to segments, padding included.'),
+  ledgermq_log_padding_bytes_total: counter('bytes', [], 'Padding of write groups.'),
+  ledgermq_log_write_groups_total: counter('groups', [], 'Write groups written.'),
+  ledgermq_log_write_seconds: histogram('seconds', [], WRITE_SECONDS_BUCKETS, 'Time of one durable write.'),
+  ledgermq_log_write_bytes: histogram('bytes', [], SIZE_BUCKETS, 'Size of one durable write.'),
+  ledgermq_log_hot_reads_total: counter('reads', [], 'Reads served from the hot tail.'),
+  ledgermq_log_cold_reads_total: counter('reads', [], 'Reads served from segment files.'),
+  ledgermq_log_cold_read_bytes_total: counter('bytes', [], 'Bytes read from segment files for consumers and followers.'),
+  ledgermq_log_recovery_seconds: gauge('seconds', [], 'Time that the last recovery took.'),
+  ledgermq_log_corruptions_total: counter('findings', [], 'Checksums of stored bytes that did not hold.'),
+  ledgermq_log_snapshots_total: counter('snapshots', [], 'State snapshots written.'),
+
+  ledgermq_disk_free_bytes: gauge('bytes', [], 'Free bytes of the file system with the data directory.'),
+  ledgermq_disk_total_bytes: gauge('bytes', [], 'Size of that file system.'),
+  ledgermq_disk_poisoned: gauge('boolean', [], '1 after a failed write or sync; the process is ending.'),
+
+  ledgermq_broker_queues: gauge('queues', [], 'Queues of the broker group.'),
+  ledgermq_broker_producers: gauge('producers', [], 'Producer sequences kept against duplicates.'),
+  ledgermq_broker_duplicates_total: counter('batches', [], 'Batches recognised as sent again and not stored twice.'),
+  ledgermq_broker_rebalances_total: counter('assignments', ['consumer_group'], 'Changes of assignment of a consumer group.'),
+  ledgermq_broker_state_digest: gauge('hash', [], 'Running digest of the replicated state at the applied index.'),
+
+  ledgermq_gateway_connections: gauge('connections', [], 'Client connections.'),
+  ledgermq_gateway_connections_refused_total: counter('connections', ['reason'], 'Client connections refused or closed by a bound.'),
+  ledgermq_gateway_frames_in_total: counter('frames', [], 'Frames received.'),
+  ledgermq_gateway_frames_out_total: counter('frames', [], 'Frames sent.'),
+  ledgermq_gateway_bytes_in_total: counter('bytes', [], 'Bytes of frames received.'),
+  ledgermq_gateway_bytes_out_total: counter('bytes', [], 'Bytes of frames sent.'),
+  ledgermq_gateway_errors_total: counter('responses', ['code'], 'Error responses, by code.'),
+  ledgermq_gateway_waiters: gauge('pulls', [], 'Long polls that wait.'),
+  ledgermq_gateway_paused_connections: gauge('connections', [], 'Connections that are not read from because their window is full.'),
+} as const satisfies Record<string, MetricDefinition>;
+
+export type MetricName = keyof typeof METRICS;
+
+export const METRIC_NAMES = Object.keys(METRICS) as readonly MetricName[];
+
+export function metricOf(name: MetricName): MetricDefinition {
+  return METRICS[name];
+}
+
+/** docs/reference/metrics.md */
+export function metricsReference(): string {
+  const rows = METRIC_NAMES.map((name) => {
+    const { type, unit, labels, help } = metricOf(name);
+    return `| \`${name}\` | ${type} | ${unit} | ${labels.join(', ') || '–'} | ${help} |`;
+  });
+  return [
+    '# Metrics',
+    '',
+    'Generated from `src/metrics/definitions.ts` by `ledgermq reference`; do not edit.',
+    '',
+    `Served at \`http://HOST:P+2/metrics\`. Every series also has ${BASE_LABELS.map((label) => `\`${label}\``).join(', ')}. Names and labels of`,
+    'RocketMQ 5 are used where the meaning is the same. Series of deleted topics and groups end. `process_*` and `nodejs_*`',
+    '(memory, processor time, event loop lag, garbage collection) come besides, by prom-client.',
+    '',
+    '| name | type | unit | labels | meaning |',
+    '| --- | --- | --- | --- | --- |',
+    ...rows,
+    '',
+  ].join('\n');
+}
