@@ -1,5 +1,6 @@
 import type { ErrorCode } from '../protocol/errors.ts';
-import type { HelloRequest, HelloResponse, Pushes, PushKindNumber, RequestOp, Requests, Responses } from '../protocol/requests.ts';
+import type { Request } from '../protocol/frame.ts';
+import type { HelloRequest, HelloResponse, Pushes, PushKindNumber, RequestOp, Responses } from '../protocol/requests.ts';
 
 /**
  * One connected client as the broker sees it. The gateway implements it; the broker answers through it, at any time, in any
@@ -32,19 +33,7 @@ export interface Session {
   push<K extends PushKindNumber>(kind: K, body: Pushes[K]): void;
 }
 
-/** A decoded request. `switch (request.op)` narrows `body`. */
-export type Request = {
-  readonly [O in RequestOp]: {
-    readonly op: O;
-    /** 32 bits, chosen by the client, unique among its unanswered ones. */
-    readonly requestId: number;
-    /** ms that the client still waits, counted from arrival; 0 = not said. */
-    readonly deadlineMs: number;
-    readonly body: Requests[O];
-    /** Belongs to the callee: views may be kept. Empty when the operation has none. */
-    readonly raw: Uint8Array;
-  };
-}[RequestOp];
+export type { Request } from '../protocol/frame.ts';
 
 /** What only the broker knows of a HelloResponse; the gateway adds version and its own limits. */
 export type BrokerHello = Pick<HelloResponse, 'clusterId' | 'brokerName' | 'replicaId' | 'maxBatchBytes'>;

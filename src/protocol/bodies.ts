@@ -1,0 +1,250 @@
+import type {
+  AssignedQueue,
+  Assignment,
+  BrokerRoute,
+  ClusterStatus,
+  Empty,
+  GoAwayPush,
+  GroupDescribeRequest,
+  GroupDescription,
+  GroupHeartbeatRequest,
+  GroupHeartbeatResponse,
+  GroupJoinRequest,
+  GroupListResponse,
+  GroupMemberRequest,
+  GroupReleaseRequest,
+  GroupResetOffsetRequest,
+  GroupResetOffsetResponse,
+  HelloRequest,
+  HelloResponse,
+  MessageGetRequest,
+  MessageGetResponse,
+  OffsetCommitRequest,
+  OffsetCommitResponse,
+  OffsetFetchRequest,
+  OffsetFetchResponse,
+  Pushes,
+  QueueRangeRequest,
+  QueueRangeResponse,
+  RaftStatus,
+  RaftTransferRequest,
+  RaftTransferResponse,
+  Requests,
+  Responses,
+  RouteRequest,
+  RouteResponse,
+  TopicCreateRequest,
+  TopicDeleteRequest,
+  TopicDescription,
+  TopicListRequest,
+  TopicListResponse,
+  TopicRoute,
+  TopicUpdateRequest,
+  VerifyChainRequest,
+  VerifyChainResponse,
+} from './requests.ts';
+import { Op, PushKind } from './requests.ts';
+import { int, list, map, nullable, oneOf, type Schema, text, textUpTo, u16, u32, u53, u53OrNone } from './schema.ts';
+
+/** How a body goes over the wire. Maps go as they are; the hot operations' flat arrays are in flat-bodies.ts. */
+export interface BodyCodec<T> {
+  encode(body: T): unknown;
+  /** @throws LedgerError BAD_REQUEST */
+  decode(wire: unknown): T;
+}
+
+function asMap<T>(schema: Schema<T>): BodyCodec<T> {
+  return { encode: (body) => body, decode: (wire) => schema(wire, 'body') };
+}
+
+/** Names are checked for their characters by the broker; here only their size is bounded. */
+const name = textUpTo(512);
+const member = map<GroupMemberRequest>({ group: name, member: name });
+const queue = map<{ topic: string; queueId: number }>({ topic: name, queueId: u16 });
+const empty: Schema<Empty> = map<Empty>({});
+
+const brokerRoute = map<BrokerRoute>({
+  brokerName: name,
+  term: u53,
+  leader: u16,
+  replicas: list(map<BrokerRoute['replicas'][number]>({ replicaId: u16, endpoint: text }), 64),
+});
+const topicRouteFields = {
+  topic: name,
+  topicId: u32,
+  version: u53,
+  perm: int(0, 7),
+  messageType: oneOf('normal', 'fifo'),
+  placement: list(map<TopicRoute['placement'][number]>({ brokerName: name, queues: u16 })),
+};
+const topicRoute = map<TopicRoute>(topicRouteFields);
+const routeResponse = map<RouteResponse>({ brokers: list(brokerRoute), topics: list(topicRoute) });
+const topicDescription = map<TopicDescription>({
+  ...topicRouteFields,
+  replication: int(0, 3),
+  queues: list(map<TopicDescription['queues'][number]>({ queueId: u16, minOffset: u53, maxOffset: u53 })),
+});
+const assignment = map<Assignment>({
+  group: name,
+  member: name,
+  epoch: u53,
+  queues: list(map<AssignedQueue>({ topic: name, queueId: u16, committedOffset: u53OrNone, epoch: u53 })),
+  revoking: list(queue),
+});
+const raftStatus = map<RaftStatus>({
+  brokerName: name,
+  replicaId: u16,
+  role: name,
+  term: u53,
+  leader: u16,
+  firstIndex: u53,
+  lastIndex: u53,
+  durableIndex: u53,
+  commitIndex: u53,
+  appliedIndex: u53,
+  startPosition: u53,
+  endPosition: u53,
+  peers: list(
+    map<RaftStatus['peers'][number]>({
+      replicaId: u16,
+      matchIndex: u53,
+      // A latency may be fractional, and is unknown (−1) before the first word.
+      silentMs: (value, field) => (typeof value === 'number' && value >= -1 ? value : u53(value, field)),
+    }),
+    64,
+  ),
+  stateDigest: u53,
+});
+const groupDescription = map<GroupDescription>({
+  group: name,
+  epoch: u53,
+  members: list(map<GroupDescription['members'][number]>({ member: name, address: text, topics: list(name) })),
+  queues: list(
+    map<GroupDescription['queues'][number]>({
+      topic: name,
+      queueId: u16,
+      owner: name,
+      committedOffset: u53OrNone,
+      maxOffset: u53,
+      lag: u53,
+    }),
+  ),
+});
+
+type Control = Exclude<keyof Requests, typeof Op.send | typeof Op.pull>;
+
+export const CONTROL_REQUESTS: { readonly [O in Control]: BodyCodec<Requests[O]> } = {
+  [Op.hello]: asMap(
+    map<HelloRequest>(
+      {
+        minVersion: u16,
+        maxVersion: u16,
+        clientId: name,
+        namespace: name,
+        zone: name,
+        agent: name,
+        credentials: map<{ user: string; secret: string }>({ user: name, secret: text }),
+      },
+      ['credentials'],
+    ),
+  ),
+  [Op.ping]: asMap(empty),
+  [Op.route]: asMap(map<RouteRequest>({ topics: list(name) })),
+  [Op.offsetCommit]: asMap(
+    map<OffsetCommitRequest>({
+      group: name,
+      member: name,
+      epoch: u53,
+      offsets: list(map<OffsetCommitRequest['offsets'][number]>({ topic: name, queueId: u16, offset: u53 })),
+    }),
+  ),
+  [Op.offsetFetch]: asMap(map<OffsetFetchRequest>({ group: name, queues: list(queue) })),
+  [Op.groupJoin]: asMap(
+    map<GroupJoinRequest>({ group: name, member: name, topics: list(name), strategy: oneOf('sticky'), sessionTimeoutMs: u32 }),
+  ),
+  [Op.groupHeartbeat]: asMap(map<GroupHeartbeatRequest>({ group: name, member: name, epoch: u53 })),
+  [Op.groupRelease]: asMap(
+    map<GroupReleaseRequest>({
+      group: name,
+      member: name,
+      queues: list(map<GroupReleaseRequest['queues'][number]>({ topic: name, queueId: u16, epoch: u53, offset: u53OrNone })),
+    }),
+  ),
+  [Op.groupLeave]: asMap(member),
+  [Op.queueRange]: asMap(map<QueueRangeRequest>({ topic: name, queueId: u16, timeMs: u53 })),
+  [Op.topicCreate]: asMap(
+    map<TopicCreateRequest>({
+      topic: name,
+      queues: u16,
+      perm: int(0, 7),
+      messageType: oneOf('normal', 'fifo'),
+      replication: int(0, 3),
+    }),
+  ),
+  [Op.topicUpdate]: asMap(map<TopicUpdateRequest>({ topic: name, queues: int(-1, 0xffff), perm: int(-1, 7), replication: int(-1, 3) })),
+  [Op.topicDelete]: asMap(map<TopicDeleteRequest>({ topic: name })),
+  [Op.topicList]: asMap(map<TopicListRequest>({ topics: list(name) })),
+  [Op.groupList]: asMap(empty),
+  [Op.groupDescribe]: asMap(map<GroupDescribeRequest>({ group: name })),
+  [Op.groupResetOffset]: asMap(map<GroupResetOffsetRequest>({ group: name, topic: name, queueId: u16, offset: u53 })),
+  [Op.messageGet]: asMap(map<MessageGetRequest>({ id: name, topic: name, queueId: u16, offset: u53 })),
+  [Op.clusterStatus]: asMap(empty),
+  [Op.raftStatus]: asMap(empty),
+  [Op.raftTransfer]: asMap(map<RaftTransferRequest>({ target: u16 })),
+  [Op.verifyChain]: asMap(map<VerifyChainRequest>({ fromIndex: u53, toIndex: u53 })),
+};
+
+export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O]> } = {
+  [Op.hello]: asMap(
+    map<HelloResponse>({
+      version: u16,
+      clusterId: name,
+      brokerName: name,
+      replicaId: u16,
+      maxFrameBytes: u32,
+      maxBatchBytes: u32,
+      sendWindowBytes: u53,
+    }),
+  ),
+  [Op.ping]: asMap(empty),
+  [Op.route]: asMap(routeResponse),
+  [Op.offsetCommit]: asMap(map<OffsetCommitResponse>({ errors: list(u16) })),
+  [Op.offsetFetch]: asMap(map<OffsetFetchResponse>({ offsets: list(u53OrNone) })),
+  [Op.groupJoin]: asMap(assignment),
+  [Op.groupHeartbeat]: asMap(map<GroupHeartbeatResponse>({ assignment: nullable(assignment) })),
+  [Op.groupRelease]: asMap(empty),
+  [Op.groupLeave]: asMap(empty),
+  [Op.queueRange]: asMap(map<QueueRangeResponse>({ minOffset: u53, maxOffset: u53, timeOffset: u53 })),
+  [Op.topicCreate]: asMap(topicRoute),
+  [Op.topicUpdate]: asMap(topicRoute),
+  [Op.topicDelete]: asMap(empty),
+  [Op.topicList]: asMap(map<TopicListResponse>({ topics: list(topicDescription) })),
+  [Op.groupList]: asMap(
+    map<GroupListResponse>({
+      groups: list(map<GroupListResponse['groups'][number]>({ group: name, epoch: u53, members: u32, lag: u53 })),
+    }),
+  ),
+  [Op.groupDescribe]: asMap(groupDescription),
+  [Op.groupResetOffset]: asMap(map<GroupResetOffsetResponse>({ previous: u53OrNone })),
+  [Op.messageGet]: asMap(
+    map<MessageGetResponse>({ topic: name, queueId: u16, baseOffset: u53, logTimeMs: u53, position: u53, messageIndex: u16 }),
+  ),
+  [Op.clusterStatus]: asMap(map<ClusterStatus>({ clusterId: name, brokers: list(brokerRoute), self: raftStatus })),
+  [Op.raftStatus]: asMap(raftStatus),
+  [Op.raftTransfer]: asMap(map<RaftTransferResponse>({ target: u16 })),
+  [Op.verifyChain]: asMap(
+    map<VerifyChainResponse>({
+      fromIndex: u53,
+      toIndex: u53,
+      slices: list(map<VerifyChainResponse['slices'][number]>({ firstIndex: u53, lastIndex: u53, position: u53, hash: u32 })),
+      stateDigest: u53,
+      digestIndex: u53,
+    }),
+  ),
+};
+
+export const PUSHES: { readonly [K in keyof Pushes]: BodyCodec<Pushes[K]> } = {
+  [PushKind.routeChanged]: asMap(routeResponse),
+  [PushKind.assignment]: asMap(assignment),
+  [PushKind.goAway]: asMap(map<GoAwayPush>({ error: u16, detail: text })),
+};
