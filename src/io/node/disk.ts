@@ -113,6 +113,11 @@ class NodeDiskFile implements DiskFile {
   }
 }
 
+/** The one thing asked of it here; the compiler's libraries have it only together with the whole of the DOM. */
+declare const WebAssembly: {
+  readonly Memory: new (pages: { readonly initial: number; readonly maximum: number }) => { readonly buffer: ArrayBuffer };
+};
+
 let pool: { bytes: Uint8Array; usedBytes: number } | null = null;
 
 /** WebAssembly memory begins on a page boundary, which no other memory of JavaScript promises. */
