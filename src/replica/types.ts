@@ -44,8 +44,12 @@ export interface StateMachine {
   startPosition(): number;
   /** Serialised state at the current applied index (msgpack). Deterministic: equal states give equal bytes. */
   snapshot(): Uint8Array;
-  /** Replaces the state. `firstRetained`: position of the log's start. */
-  restore(snapshot: Uint8Array): void;
+  /**
+   * Replaces the state. The ConsumeQueues must have been cut back to the snapshot's position before.
+   * @returns false when derived files do not cover what the state says is retained: restore an older snapshot (at worst the
+   *   one at the log's start) and replay from there
+   */
+  restore(snapshot: Uint8Array): boolean;
   /** Running digest of the state, compared between replicas at equal indexes (I6). */
   digest(): number;
   onRoleChange(role: ReplicaRole): void;

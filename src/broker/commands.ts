@@ -1,0 +1,157 @@
+import { Packr } from 'msgpackr';
+import { assert } from '../base/assert.ts';
+import { writeU32 } from '../base/bytes.ts';
+import { crc32 } from '../base/crc.ts';
+
+/**
+ * Commands of the state machine: the bodies of `command` entries, [CRC-32 u32][msgpack array [version, number, …fields]].
+ *
+ * Numbers and field order are on disk and never reused; a field is added at the end under a new version. Queues are named
+ * by number (topicId, queueId), so that a topic made again under an old name cannot inherit anything.
+ */
+export const COMMAND_VERSION = 1;
+
+/** [topicId, queueId, offset, owner epoch] */
+export type QueueOffset = readonly [topicId: number, queueId: number, offset: number, epoch: number];
+/** One member's commit; an empty member commits unfenced. */
+export type GatheredCommit = readonly [group: string, member: string, offsets: readonly QueueOffset[]];
+
+export interface TopicCreate {
+  readonly type: 'topicCreate';
+  readonly name: string;
+  readonly queues: number;
+  readonly perm: number;
+  readonly messageType: 'normal' | 'fifo';
+  readonly replication: number;
+}
+/** −1 leaves a field as it is. */
+export interface TopicUpdate {
+  readonly type: 'topicUpdate';
+  readonly name: string;
+  readonly queues: number;
+  readonly perm: number;
+  readonly replication: number;
+}
+export interface TopicDelete {
+  readonly type: 'topicDelete';
+  readonly name: string;
+}
+export interface OffsetCommit {
+  readonly type: 'offsetCommit';
+  readonly commits: readonly GatheredCommit[];
+}
+export interface GroupJoin {
+  readonly type: 'groupJoin';
+  readonly group: string;
+  readonly member: string;
+  readonly address: string;
+  /** Sorted, without duplicates. */
+  readonly topics: readonly string[];
+  readonly strategy: 'sticky';
+  readonly sessionTimeoutMs: number;
+}
+export interface GroupLeave {
+  readonly type: 'groupLeave';
+  readonly group: string;
+  readonly member: string;
+}
+/** `joinIndex`: the join that the session belonged to; a member that joined again meanwhile stays. */
+export interface GroupExpire {
+  readonly type: 'groupExpire';
+  readonly group: string;
+  readonly member: string;
+  readonly joinIndex: number;
+}
+export interface GroupRelease {
+  readonly type: 'groupRelease';
+  readonly group: string;
+  readonly member: string;
+  readonly queues: readonly QueueOffset[];
+}
+/** The owner did not release in time. The epoch says which ownership is meant. */
+export interface GroupRevokeTimeout {
+  readonly type: 'groupRevokeTimeout';
+  readonly group: string;
+  readonly topicId: number;
+  readonly queueId: number;
+  readonly epoch: number;
+}
+export interface GroupResetOffset {
+  readonly type: 'groupResetOffset';
+  readonly group: string;
+  readonly topicId: number;
+  readonly queueId: number;
+  readonly offset: number;
+}
+/** The log starts at `position` from here on: the base of a segment. */
+export interface Cut {
+  readonly type: 'cut';
+  readonly position: number;
+}
+export interface SetSetting {
+  readonly type: 'setSetting';
+  readonly name: string;
+  readonly value: number;
+}
+
+export type Command =
+  | TopicCreate
+  | TopicUpdate
+  | TopicDelete
+  | OffsetCommit
+  | GroupJoin
+  | GroupLeave
+  | GroupExpire
+  | GroupRelease
+  | GroupRevokeTimeout
+  | GroupResetOffset
+  | Cut
+  | SetSetting;
+
+type Layout = { readonly [T in Command['type']]: { readonly number: number; readonly fields: readonly string[] } };
+
+const LAYOUT: Layout = {
+  topicCreate: { number: 1, fields: ['name', 'queues', 'perm', 'messageType', 'replication'] },
+  topicUpdate: { number: 2, fields: ['name', 'queues', 'perm', 'replication'] },
+  topicDelete: { number: 3, fields: ['name'] },
+  offsetCommit: { number: 4, fields: ['commits'] },
+  groupJoin: { number: 5, fields: ['group', 'member', 'address', 'topics', 'strategy', 'sessionTimeoutMs'] },
+  groupLeave: { number: 6, fields: ['group', 'member'] },
+  groupExpire: { number: 7, fields: ['group', 'member', 'joinIndex'] },
+  groupRelease: { number: 8, fields: ['group', 'member', 'queues'] },
+  groupRevokeTimeout: { number: 9, fields: ['group', 'topicId', 'queueId', 'epoch'] },
+  groupResetOffset: { number: 10, fields: ['group', 'topicId', 'queueId', 'offset'] },
+  cut: { number: 11, fields: ['position'] },
+  setSetting: { number: 12, fields: ['name', 'value'] },
+};
+
+const TYPE_OF = new Map((Object.keys(LAYOUT) as Command['type'][]).map((type) => [LAYOUT[type].number, type]));
+
+/** Plain arrays, strings and numbers: the same value always gives the same bytes. */
+export const plainPackr = new Packr({ useRecords: false, moreTypes: false, structuredClone: false });
+
+/** @returns a fresh body, its checksum in the first four bytes */
+export function encodeCommand(command: Command): Uint8Array {
+  const { number, fields } = LAYOUT[command.type];
+  const values = fields.map((field) => (command as unknown as Record<string, unknown>)[field]);
+  const packed = plainPackr.pack([COMMAND_VERSION, number, ...values]);
+  const body = new Uint8Array(4 + packed.length);
+  body.set(packed, 4);
+  writeU32(body, 0, crc32(body.subarray(4)));
+  return body;
+}
+
+/** @throws AssertionError for a version or type of a newer release: applying half of it would split the replicas */
+export function decodeCommand(body: Uint8Array): Command {
+  const values = plainPackr.unpack(body.subarray(4)) as unknown[];
+  assert(Array.isArray(values) && values[0] === COMMAND_VERSION, `command version ${String(values[0])} is not known to this release`);
+  const type = TYPE_OF.get(values[1] as number);
+  assert(type !== undefined, `command ${String(values[1])} is not known to this release`);
+  const { fields } = LAYOUT[type];
+  assert(values.length === fields.length + 2, `command ${type} has ${values.length - 2} fields`);
+  const command: Record<string, unknown> = { type };
+  fields.forEach((field, i) => {
+    command[field] = values[i + 2];
+  });
+  return command as unknown as Command;
+}

@@ -1,0 +1,275 @@
+import type { ErrorCode } from '../protocol/errors.ts';
+import { ERRORS } from '../protocol/errors.ts';
+import { assignSticky } from './assignment.ts';
+import type { GatheredCommit, GroupJoin, QueueOffset } from './commands.ts';
+import { StateLimits } from './limits.ts';
+import type { Topics } from './topics.ts';
+import { queueKey, topicIdOf } from './topics.ts';
+
+export interface MemberState {
+  readonly name: string;
+  address: string;
+  /** Sorted. */
+  topics: readonly string[];
+  sessionTimeoutMs: number;
+  /** Index of its last join: tells sessions of the same name apart. */
+  joinIndex: number;
+}
+
+export interface OwnedQueue {
+  readonly topicId: number;
+  readonly queueId: number;
+  /** '' = nobody. */
+  owner: string;
+  /** Index of the entry that made the owner: grows for ever, also over a group that was forgotten and made again. */
+  ownerEpoch: number;
+  /** Who should own it. Differs from the owner while it is being revoked. */
+  target: string;
+}
+
+export interface GroupState {
+  readonly name: string;
+  /** Index of the entry of the last change of members, owners or targets. */
+  epoch: number;
+  strategy: 'sticky';
+  readonly members: Map<string, MemberState>;
+  readonly owned: Map<number, OwnedQueue>;
+  /** Next offset to be consumed, by queue. */
+  readonly offsets: Map<number, number>;
+}
+
+const OK = 0;
+
+/**
+ * Consumer groups: members, owners and offsets, all in the log (I7; F06, F07, F18, F21).
+ *
+ * A queue changes hands only when its owner released it, left, expired or was revoked by time-out, and each ownership has
+ * its own epoch: pulls and commits of an earlier one are refused. So there are never two valid owners, whoever sleeps.
+ */
+export class Groups {
+  readonly #topics: Topics;
+  readonly #brokerName: string;
+  readonly #byName = new Map<string, GroupState>();
+  /** Offsets over all groups: bounded. */
+  #offsetCount = 0;
+
+  constructor(topics: Topics, brokerName: string) {
+    this.#topics = topics;
+    this.#brokerName = brokerName;
+  }
+
+  named(group: string): GroupState | undefined {
+    return this.#byName.get(group);
+  }
+
+  /** By name, so that whatever walks them does it alike on every replica. */
+  all(): GroupState[] {
+    return [...this.#byName.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** Group of that name; null when the bound on groups is reached. */
+  #demand(name: string): GroupState | null {
+    let group = this.#byName.get(name);
+    if (group === undefined) {
+      if (this.#byName.size >= StateLimits.maxGroups) return null;
+      group = { name, epoch: 0, strategy: 'sticky', members: new Map(), owned: new Map(), offsets: new Map() };
+      this.#byName.set(name, group);
+    }
+    return group;
+  }
+
+  join(command: GroupJoin, index: number): ErrorCode | null {
+    for (const topic of command.topics) if (this.#topics.named(topic) === undefined) return 'TOPIC_NOT_FOUND';
+    const known = this.#byName.get(command.group);
+    const member = known?.members.get(command.member);
+    if (known !== undefined && !agrees(known, command)) return 'GROUP_MODE_CONFLICT';
+    if (member === undefined && known !== undefined && known.members.size >= StateLimits.maxMembersPerGroup) return 'TOO_MANY';
+    const group = this.#demand(command.group);
+    if (group === null) return 'TOO_MANY';
+    const { address, topics, sessionTimeoutMs } = command;
+    if (member === undefined) {
+      group.members.set(command.member, { name: command.member, address, topics, sessionTimeoutMs, joinIndex: index });
+    } else {
+      member.address = address;
+      member.topics = topics;
+      member.sessionTimeoutMs = sessionTimeoutMs;
+      member.joinIndex = index;
+    }
+    this.#rebalance(group, index);
+    return null;
+  }
+
+  /** @param joinIndex of the session that ended; 0 = whichever (leave). @returns whether anything changed */
+  remove(groupName: string, memberName: string, joinIndex: number, index: number): boolean {
+    const group = this.#byName.get(groupName);
+    const member = group?.members.get(memberName);
+    if (group === undefined || member === undefined || (joinIndex !== 0 && member.joinIndex !== joinIndex)) return false;
+    group.members.delete(memberName);
+    group.epoch = index;
+    this.#rebalance(group, index);
+    return true;
+  }
+
+  /** The owner hands queues back with its final offsets. @returns one error number per queue, in order */
+  release(groupName: string, member: string, queues: readonly QueueOffset[], index: number): number[] {
+    const group = this.#byName.get(groupName);
+    if (group === undefined) return queues.map(() => ERRORS.GROUP_NOT_FOUND.number);
+    return queues.map((entry) => {
+      const error = this.#commitOne(group, member, entry);
+      if (error !== OK) return error;
+      const queue = group.owned.get(queueKey(entry[0], entry[1])) as OwnedQueue;
+      handOver(group, queue, index);
+      return OK;
+    });
+  }
+
+  revokeTimedOut(groupName: string, topicId: number, queueId: number, epoch: number, index: number): boolean {
+    const group = this.#byName.get(groupName);
+    const queue = group?.owned.get(queueKey(topicId, queueId));
+    if (group === undefined || queue === undefined || queue.ownerEpoch !== epoch || queue.owner === queue.target) return false;
+    handOver(group, queue, index);
+    return true;
+  }
+
+  /** @returns one error number per offset, in order */
+  commit(commit: GatheredCommit): number[] {
+    const [groupName, member, offsets] = commit;
+    const known = this.#byName.get(groupName);
+    if (known === undefined && member !== '') return offsets.map(() => ERRORS.UNKNOWN_MEMBER.number);
+    const group = known ?? this.#demand(groupName);
+    if (group === null) return offsets.map(() => ERRORS.TOO_MANY.number);
+    return offsets.map((entry) => this.#commitOne(group, member, entry));
+  }
+
+  #commitOne(group: GroupState, member: string, [topicId, queueId, offset, epoch]: QueueOffset): number {
+    const queue = this.#topics.queue(topicId, queueId);
+    if (queue === undefined) return ERRORS.QUEUE_NOT_FOUND.number;
+    const refusal = ownership(group, member, topicId, queueId, epoch);
+    if (refusal !== null) return ERRORS[refusal].number;
+    if (offset > queue.nextOffset) return ERRORS.OFFSET_OUT_OF_RANGE.number;
+    const key = queueKey(topicId, queueId);
+    const old = group.offsets.get(key);
+    if (old === undefined) {
+      if (this.#offsetCount >= StateLimits.maxOffsets) return ERRORS.TOO_MANY.number;
+      this.#offsetCount++;
+    }
+    // A commit never moves an offset back: it may be a late retry of an earlier one. Going back is what a reset is for.
+    if (old === undefined || offset > old) group.offsets.set(key, offset);
+    return OK;
+  }
+
+  /** Moves the offset either way and starts a new ownership, so that commits on their way from before are refused. */
+  resetOffset(groupName: string, topicId: number, queueId: number, offset: number, index: number): ErrorCode | null {
+    if (this.#topics.queue(topicId, queueId) === undefined) return 'QUEUE_NOT_FOUND';
+    const key = queueKey(topicId, queueId);
+    const known = this.#byName.get(groupName);
+    if (!known?.offsets.has(key) && this.#offsetCount >= StateLimits.maxOffsets) return 'TOO_MANY';
+    const group = this.#demand(groupName);
+    if (group === null) return 'TOO_MANY';
+    if (!group.offsets.has(key)) this.#offsetCount++;
+    group.offsets.set(key, offset);
+    const queue = group.owned.get(key);
+    if (queue !== undefined && queue.owner !== '') queue.ownerEpoch = index;
+    group.epoch = index;
+    return null;
+  }
+
+  /** A topic was made, grew or went away. @returns names of the groups that changed */
+  topicChanged(topic: string, index: number): string[] {
+    const changed: string[] = [];
+    for (const group of this.all()) {
+      const first = group.members.values().next();
+      if (first.done === true || !first.value.topics.includes(topic)) continue;
+      if (this.#rebalance(group, index)) changed.push(group.name);
+    }
+    return changed;
+  }
+
+  dropTopic(topicId: number): void {
+    for (const group of this.#byName.values()) {
+      for (const key of [...group.offsets.keys()]) if (topicIdOf(key) === topicId && group.offsets.delete(key)) this.#offsetCount--;
+    }
+  }
+
+  /** Brings targets, and owners where nobody holds a queue, in line with the members. */
+  #rebalance(group: GroupState, index: number): boolean {
+    const names = [...group.members.keys()].sort();
+    const first = group.members.get(names[0] ?? '');
+    const wanted = new Set<number>();
+    let changed = false;
+    for (const topicName of first?.topics ?? []) {
+      const topic = this.#topics.named(topicName);
+      if (topic === undefined) continue;
+      const slice = topic.queues.map(({ queueId }) => ({ brokerName: this.#brokerName, queueId }));
+      const targets = assignSticky(topicName, slice, names);
+      for (const { queueId } of topic.queues) {
+        const key = queueKey(topic.id, queueId);
+        wanted.add(key);
+        changed = retarget(group, topic.id, queueId, names[targets[queueId] as number] as string, index) || changed;
+      }
+    }
+    for (const key of [...group.owned.keys()]) if (!wanted.has(key)) changed = group.owned.delete(key) || changed;
+    if (changed) group.epoch = index;
+    return changed;
+  }
+
+  restore(group: GroupState): void {
+    this.#byName.set(group.name, group);
+    this.#offsetCount += group.offsets.size;
+  }
+
+  clear(): void {
+    this.#byName.clear();
+    this.#offsetCount = 0;
+  }
+}
+
+/** All members have the topics and the strategy of the group; one that is alone may change its own. */
+function agrees(group: GroupState, command: GroupJoin): boolean {
+  for (const other of group.members.values()) {
+    if (other.name === command.member) continue;
+    if (group.strategy !== command.strategy) return false;
+    return other.topics.length === command.topics.length && other.topics.every((topic, i) => topic === command.topics[i]);
+  }
+  return true;
+}
+
+/** May this member act on the queue now? An empty member may while the group has none. */
+export function ownership(group: GroupState, member: string, topicId: number, queueId: number, epoch: number): ErrorCode | null {
+  if (member === '') return group.members.size === 0 ? null : 'NOT_OWNER';
+  if (!group.members.has(member)) return 'UNKNOWN_MEMBER';
+  const queue = group.owned.get(queueKey(topicId, queueId));
+  if (queue === undefined || queue.owner !== member) return 'NOT_OWNER';
+  return queue.ownerEpoch === epoch ? null : 'FENCED';
+}
+
+function retarget(group: GroupState, topicId: number, queueId: number, target: string, index: number): boolean {
+  const key = queueKey(topicId, queueId);
+  let queue = group.owned.get(key);
+  let changed = false;
+  if (queue === undefined) {
+    queue = { topicId, queueId, owner: '', ownerEpoch: 0, target: '' };
+    group.owned.set(key, queue);
+    changed = true;
+  }
+  if (queue.target !== target) {
+    queue.target = target;
+    changed = true;
+  }
+  if (queue.owner !== '' && !group.members.has(queue.owner)) {
+    queue.owner = '';
+    changed = true;
+  }
+  if (queue.owner === '') {
+    queue.owner = target;
+    queue.ownerEpoch = index;
+    changed = true;
+  }
+  return changed;
+}
+
+function handOver(group: GroupState, queue: OwnedQueue, index: number): void {
+  queue.owner = queue.target;
+  queue.ownerEpoch = index;
+  group.epoch = index;
+}

@@ -1,0 +1,75 @@
+import { assert } from '../base/assert.ts';
+import type { Topics } from './topics.ts';
+import { queueIdOf, queueKey, topicIdOf } from './topics.ts';
+
+/** What is known at a segment's head. */
+export interface SegmentStart {
+  readonly position: number;
+  /** Log time of the last entry before it: the newest of all earlier segments. */
+  readonly logTimeMs: number;
+  /** Pairs [queue key, next offset] of the queues that grew since the segment before; by key, ascending. */
+  readonly offsets: readonly number[];
+}
+
+/**
+ * Where the log may be cut, and what each queue's minimum offset becomes then (F34).
+ *
+ * Each segment start notes only the queues that grew since the one before: applying the notes in order up to a segment
+ * gives every queue's next offset at its head, which is the first offset whose batch lies in or after it. So the table is
+ * as large as what was written, not segments × queues.
+ */
+export class Segments {
+  readonly #topics: Topics;
+  #starts: SegmentStart[] = [];
+  /** The log's start. */
+  startPosition = 0;
+
+  constructor(topics: Topics) {
+    this.#topics = topics;
+  }
+
+  get starts(): readonly SegmentStart[] {
+    return this.#starts;
+  }
+
+  /** @returns false when this segment start is noted already */
+  note(position: number, logTimeMs: number): boolean {
+    const last = this.#starts.at(-1);
+    if (position === 0 || position <= this.startPosition || position === last?.position) return false;
+    assert(last === undefined || position > last.position, 'segments start in the order of the log');
+    const offsets: number[] = [];
+    for (const topic of this.#topics.all()) {
+      for (const queue of topic.queues) {
+        if (queue.notedOffset === queue.nextOffset) continue;
+        offsets.push(queueKey(topic.id, queue.queueId), queue.nextOffset);
+        queue.notedOffset = queue.nextOffset;
+      }
+    }
+    this.#starts.push({ position, logTimeMs, offsets });
+    return true;
+  }
+
+  /** @returns false when nothing starts there any more: cut already, or never a segment's base */
+  cut(position: number): boolean {
+    if (!this.#starts.some((start) => start.position === position)) return false;
+    const gone = this.#starts.filter((start) => start.position <= position);
+    for (const { offsets } of gone) {
+      for (let i = 0; i < offsets.length; i += 2) {
+        const key = offsets[i] as number;
+        const queue = this.#topics.queue(topicIdOf(key), queueIdOf(key));
+        // A deleted topic's queues are gone: ids are never given twice, so nobody else is meant.
+        if (queue === undefined) continue;
+        queue.minOffset = offsets[i + 1] as number;
+        queue.index.minOffset = queue.minOffset;
+      }
+    }
+    this.#starts = this.#starts.slice(gone.length);
+    this.startPosition = position;
+    return true;
+  }
+
+  restore(startPosition: number, starts: readonly SegmentStart[]): void {
+    this.startPosition = startPosition;
+    this.#starts = [...starts];
+  }
+}

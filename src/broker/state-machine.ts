@@ -1,0 +1,325 @@
+import { assert } from '../base/assert.ts';
+import { crc32 } from '../base/crc.ts';
+import { ENTRY_HEADER_BYTES } from '../log/layout.ts';
+import type { ErrorCode } from '../protocol/errors.ts';
+import { ERRORS } from '../protocol/errors.ts';
+import {
+  batchCount,
+  batchFirstSequence,
+  batchHasSequence,
+  batchIdHigh,
+  batchIdLow,
+  batchProducerEpoch,
+  batchProducerId,
+  tagBloom,
+} from '../protocol/record-batch.ts';
+import type { AppliedEntry, ReplicaRole, StateMachine } from '../replica/types.ts';
+import { EntryType } from '../replica/types.ts';
+import type { Command } from './commands.ts';
+import { decodeCommand } from './commands.ts';
+import { Digest } from './digest.ts';
+import { Groups } from './groups.ts';
+import type { ApplyListener, MessageIdIndex, QueueStore } from './ports.ts';
+import { Producers } from './producers.ts';
+import { Segments } from './segments.ts';
+import type { SettingName } from './settings.ts';
+import { isSetting, SETTINGS } from './settings.ts';
+import { packState, unpackState } from './snapshot.ts';
+import type { QueueState } from './topics.ts';
+import { Topics } from './topics.ts';
+
+/** What this release can apply. A replicated state of a higher level is refused. */
+export const FEATURE_LEVEL = 1;
+
+const NO_RESULT: readonly number[] = [];
+const numberOf = (code: ErrorCode | null): number => (code === null ? 0 : ERRORS[code].number);
+
+export interface StateMachineOptions {
+  readonly brokerName: string;
+  readonly queues: QueueStore;
+  readonly ids: MessageIdIndex;
+}
+
+/**
+ * The replicated state of a broker group (I6, I7): topics, queue offsets, producer sequences, consumer groups and offsets,
+ * the log's start. It reads nothing but entries and itself.
+ *
+ * ConsumeQueues and the id index are written from here but decide nothing. A batch costs its header, its sequence, one
+ * ConsumeQueue unit and one index entry, however many messages it holds (I10; the bloom walks its units once).
+ */
+export class BrokerStateMachine implements StateMachine {
+  readonly topics: Topics;
+  readonly producers = new Producers();
+  readonly groups: Groups;
+  readonly segments: Segments;
+  readonly #settings = new Map<string, number>();
+  readonly #queues: QueueStore;
+  readonly #ids: MessageIdIndex;
+  readonly #digest = new Digest();
+  #listener: ApplyListener | null = null;
+  #onRole: ((role: ReplicaRole) => void) | null = null;
+  #featureLevel = FEATURE_LEVEL;
+  #appliedIndex = 0;
+  /** Log time and end of the last entry applied. */
+  #logTimeMs = 0;
+  #endPosition = 0;
+
+  constructor(options: StateMachineOptions) {
+    this.#queues = options.queues;
+    this.#ids = options.ids;
+    this.topics = new Topics(options.queues);
+    this.groups = new Groups(this.topics, options.brokerName);
+    this.segments = new Segments(this.topics);
+  }
+
+  /** The services of this replica; at most one, for good. */
+  listen(listener: ApplyListener, onRole: (role: ReplicaRole) => void): void {
+    assert(this.#listener === null, 'one listener');
+    this.#listener = listener;
+    this.#onRole = onRole;
+  }
+
+  get appliedIndex(): number {
+    return this.#appliedIndex;
+  }
+
+  get logTimeMs(): number {
+    return this.#logTimeMs;
+  }
+
+  /** One past the last byte applied. */
+  get endPosition(): number {
+    return this.#endPosition;
+  }
+
+  setting(name: SettingName): number {
+    return this.#settings.get(name) ?? SETTINGS[name].initial;
+  }
+
+  startPosition(): number {
+    return this.segments.startPosition;
+  }
+
+  digest(): number {
+    return this.#digest.value;
+  }
+
+  onSegmentStart(basePosition: number): void {
+    if (this.segments.note(basePosition, this.#logTimeMs)) this.#digest.mix(basePosition);
+  }
+
+  apply(entry: AppliedEntry): void {
+    assert(this.#appliedIndex === 0 || entry.index === this.#appliedIndex + 1, `entry ${entry.index} after ${this.#appliedIndex}`);
+    assert(entry.logTimeMs >= this.#logTimeMs, 'log time never goes back');
+    this.#appliedIndex = entry.index;
+    this.#logTimeMs = entry.logTimeMs;
+    this.#endPosition = entry.position + ENTRY_HEADER_BYTES + entry.body.length;
+    this.#digest.mix(entry.index);
+    this.producers.expire(entry.logTimeMs);
+    switch (entry.type) {
+      case EntryType.batch:
+        this.#applyBatch(entry);
+        return;
+      case EntryType.command:
+        this.#applyCommand(decodeCommand(entry.body), entry);
+        return;
+      case EntryType.noop:
+        this.#listener?.onNoop(entry.index, entry.term);
+        return;
+      case EntryType.membership:
+        return;
+      default:
+        assert(false, `entry type ${String(entry.type)} is not known to this release`);
+    }
+  }
+
+  #applyBatch(entry: AppliedEntry): void {
+    const { body, topicId, queueId } = entry;
+    const queue = this.topics.queue(topicId, queueId);
+    if (queue === undefined) {
+      const code = this.topics.withId(topicId) === undefined ? 'TOPIC_NOT_FOUND' : 'QUEUE_NOT_FOUND';
+      this.#batchDone(entry, ERRORS[code].number, -1, 0, entry.logTimeMs);
+      return;
+    }
+    const count = batchCount(body, 0);
+    if (batchHasSequence(body, 0)) {
+      const producerId = batchProducerId(body, 0);
+      const epoch = batchProducerEpoch(body, 0);
+      const sequence = batchFirstSequence(body, 0);
+      const verdict = this.producers.check(queue, producerId, epoch, sequence, count);
+      if (verdict.error !== null || verdict.duplicate) {
+        this.#batchDone(
+          entry,
+          numberOf(verdict.error),
+          verdict.baseOffset,
+          queue.nextOffset,
+          verdict.duplicate ? verdict.logTimeMs : entry.logTimeMs,
+        );
+        return;
+      }
+      this.producers.accept(queue, producerId, epoch, sequence, count, queue.nextOffset, entry.logTimeMs);
+    }
+    this.#place(entry, queue, count);
+  }
+
+  /** Gives the batch its place in its queue. */
+  #place(entry: AppliedEntry, queue: QueueState, count: number): void {
+    const { body, position, logTimeMs } = entry;
+    const baseOffset = queue.nextOffset;
+    queue.nextOffset += count;
+    queue.index.append(baseOffset, position, logTimeMs, ENTRY_HEADER_BYTES + body.length, count, tagBloom(body, 0));
+    this.#ids.putIds(batchIdHigh(body, 0), batchIdLow(body, 0), count, position, logTimeMs);
+    this.#batchDone(entry, 0, baseOffset, queue.nextOffset, logTimeMs);
+  }
+
+  #batchDone(entry: AppliedEntry, error: number, baseOffset: number, nextOffset: number, logTimeMs: number): void {
+    this.#digest.mix(error * 65_536 + entry.queueId);
+    this.#digest.mix(baseOffset + 1);
+    this.#listener?.onBatch(entry.index, entry.topicId, entry.queueId, error, baseOffset, nextOffset, logTimeMs);
+  }
+
+  #applyCommand(command: Command, entry: AppliedEntry): void {
+    const { index } = entry;
+    this.#digest.mix(crc32(entry.body));
+    switch (command.type) {
+      case 'topicCreate':
+      case 'topicUpdate':
+      case 'topicDelete':
+        this.#applyTopic(command, index);
+        break;
+      case 'offsetCommit':
+        this.#commandDone(
+          index,
+          0,
+          command.commits.flatMap((commit) => this.groups.commit(commit)),
+        );
+        break;
+      case 'groupRelease': {
+        const results = this.groups.release(command.group, command.member, command.queues, index);
+        this.#commandDone(index, 0, results);
+        if (results.includes(0)) this.#listener?.onGroupChanged(command.group);
+        break;
+      }
+      case 'cut':
+        this.#applyCut(command.position, index);
+        break;
+      case 'setSetting':
+        this.#applySetting(command.name, command.value, index);
+        break;
+      default:
+        this.#applyGroup(command, index);
+    }
+  }
+
+  #applyGroup(
+    command: Extract<Command, { type: 'groupJoin' | 'groupLeave' | 'groupExpire' | 'groupRevokeTimeout' | 'groupResetOffset' }>,
+    index: number,
+  ): void {
+    let error: ErrorCode | null = null;
+    let changed = true;
+    switch (command.type) {
+      case 'groupJoin':
+        error = this.groups.join(command, index);
+        break;
+      case 'groupLeave':
+        changed = this.groups.remove(command.group, command.member, 0, index);
+        break;
+      case 'groupExpire':
+        changed = this.groups.remove(command.group, command.member, command.joinIndex, index);
+        break;
+      case 'groupRevokeTimeout':
+        changed = this.groups.revokeTimedOut(command.group, command.topicId, command.queueId, command.epoch, index);
+        break;
+      case 'groupResetOffset':
+        error = this.groups.resetOffset(command.group, command.topicId, command.queueId, command.offset, index);
+    }
+    this.#commandDone(index, numberOf(error), NO_RESULT);
+    if (error === null && changed) this.#listener?.onGroupChanged(command.group);
+  }
+
+  #applyTopic(command: Extract<Command, { type: 'topicCreate' | 'topicUpdate' | 'topicDelete' }>, index: number): void {
+    const before = this.topics.named(command.name);
+    let error: ErrorCode | null = null;
+    if (command.type === 'topicCreate') error = this.topics.create(command);
+    else if (command.type === 'topicUpdate') error = this.topics.update(command);
+    else if (before === undefined) error = 'TOPIC_NOT_FOUND';
+    else {
+      this.producers.dropTopic(before);
+      this.groups.dropTopic(before.id);
+      this.topics.delete(before);
+    }
+    this.#commandDone(index, numberOf(error), NO_RESULT);
+    if (error !== null) return;
+    const groups = this.groups.topicChanged(command.name, index);
+    const topicId = before?.id ?? this.topics.named(command.name)?.id ?? 0;
+    this.#listener?.onTopicChanged(command.name, topicId, command.type === 'topicDelete');
+    for (const group of groups) this.#listener?.onGroupChanged(group);
+  }
+
+  #applyCut(position: number, index: number): void {
+    // A second proposal of the same cut, or one of an earlier leader, finds nothing to do.
+    if (this.segments.cut(position)) this.#ids.cut(position);
+    this.#commandDone(index, 0, NO_RESULT);
+  }
+
+  #applySetting(name: string, value: number, index: number): void {
+    const known = isSetting(name) && Number.isSafeInteger(value) && value >= SETTINGS[name].min && value <= SETTINGS[name].max;
+    if (known) this.#settings.set(name, value);
+    this.#commandDone(index, known ? 0 : ERRORS.BAD_REQUEST.number, NO_RESULT);
+  }
+
+  #commandDone(index: number, error: number, results: readonly number[]): void {
+    this.#digest.mix(error);
+    for (const result of results) this.#digest.mix(result);
+    this.#listener?.onCommand(index, error, results);
+  }
+
+  applied(appliedIndex: number): void {
+    this.#listener?.onApplied(appliedIndex);
+  }
+
+  snapshot(): Uint8Array {
+    const head = {
+      featureLevel: this.#featureLevel,
+      appliedIndex: this.#appliedIndex,
+      logTimeMs: this.#logTimeMs,
+      digest: this.#digest.value,
+    };
+    return packState(head, this.#tables());
+  }
+
+  /**
+   * Replaces the state by a snapshot's. The ConsumeQueues must have been cut back to the snapshot's position before;
+   * QueueStore.open() of a queue that is open already gives the same one.
+   * @returns false when one of them does not cover what the state says it holds: restore an older snapshot then
+   */
+  restore(snapshot: Uint8Array): boolean {
+    const before = this.topics.all();
+    this.producers.clear();
+    this.groups.clear();
+    this.topics.clear();
+    this.#settings.clear();
+    const head = unpackState(snapshot, this.#tables());
+    assert(head.featureLevel <= FEATURE_LEVEL, `the state is of feature level ${head.featureLevel}, this release knows ${FEATURE_LEVEL}`);
+    this.#featureLevel = head.featureLevel;
+    this.#appliedIndex = head.appliedIndex;
+    this.#logTimeMs = head.logTimeMs;
+    this.#digest.value = head.digest;
+    let covered = true;
+    for (const topic of this.topics.all()) {
+      for (const queue of topic.queues) covered = queue.index.restore(queue.minOffset, queue.nextOffset) && covered;
+    }
+    for (const topic of before) if (this.topics.withId(topic.id) === undefined) this.#queues.drop(topic.name, topic.id);
+    this.#ids.cut(this.segments.startPosition);
+    this.#listener?.onRestored();
+    return covered;
+  }
+
+  #tables(): Parameters<typeof packState>[1] {
+    return { topics: this.topics, producers: this.producers, groups: this.groups, segments: this.segments, settings: this.#settings };
+  }
+
+  onRoleChange(role: ReplicaRole): void {
+    this.#onRole?.(role);
+  }
+}
