@@ -1,0 +1,157 @@
+import type { Prng } from './prng.ts';
+import { SparseBytes } from './sparse-bytes.ts';
+
+/** What a disk writes in one piece: a torn write is made of whole old and whole new sectors. */
+export const SECTOR_BYTES = 512;
+
+/** `certain`: a durable write that came after unsynced ones; it is kept at a crash, and in its place among them. */
+interface PendingWrite {
+  readonly position: number;
+  readonly bytes: Uint8Array;
+  readonly certain: boolean;
+}
+type Pending = PendingWrite | { readonly truncateTo: number };
+
+/** One file: what readers see, what would be found after a power loss, and what lies between. */
+export class Inode {
+  visible = new SparseBytes();
+  durable = new SparseBytes();
+  #pending: Pending[] = [];
+
+  get pendingCount(): number {
+    return this.#pending.length;
+  }
+
+  writeBuffered(bytes: Uint8Array, position: number): void {
+    this.visible.write(bytes, position);
+    this.#pending.push({ position, bytes: bytes.slice(), certain: false });
+  }
+
+  writeDurable(bytes: Uint8Array, position: number): void {
+    this.visible.write(bytes, position);
+    this.durable.write(bytes, position);
+    if (this.#pending.length > 0) this.#pending.push({ position, bytes: bytes.slice(), certain: true });
+  }
+
+  truncate(sizeBytes: number): void {
+    this.visible.truncate(sizeBytes);
+    this.#pending.push({ truncateTo: sizeBytes });
+  }
+
+  /** @param count what was pending when the sync was asked for; later writes are not covered by it */
+  sync(count: number): void {
+    for (const pending of this.#pending.splice(0, count)) this.#settle(pending);
+  }
+
+  /** Power loss: any subset of what was not synced survives, sector by sector. */
+  lose(prng: Prng): void {
+    for (const pending of this.#pending) {
+      if ('truncateTo' in pending) {
+        if (prng.chance(0.5)) this.#settle(pending);
+      } else if (pending.certain) this.#settle(pending);
+      else tornWrite(this.durable, pending.bytes, pending.position, prng);
+    }
+    this.#pending = [];
+    this.visible = this.durable.clone();
+  }
+
+  #settle(pending: Pending): void {
+    if ('truncateTo' in pending) this.durable.truncate(pending.truncateTo);
+    else this.durable.write(pending.bytes, pending.position);
+  }
+}
+
+/** Writes all, nothing, the head, or any subset of the sectors of `bytes`. */
+export function tornWrite(into: SparseBytes, bytes: Uint8Array, position: number, prng: Prng): void {
+  const shape = prng.between(0, 3);
+  if (shape === 0) return;
+  const sectors = Math.ceil(bytes.length / SECTOR_BYTES);
+  const head = prng.between(0, sectors);
+  for (let sector = 0; sector < sectors; sector++) {
+    const survives = shape === 1 || (shape === 2 ? sector < head : prng.chance(0.5));
+    if (survives) {
+      const at = sector * SECTOR_BYTES;
+      into.write(bytes.subarray(at, Math.min(bytes.length, at + SECTOR_BYTES)), position + at);
+    }
+  }
+}
+
+interface NameChange {
+  readonly directories: readonly string[];
+  apply(names: Map<string, Inode>): void;
+}
+
+export function parentOf(path: string): string {
+  const slash = path.lastIndexOf('/');
+  return slash <= 0 ? '/' : path.slice(0, slash);
+}
+
+/** The names of all files: as seen, as they would be after a power loss, and the changes between, in order. */
+export class Names {
+  readonly visible = new Map<string, Inode>();
+  #durable = new Map<string, Inode>();
+  #pending: NameChange[] = [];
+
+  create(path: string, inode: Inode): void {
+    this.#change({ directories: [parentOf(path)], apply: (names) => names.set(path, inode) });
+  }
+
+  /** A file, or a directory with all that is in it. */
+  rename(from: string, to: string): void {
+    const moved = [...this.visible].filter(([path]) => path === from || path.startsWith(`${from}/`));
+    this.#change({
+      directories: [parentOf(from), parentOf(to)],
+      apply: (names) => {
+        for (const [path, inode] of moved) {
+          names.delete(path);
+          names.set(to + path.slice(from.length), inode);
+        }
+      },
+    });
+  }
+
+  remove(path: string): void {
+    const gone = [...this.visible.keys()].filter((name) => name === path || name.startsWith(`${path}/`));
+    if (gone.length === 0) return;
+    this.#change({
+      directories: [parentOf(path)],
+      apply: (names) => {
+        for (const name of gone) names.delete(name);
+      },
+    });
+  }
+
+  /** Makes the changes in this directory durable; one that touches two directories is atomic, as a journal has it. */
+  sync(directory: string): void {
+    const left: NameChange[] = [];
+    for (const change of this.#pending) {
+      if (change.directories.includes(directory)) change.apply(this.#durable);
+      else left.push(change);
+    }
+    this.#pending = left;
+  }
+
+  /** What a power loss now would leave, if it took all that may be lost. */
+  durable(path: string): Inode | undefined {
+    return this.#durable.get(path);
+  }
+
+  durablePaths(): string[] {
+    return [...this.#durable.keys()].sort();
+  }
+
+  /** Power loss: the first few of the pending changes survive, in the order of the journal. */
+  lose(prng: Prng): void {
+    const kept = prng.between(0, this.#pending.length);
+    for (const change of this.#pending.slice(0, kept)) change.apply(this.#durable);
+    this.#pending = [];
+    this.visible.clear();
+    for (const [path, inode] of this.#durable) this.visible.set(path, inode);
+    for (const inode of new Set(this.visible.values())) inode.lose(prng);
+  }
+
+  #change(change: NameChange): void {
+    change.apply(this.visible);
+    this.#pending.push(change);
+  }
+}
