@@ -1,0 +1,227 @@
+import { randomBytes } from 'node:crypto';
+import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type ConfigKey, flagOf } from '../config.ts';
+import { blockIsFree, freeBasePort, PORT_STRIDE } from './local-ports.ts';
+import { LocalReplica, type ReplicaExit } from './local-replica.ts';
+
+export interface LocalClusterOptions {
+  /** Data and logs: DIR/<brokerName>-<replicaId>/ and .log. Used again when it exists. */
+  readonly dir: string;
+  /** Of each broker group: 1, 3 or 5. Default 3. */
+  readonly replicas?: number;
+  /** Client port of the first replica, the next ones +10 each; 0 (default) takes a free block. */
+  readonly basePort?: number;
+  /** Settings for all replicas besides identity, ports and directory. */
+  readonly settings?: Partial<Readonly<Record<ConfigKey, string | number>>>;
+  /** Start a replica again that ended without being asked, after 1, 2, 4 … 30 s. Default false. */
+  readonly restart?: boolean;
+  readonly onEvent?: (event: ClusterEvent) => void;
+}
+
+export type ClusterEvent =
+  | { readonly event: 'started'; readonly replicaId: number; readonly pid: number }
+  /** `expected`: it was asked to end. */
+  | ({
+      readonly event: 'exited';
+      readonly replicaId: number;
+      readonly expected: boolean;
+      readonly restartInMs: number | null;
+    } & ReplicaExit);
+
+export const LOCAL_HOST = '127.0.0.1';
+const BROKER_NAME = 'a';
+const READY_TIMEOUT_MS = 30_000;
+const READY_POLL_MS = 25;
+const STOP_GRACE_MS = 15_000;
+const MAX_PORT_TRIES = 3;
+const MAX_RESTART_DELAY_MS = 30_000;
+/** A replica that ran this long before it ended is started again without a longer wait. */
+const HEALTHY_RUN_MS = 60_000;
+
+/**
+ * A broker group whose replicas are processes of this machine: what `dev`, `demo`, `bench` and the end-to-end tests run on.
+ * Replicas are named by their id, 1…N.
+ */
+export class LocalCluster {
+  readonly replicas: readonly LocalReplica[];
+  readonly basePort: number;
+  readonly dir: string;
+  readonly #options: LocalClusterOptions;
+  readonly #expectedExits = new Set<LocalReplica>();
+  readonly #restartTimers = new Set<NodeJS.Timeout>();
+  readonly #restartCounts = new Map<LocalReplica, { count: number; startedMs: number }>();
+  #state = 'running' as 'running' | 'stopping';
+
+  private constructor(options: LocalClusterOptions, basePort: number, count: number) {
+    this.#options = options;
+    this.basePort = basePort;
+    this.dir = resolve(options.dir);
+    const peerSecret = randomBytes(32).toString('hex');
+    const ports = Array.from({ length: count }, (_, at) => basePort + PORT_STRIDE * at);
+    const list = ports.map((port, at) => `${at + 1}@${LOCAL_HOST}:${port}`).join(',');
+    this.replicas = ports.map((port, at) => {
+      const dataDir = join(this.dir, `${BROKER_NAME}-${at + 1}`);
+      const identity = { clusterId: 'local', brokerName: BROKER_NAME, replicaId: at + 1, dataDir, host: LOCAL_HOST, port, replicas: list };
+      const settings = { ...options.settings, ...identity };
+      const args = Object.entries(settings).flatMap(([key, value]) => [`--${flagOf(key as ConfigKey)}`, String(value)]);
+      return new LocalReplica({
+        brokerName: BROKER_NAME,
+        replicaId: at + 1,
+        host: LOCAL_HOST,
+        port,
+        dataDir,
+        args,
+        env: { LEDGERMQ_PEER_SECRET: peerSecret },
+      });
+    });
+  }
+
+  /**
+   * Starts all replicas and waits until each is ready. Nothing is left running when it fails.
+   * @throws Error saying which replica is not ready, and why
+   */
+  static async start(options: LocalClusterOptions): Promise<LocalCluster> {
+    const count = options.replicas ?? 3;
+    if (![1, 3, 5].includes(count)) throw new Error(`${count} replicas: a broker group has 1, 3 or 5`);
+    const asked = options.basePort ?? 0;
+    if (asked !== 0 && !(await blockIsFree(LOCAL_HOST, asked, count))) {
+      throw new Error(
+        `a port between ${asked} and ${asked + PORT_STRIDE * count} is in use; choose another base port, or 0 for a free block`,
+      );
+    }
+    for (let tries = 1; ; tries++) {
+      const cluster = new LocalCluster(options, asked === 0 ? await freeBasePort(LOCAL_HOST, count) : asked, count);
+      try {
+        for (const replica of cluster.replicas) cluster.#spawn(replica);
+        await cluster.waitReady();
+        return cluster;
+      } catch (error) {
+        await cluster.kill();
+        // Somebody else took a port between the check and the use.
+        const taken = cluster.replicas.some((replica) => replica.logTail().includes('EADDRINUSE'));
+        if (!taken || asked !== 0 || tries === MAX_PORT_TRIES) throw error;
+      }
+    }
+  }
+
+  get endpoints(): string[] {
+    return this.replicas.map((replica) => replica.endpoint);
+  }
+  get admin(): string[] {
+    return this.replicas.map((replica) => replica.adminUrl);
+  }
+  get pids(): (number | null)[] {
+    return this.replicas.map((replica) => replica.pid);
+  }
+
+  replica(replicaId: number): LocalReplica {
+    const replica = this.replicas[replicaId - 1];
+    if (replica === undefined) throw new Error(`no replica ${replicaId}`);
+    return replica;
+  }
+
+  /** Id of the replica that says it leads with the highest term; null when none does. */
+  async leader(): Promise<number | null> {
+    const answers = await Promise.all(this.replicas.map((replica) => (replica.running ? replica.status() : null)));
+    const leaders = answers
+      .filter((answer) => answer !== null && answer['role'] === 'leader')
+      .sort((left, right) => Number(right?.['term']) - Number(left?.['term']));
+    return leaders.length === 0 ? null : Number(leaders[0]?.['replicaId']);
+  }
+
+  /** Waits until a leader answers. @throws Error after `timeoutMs` */
+  async waitLeader(timeoutMs = READY_TIMEOUT_MS): Promise<number> {
+    const deadlineMs = performance.now() + timeoutMs;
+    for (;;) {
+      const leader = await this.leader();
+      if (leader !== null) return leader;
+      if (performance.now() > deadlineMs) throw new Error(`no leader after ${timeoutMs} ms`);
+      await sleep(READY_POLL_MS);
+    }
+  }
+
+  /** Waits until the replica, or every one, is ready. @throws Error when one ends or is not ready in time, with its reason */
+  async waitReady(replicaId?: number, timeoutMs = READY_TIMEOUT_MS): Promise<void> {
+    const waiting = replicaId === undefined ? this.replicas : [this.replica(replicaId)];
+    const deadlineMs = performance.now() + timeoutMs;
+    await Promise.all(
+      waiting.map(async (replica) => {
+        while (!(await replica.isReady())) {
+          if (!replica.running && !this.#options.restart) throw new Error(`replica ${replica.replicaId} ended:\n${replica.logTail()}`);
+          if (performance.now() > deadlineMs) {
+            throw new Error(`replica ${replica.replicaId} is not ready after ${timeoutMs} ms:\n${await replica.trouble()}`);
+          }
+          await sleep(READY_POLL_MS);
+        }
+      }),
+    );
+  }
+
+  /** kill -9 of one replica, or of all. It is not started again by itself. */
+  async kill(replicaId?: number): Promise<void> {
+    if (replicaId === undefined) this.#state = 'stopping';
+    await this.#end(replicaId === undefined ? this.replicas : [this.replica(replicaId)], 'SIGKILL');
+  }
+
+  /** A clean stop (SIGTERM) of one replica. */
+  async stopReplica(replicaId: number): Promise<ReplicaExit> {
+    const replica = this.replica(replicaId);
+    await this.#end([replica], 'SIGTERM');
+    return replica.lastExit as ReplicaExit;
+  }
+
+  /** Starts a replica that was killed or stopped, and waits until it is ready. */
+  async restart(replicaId: number, timeoutMs = READY_TIMEOUT_MS): Promise<void> {
+    this.#spawn(this.replica(replicaId));
+    await this.waitReady(replicaId, timeoutMs);
+  }
+
+  /** Clean stop of all; a replica that does not end within its grace is killed. Calling it again waits for the same end. */
+  async stop(): Promise<void> {
+    this.#state = 'stopping';
+    await this.#end(this.replicas, 'SIGTERM');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  async #end(replicas: readonly LocalReplica[], signal: NodeJS.Signals): Promise<void> {
+    if (this.#state === 'stopping') {
+      for (const timer of this.#restartTimers) clearTimeout(timer);
+      this.#restartTimers.clear();
+    }
+    const running = replicas.filter((replica) => replica.running);
+    for (const replica of running) this.#expectedExits.add(replica);
+    await Promise.all(running.map((replica) => replica.end(signal, STOP_GRACE_MS)));
+  }
+
+  #spawn(replica: LocalReplica): void {
+    if (this.#state === 'stopping' || replica.running) return;
+    this.#expectedExits.delete(replica);
+    const runs = this.#restartCounts.get(replica) ?? { count: 0, startedMs: 0 };
+    this.#restartCounts.set(replica, { count: runs.count, startedMs: performance.now() });
+    replica.spawn((exit) => this.#onExit(replica, exit));
+    this.#options.onEvent?.({ event: 'started', replicaId: replica.replicaId, pid: replica.pid ?? 0 });
+  }
+
+  #onExit(replica: LocalReplica, exit: ReplicaExit): void {
+    const expected = this.#state === 'stopping' || this.#expectedExits.has(replica);
+    const restartInMs = expected || !this.#options.restart ? null : this.#restartDelayMs(replica);
+    this.#options.onEvent?.({ event: 'exited', replicaId: replica.replicaId, expected, restartInMs, ...exit });
+    if (restartInMs === null) return;
+    const timer = setTimeout(() => {
+      this.#restartTimers.delete(timer);
+      this.#spawn(replica);
+    }, restartInMs);
+    this.#restartTimers.add(timer);
+  }
+
+  #restartDelayMs(replica: LocalReplica): number {
+    const runs = this.#restartCounts.get(replica) ?? { count: 0, startedMs: 0 };
+    const count = performance.now() - runs.startedMs > HEALTHY_RUN_MS ? 1 : runs.count + 1;
+    this.#restartCounts.set(replica, { ...runs, count });
+    return Math.min(MAX_RESTART_DELAY_MS, 1000 * 2 ** (count - 1));
+  }
+}
