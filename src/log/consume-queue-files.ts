@@ -52,8 +52,8 @@ export class QueueFiles {
   readonly #starts: number[] = [];
   /** Written since the last sync(). */
   readonly #unsynced = new Set<string>();
-  #directoryMade = false;
-  #namesUnsynced = false;
+  #directoryMade: boolean;
+  #namesUnsynced: boolean;
   end: number;
 
   constructor(disk: Disk, files: OpenFiles, directory: string, unitsPerFile: number, topicId: number, queueId: number, end = 0) {
@@ -63,6 +63,8 @@ export class QueueFiles {
     this.#unitsPerFile = unitsPerFile;
     this.#topicId = topicId;
     this.#queueId = queueId;
+    this.#directoryMade = false;
+    this.#namesUnsynced = false;
     this.end = end;
   }
 
