@@ -1,0 +1,53 @@
+import { Violation } from './violation.ts';
+
+/** Durable images of all machines, as the probe reads them. */
+export interface DurableView {
+  readonly replicas: readonly number[];
+  /** Last index up to which all groups of its log are on stable storage. */
+  durableIndex(replicaId: number): number;
+  durableTerm(replicaId: number): { readonly term: number; readonly votedFor: number };
+  /** Is the batch with this checksum on its stable storage? */
+  holdsBatch(replicaId: number, bodyChecksum: number): boolean;
+}
+
+/** Invariant (I2, FAULTS 1): no acknowledgement, vote, append reply before its write is on stable storage. */
+export class SyncedChecker {
+  readonly #view: DurableView;
+
+  constructor(view: DurableView) {
+    this.#view = view;
+  }
+
+  appendResponse(replicaId: number, term: number, lastIndex: number): void {
+    const durable = this.#view.durableIndex(replicaId);
+    if (durable < lastIndex) {
+      throw new Violation('not synced', `replica ${replicaId} acknowledges up to index ${lastIndex}, its disk holds up to ${durable}`);
+    }
+    this.#term(replicaId, term, 'an append');
+  }
+
+  vote(replicaId: number, term: number, candidate: number): void {
+    const durable = this.#view.durableTerm(replicaId);
+    if (durable.term === term && durable.votedFor === candidate) return;
+    throw new Violation(
+      'not synced',
+      `replica ${replicaId} votes for ${candidate} in term ${term}, its disk says ${durable.votedFor} in ${durable.term}`,
+    );
+  }
+
+  /** A client is told that this batch is stored. */
+  clientAck(replicaId: number, bodyChecksum: number): void {
+    const holders = this.#view.replicas.filter((id) => this.#view.holdsBatch(id, bodyChecksum));
+    if (holders.length * 2 > this.#view.replicas.length) return;
+    throw new Violation(
+      'not synced',
+      `replica ${replicaId} acknowledges a batch that is on the disks of ${holders.join(', ') || 'nobody'} only`,
+    );
+  }
+
+  #term(replicaId: number, term: number, what: string): void {
+    const durable = this.#view.durableTerm(replicaId);
+    if (durable.term < term)
+      throw new Violation('not synced', `replica ${replicaId} answers ${what} in term ${term}, its disk says ${durable.term}`);
+  }
+}
