@@ -1,0 +1,112 @@
+import { assert } from '../base/assert.ts';
+import type { Clock } from '../io/clock.ts';
+import type { EntryView, Log } from '../log/types.ts';
+import type { AppliedEntry, StateMachine } from './types.ts';
+
+/** Applying pauses after this long so that heartbeats and sockets get their turn (FAULTS 17). */
+const MAX_APPLY_MS_PER_TURN = 8;
+/** Entries between two looks at the clock. */
+const ENTRIES_PER_SLICE = 512;
+
+export interface ApplierPorts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly stateMachine: StateMachine;
+  readonly segmentBytes: number;
+  /** The next entry to apply is the first of a segment: the state before it belongs at the segment's head. */
+  segmentStarts(appliedIndex: number, position: number): void;
+  /** The state includes everything up to appliedIndex, and commitIndex === appliedIndex or the turn is over. */
+  advanced(appliedIndex: number): void;
+  /** Committed bytes could not be read back: the replica cannot go on. */
+  failed(error: unknown): void;
+}
+
+/** Takes committed entries to the state machine, in log order, each once: from memory where they still are, else from the files. */
+export class Applier {
+  readonly #ports: ApplierPorts;
+  readonly #visit: (entry: EntryView) => void;
+  #appliedIndex: number;
+  #commitIndex: number;
+  #segment: number;
+  #busy = false;
+  #stopped = false;
+
+  /** @param position where the entry after `appliedIndex` lies */
+  constructor(ports: ApplierPorts, appliedIndex: number, position: number) {
+    this.#ports = ports;
+    this.#appliedIndex = appliedIndex;
+    this.#commitIndex = appliedIndex;
+    this.#segment = Math.floor(position / ports.segmentBytes);
+    this.#visit = (entry) => this.#apply(entry);
+  }
+
+  get appliedIndex(): number {
+    return this.#appliedIndex;
+  }
+
+  commit(commitIndex: number): void {
+    if (commitIndex <= this.#commitIndex) return;
+    this.#commitIndex = commitIndex;
+    if (!this.#busy) this.#run();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  #run(): void {
+    const { clock, log } = this.#ports;
+    const startMs = clock.monotonicMs();
+    const before = this.#appliedIndex;
+    let cold = false;
+    while (this.#appliedIndex < this.#commitIndex && !this.#stopped) {
+      const to = Math.min(this.#commitIndex, this.#appliedIndex + ENTRIES_PER_SLICE);
+      const visited = log.visitHot(this.#appliedIndex + 1, to, this.#visit);
+      if (visited < to) {
+        cold = true;
+        break;
+      }
+      if (clock.monotonicMs() - startMs > MAX_APPLY_MS_PER_TURN) break;
+    }
+    if (this.#appliedIndex > before) this.#announce();
+    if (this.#appliedIndex >= this.#commitIndex || this.#stopped) return;
+    this.#busy = true;
+    if (cold) void this.#runCold();
+    else clock.defer(() => this.#resume());
+  }
+
+  async #runCold(): Promise<void> {
+    try {
+      const before = this.#appliedIndex;
+      await this.#ports.log.visitCold(this.#appliedIndex + 1, this.#commitIndex, this.#visit);
+      if (this.#stopped) return;
+      assert(this.#appliedIndex > before, `no committed entry at ${before + 1}`);
+      this.#announce();
+      this.#ports.clock.defer(() => this.#resume());
+    } catch (error) {
+      if (!this.#stopped) this.#ports.failed(error);
+    }
+  }
+
+  #resume(): void {
+    this.#busy = false;
+    if (!this.#stopped) this.#run();
+  }
+
+  #announce(): void {
+    this.#ports.stateMachine.applied(this.#appliedIndex);
+    this.#ports.advanced(this.#appliedIndex);
+  }
+
+  #apply(entry: EntryView): void {
+    if (this.#stopped) return;
+    assert(entry.index === this.#appliedIndex + 1, `apply out of order: ${entry.index} after ${this.#appliedIndex}`);
+    const segment = Math.floor(entry.position / this.#ports.segmentBytes);
+    if (segment !== this.#segment) {
+      this.#ports.segmentStarts(this.#appliedIndex, entry.position);
+      this.#segment = segment;
+    }
+    this.#ports.stateMachine.apply(entry as AppliedEntry);
+    this.#appliedIndex = entry.index;
+  }
+}

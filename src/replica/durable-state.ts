@@ -1,0 +1,61 @@
+import type { HardStateFile, StoredHardState } from '../log/hard-state.ts';
+import type { HardState } from '../raft/types.ts';
+
+/** The recorded durable end trails the real one by so much at most: what a shortened log can hide without being noticed. */
+const DURABLE_END_STEP_BYTES = 16 * 1024 * 1024;
+
+const NOTHING: StoredHardState = { term: 0, votedFor: 0, durableEndPosition: 0, voteFloor: 0, opaque: new Uint8Array(0) };
+
+/**
+ * Term, vote, vote floor and the recorded durable end, all in the one hard-state file. `settled` is false while a term or
+ * vote is not on stable storage yet: until then nothing may be said, and no own write counted, that depends on it (I2, FAULTS 1).
+ */
+export class DurableState {
+  readonly #file: HardStateFile;
+  readonly #failed: (error: unknown) => void;
+  #state: StoredHardState;
+  #unsettled = 0;
+
+  constructor(file: HardStateFile, failed: (error: unknown) => void) {
+    this.#file = file;
+    this.#state = file.load() ?? NOTHING;
+    this.#failed = failed;
+  }
+
+  get state(): StoredHardState {
+    return this.#state;
+  }
+
+  get settled(): boolean {
+    return this.#unsettled === 0;
+  }
+
+  /** @param done called when this term and vote are on stable storage; never when that failed */
+  saveVote(hard: HardState, done: () => void): void {
+    this.#state = { ...this.#state, term: hard.term, votedFor: hard.votedFor };
+    this.#unsettled++;
+    this.#file.save(this.#state).then(() => {
+      this.#unsettled--;
+      done();
+    }, this.#failed);
+  }
+
+  saveVoteFloor(voteFloor: number): void {
+    this.#state = { ...this.#state, voteFloor };
+    this.#file.save(this.#state).catch(this.#failed);
+  }
+
+  /** The log is durable up to here: noted now and then, so that a shortened log is recognised at the next start (I5). */
+  noteDurableEnd(position: number): void {
+    if (position < this.#state.durableEndPosition + DURABLE_END_STEP_BYTES) return;
+    this.#state = { ...this.#state, durableEndPosition: position };
+    this.#file.save(this.#state).catch(this.#failed);
+  }
+
+  /** Before a truncation to `endPosition`, or the next start takes it for a loss. At a clean stop it may also rise. */
+  async setDurableEnd(endPosition: number, mayRise: boolean): Promise<void> {
+    if (endPosition === this.#state.durableEndPosition || (endPosition > this.#state.durableEndPosition && !mayRise)) return;
+    this.#state = { ...this.#state, durableEndPosition: endPosition };
+    await this.#file.save(this.#state);
+  }
+}

@@ -1,0 +1,208 @@
+import type { Clock, Timer } from '../io/clock.ts';
+import type { Listener, Net, StreamConnection } from '../io/net.ts';
+import type { Random } from '../io/random.ts';
+import type { GroupRun } from '../log/types.ts';
+import type { AppendRequest, Message, ReplicaId } from '../raft/types.ts';
+import { PeerLink, type PeerLinkEvents } from './peer-link.ts';
+import type { PeerIdentity } from './formation.ts';
+
+/** Time between two dials of a peer that does not answer: short, because a restarted peer is needed for the quorum. */
+const REDIAL_MS = 100;
+const MAX_REDIAL_MS = 1000;
+/** A link whose handshake takes longer is dropped. */
+const HANDSHAKE_TIMEOUT_MS = 3000;
+/** Links speak at least so often, so that silence means something on links that carry no heartbeats. */
+const KEEPALIVE_INTERVAL_MS = 1000;
+/** A link that was silent for so long is dead or cut: TCP alone would notice in a quarter of an hour. */
+const LINK_SILENCE_MS = 4000;
+/** Accepted connections that have not finished their handshake. */
+const MAX_HANDSHAKES = 16;
+
+export interface PeerAddress {
+  readonly replicaId: ReplicaId;
+  readonly host: string;
+  /** Peer port (P + 1). */
+  readonly port: number;
+}
+
+export interface PeerLinksOptions {
+  readonly clusterId: string;
+  readonly brokerName: string;
+  readonly secret: string;
+  readonly host: string;
+  readonly port: number;
+  readonly peers: readonly PeerAddress[];
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly net: Net;
+  /** What this replica says of itself when a link opens. */
+  identity(): PeerIdentity;
+  /** @returns false: not a member of this group, hang up */
+  met(peer: PeerIdentity): boolean;
+  onEvent(name: string, fields: Record<string, string | number>): void;
+}
+
+/** Set by the replica when the group is formed; until then Raft messages of others are dropped. */
+export interface PeerHandlers {
+  onMessage(message: Message): void;
+  /** @returns false when the bytes are damaged: the link is closed */
+  onAppend(message: AppendRequest, bytes: Uint8Array): boolean;
+  onClock(peer: ReplicaId, wallMs: number): void;
+  /** A piece of the state at the leader's log start; `head` is a SnapshotSlice. */
+  onSnapshotSlice?(peer: ReplicaId, head: Uint8Array, bytes: Uint8Array): void;
+  onLost(peer: ReplicaId, reset: boolean): void;
+}
+
+/**
+ * Links to the other replicas: one TCP connection a pair, dialled by the higher id, so that two never cross. A new
+ * connection of a peer replaces the old one: after a restart the old one may look alive for minutes.
+ */
+export class PeerLinks {
+  readonly #options: PeerLinksOptions;
+  readonly #links = new Map<ReplicaId, PeerLink>();
+  readonly #redialMs = new Map<ReplicaId, number>();
+  readonly #timers = new Set<Timer>();
+  #handshakes = 0;
+  #listener: Listener | null = null;
+  #stopped = false;
+  handlers: PeerHandlers | null = null;
+
+  constructor(options: PeerLinksOptions) {
+    this.#options = options;
+  }
+
+  async start(): Promise<void> {
+    const { net, host, port, peers } = this.#options;
+    if (peers.length === 0) return;
+    this.#listener = await net.listenStream(host, port, (connection) => {
+      if (this.#handshakes >= MAX_HANDSHAKES) connection.destroy();
+      return this.#link(connection, null).streamHandlers;
+    });
+    const own = this.#options.identity().replicaId;
+    for (const peer of peers) if (peer.replicaId < own) this.#dial(peer);
+    this.#after(KEEPALIVE_INTERVAL_MS, () => this.#keepAlive());
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    for (const timer of this.#timers) this.#options.clock.clearTimer(timer);
+    for (const link of [...this.#links.values()]) link.destroy();
+    await this.#listener?.close();
+  }
+
+  connected(peer: ReplicaId): boolean {
+    return this.#links.has(peer);
+  }
+
+  /** A message to a peer without a link is dropped: Raft repeats what matters. */
+  send(message: Message): void {
+    this.#links.get(message.to)?.sendMessage(message);
+  }
+
+  /** Takes over the runs' holds: each is released when the socket has taken its bytes, or the link ends. */
+  sendAppend(message: AppendRequest, runs: readonly GroupRun[]): void {
+    const link = this.#links.get(message.to);
+    if (link !== undefined) link.sendAppend(message, runs);
+    else for (const run of runs) run.hold.release();
+  }
+
+  sendSnapshotSlice(to: ReplicaId, head: Uint8Array, bytes: Uint8Array, onFlushed: () => void): boolean {
+    const link = this.#links.get(to);
+    link?.sendSnapshotSlice(head, bytes, onFlushed);
+    return link !== undefined;
+  }
+
+  /** The hot tail is full because a peer does not take its bytes: end that link; it catches up from the files. */
+  destroySlowest(): void {
+    let slowest: PeerLink | null = null;
+    for (const link of this.#links.values()) if (slowest === null || link.bufferedBytes > slowest.bufferedBytes) slowest = link;
+    slowest?.destroy();
+  }
+
+  /** This replica has just learned that the group is formed: peers that had not are told so by a new handshake. */
+  reintroduce(): void {
+    for (const link of [...this.#links.values()]) if (!link.peerWasFormed) link.destroy();
+  }
+
+  #after(delayMs: number, callback: () => void): Timer {
+    const timer = this.#options.clock.setTimer(delayMs, () => {
+      this.#timers.delete(timer);
+      if (!this.#stopped) callback();
+    });
+    this.#timers.add(timer);
+    return timer;
+  }
+
+  #dial(peer: PeerAddress): void {
+    if (this.#stopped) return;
+    const link = this.#link(null, peer);
+    link.attach(this.#options.net.dialStream(peer.host, peer.port, link.streamHandlers));
+  }
+
+  #link(connection: StreamConnection | null, dialled: PeerAddress | null): PeerLink {
+    const { clusterId, brokerName, secret, random, clock, identity } = this.#options;
+    const own = identity();
+    this.#handshakes++;
+    let pending = true;
+    const handshakeEnds = (): void => {
+      if (!pending) return;
+      pending = false;
+      this.#handshakes--;
+      this.#options.clock.clearTimer(timer);
+      this.#timers.delete(timer);
+    };
+    const events: PeerLinkEvents = {
+      ready: (link, peer) => {
+        handshakeEnds();
+        this.#ready(link, peer, dialled);
+      },
+      message: (message) => this.handlers?.onMessage(message),
+      append: (message, bytes) => this.handlers?.onAppend(message, bytes) ?? true,
+      clock: (peer, wallMs) => this.handlers?.onClock(peer, wallMs),
+      snapshotSlice: (peer, head, bytes) => this.handlers?.onSnapshotSlice?.(peer, head, bytes),
+      refused: (reason) => this.#options.onEvent('peer link refused', { reason, peer: dialled?.replicaId ?? 0 }),
+      closed: (link, reset) => {
+        handshakeEnds();
+        this.#closed(link, reset, dialled);
+      },
+    };
+    const link = new PeerLink({ role: dialled === null ? 'acceptor' : 'dialer', own: { clusterId, brokerName, ...own }, secret, random, clock, events });
+    const timer = this.#after(HANDSHAKE_TIMEOUT_MS, () => link.destroy());
+    if (connection !== null) link.attach(connection);
+    return link;
+  }
+
+  #ready(link: PeerLink, peer: PeerIdentity, dialled: PeerAddress | null): void {
+    const known = this.#options.peers.some(({ replicaId }) => replicaId === peer.replicaId);
+    const expected = dialled === null || dialled.replicaId === peer.replicaId;
+    if (!known || !expected || !this.#options.met(peer)) {
+      link.destroy();
+      return;
+    }
+    if (dialled !== null) this.#redialMs.delete(peer.replicaId);
+    const old = this.#links.get(peer.replicaId);
+    this.#links.set(peer.replicaId, link);
+    old?.destroy();
+  }
+
+  #closed(link: PeerLink, reset: boolean, dialled: PeerAddress | null): void {
+    const peer = link.peerId;
+    if (peer !== 0 && this.#links.get(peer) === link) {
+      this.#links.delete(peer);
+      this.handlers?.onLost(peer, reset);
+    }
+    if (dialled === null || this.#stopped) return;
+    const waitMs = this.#redialMs.get(dialled.replicaId) ?? REDIAL_MS;
+    this.#redialMs.set(dialled.replicaId, Math.min(MAX_REDIAL_MS, waitMs * 2));
+    this.#after(waitMs * (0.5 + this.#options.random.unit()), () => this.#dial(dialled));
+  }
+
+  #keepAlive(): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    for (const link of [...this.#links.values()]) {
+      if (nowMs - link.heardAtMs > LINK_SILENCE_MS) link.destroy();
+      else link.sendKeepAlive();
+    }
+    this.#after(KEEPALIVE_INTERVAL_MS, () => this.#keepAlive());
+  }
+}

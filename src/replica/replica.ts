@@ -1,0 +1,418 @@
+import { assert } from '../base/assert.ts';
+import type { Clock } from '../io/clock.ts';
+import type { HardStateFile } from '../log/hard-state.ts';
+import type { Log, LogBoundary } from '../log/types.ts';
+import { LedgerError } from '../protocol/errors.ts';
+import type { RaftStatus, VerifyChainRequest, VerifyChainResponse } from '../protocol/requests.ts';
+import type { Effects, RaftCore, ReplicaId } from '../raft/types.ts';
+import { AppendStreams } from './append-streams.ts';
+import { Applier } from './applier.ts';
+import { RaftDriver } from './driver.ts';
+import { DurableState } from './durable-state.ts';
+import { InSyncWaiters } from './in-sync.ts';
+import { LogClock } from './log-clock.ts';
+import type { PeerLinks } from './peer-links.ts';
+import { Proposer } from './proposer.ts';
+import { ReadBarriers } from './read-barriers.ts';
+import { EntryType, type ProposeRefusal, type ReplicaApi, type ReplicaRole, type StateMachine } from './types.ts';
+import { verifyChain } from './verify-chain.ts';
+
+/** The body of a no-op: nothing but its own checksum, which is 0 over no bytes. */
+const NOOP_BODY = new Uint8Array(4);
+/** A follower counts as in sync for so many election timeouts after its last answer (replication mode `all`). */
+const IN_SYNC_ELECTION_TIMEOUTS = 3;
+
+export interface ReplicaPorts {
+  readonly id: ReplicaId;
+  readonly brokerName: string;
+  readonly clock: Clock;
+  readonly raft: RaftCore;
+  readonly log: Log;
+  readonly hardState: HardStateFile;
+  readonly links: PeerLinks;
+  readonly stateMachine: StateMachine;
+  readonly electionTimeoutMs: number;
+  readonly tickMs: number;
+  readonly catchUpBytesPerSecond: number;
+  readonly segmentBytes: number;
+  /** Index and position that the restored state stands for. */
+  readonly applied: { readonly index: number; readonly position: number };
+  /** Takes a snapshot of the state machine, which stands at the boundary behind `appliedIndex`. */
+  snapshotDue(appliedIndex: number, segmentStart: boolean): void;
+  /** Sends or fetches the state at the log's start for a replica that is behind it. */
+  sendSnapshot(to: ReplicaId): void;
+  installSnapshot(install: NonNullable<Effects['install']>): void;
+  onEvent(name: string, fields: Record<string, string | number>): void;
+  /** The replica cannot go on: leadership was given up, nothing is acknowledged any more; the process ends (FAULTS 2). */
+  onFailed(error: unknown): void;
+}
+
+/**
+ * One replica of a broker group: the only place where Raft, log and peers meet. It has no semantics of messages: it lays
+ * proposals into write groups, moves bytes between disk and peers as the core says, and takes committed entries to the
+ * state machine in order.
+ */
+export class Replica implements ReplicaApi {
+  readonly id: ReplicaId;
+  readonly #ports: ReplicaPorts;
+  readonly #driver: RaftDriver;
+  readonly #proposer: Proposer;
+  readonly #applier: Applier;
+  readonly #streams: AppendStreams;
+  readonly #barriers: ReadBarriers;
+  readonly #inSync: InSyncWaiters;
+  readonly #durable: DurableState;
+  readonly #logClock: LogClock;
+  #role: ReplicaRole = { role: 'follower', term: 0, leader: 0 };
+  /** Monotonic ms since when closed groups wait for the own disk; 0 = none waits. */
+  #diskWaitsSinceMs = 0;
+  #stuck = false;
+  #failed = false;
+  #stopped = false;
+
+  constructor(ports: ReplicaPorts) {
+    this.id = ports.id;
+    this.#ports = ports;
+    const { clock, log, raft, links } = ports;
+    this.#durable = new DurableState(ports.hardState, (error) => this.fail(error));
+    this.#logClock = new LogClock(clock);
+    this.#barriers = new ReadBarriers(clock, (context) => {
+      raft.readIndex(context);
+      this.#driver.run();
+    });
+    this.#inSync = new InSyncWaiters(IN_SYNC_ELECTION_TIMEOUTS * ports.electionTimeoutMs);
+    this.#streams = new AppendStreams({
+      clock,
+      log,
+      catchUpBytesPerSecond: ports.catchUpBytesPerSecond,
+      send: (message) => (message.type === 'snapshotRequest' ? ports.sendSnapshot(message.to) : links.send(message)),
+      sendAppend: (message, runs) => links.sendAppend(message, runs),
+      failed: (error) => this.fail(error),
+    });
+    this.#applier = new Applier(
+      {
+        clock,
+        log,
+        stateMachine: ports.stateMachine,
+        segmentBytes: ports.segmentBytes,
+        segmentStarts: (appliedIndex, position) => {
+          ports.stateMachine.onSegmentStart(position - (position % ports.segmentBytes));
+          ports.snapshotDue(appliedIndex, true);
+        },
+        advanced: (appliedIndex) => this.#advanced(appliedIndex),
+        failed: (error) => this.fail(error),
+      },
+      ports.applied.index,
+      ports.applied.position,
+    );
+    this.#proposer = new Proposer({
+      clock,
+      log,
+      leadingTerm: () => (raft.role === 'leader' && !this.#failed && !this.#stopped ? raft.term : 0),
+      canPropose: (sizeBytes) => raft.canPropose(sizeBytes),
+      logTimeMs: () => this.#logClock.nowMs(),
+      closed: ({ meta }) => {
+        this.#noteDiskWait();
+        const accepted = raft.propose(meta);
+        assert(accepted, `the core refused the group at ${meta.firstIndex} that the log holds`);
+        this.#driver.run();
+      },
+    });
+    this.#driver = new RaftDriver({
+      raft,
+      log,
+      durable: this.#durable,
+      deliver: (message) => {
+        // A failed store speaks for nothing any more: no vote, no acknowledgement (I3).
+        if (!this.#failed) this.#streams.deliver(message);
+      },
+      committed: (commitIndex) => {
+        this.#proposer.committed(commitIndex);
+        this.#applier.commit(commitIndex);
+      },
+      reads: (reads) => {
+        for (const read of reads) this.#barriers.confirmed(read.context, read.index, this.#applier.appliedIndex);
+      },
+      roleChanged: (change) => this.#roleChanged(change),
+      install: (install) => ports.installSnapshot(install),
+      failed: (error) => this.fail(error),
+    });
+  }
+
+  /** Called once, when the group is formed. */
+  start(): void {
+    const { raft, log, links } = this.#ports;
+    links.handlers = {
+      onMessage: (message) => this.#receive(() => this.#driver.step(message), message.term),
+      onAppend: (message, bytes) => {
+        let fault = null;
+        this.#receive(() => {
+          fault = this.#driver.stepAppend(message, bytes);
+          this.#noteDiskWait();
+        }, message.term);
+        if (fault !== null) this.#ports.onEvent('append refused', { from: message.from, fault });
+        return fault === null;
+      },
+      onClock: (peer, wallMs) => this.#logClock.heard(peer, wallMs),
+      onLost: (peer, reset) => {
+        this.#streams.lost(peer);
+        if (reset && !this.#stopped) {
+          raft.peerReset(peer);
+          this.#driver.run();
+        }
+      },
+    };
+    const floor = Math.max(this.#durable.state.voteFloor, log.recovery.voteFloor);
+    if (floor > 0) {
+      raft.setVoteFloor(floor);
+      this.#durable.saveVoteFloor(floor);
+    }
+    this.#tick();
+  }
+
+  // ---- for the broker (ReplicaApi) -----------------------------------------------------------------------------------
+
+  role(): ReplicaRole {
+    return this.#role;
+  }
+
+  propose(type: EntryType, topicId: number, queueId: number, bodyChecksum: number, body: Uint8Array): number | ProposeRefusal {
+    // Commands go on below the reserve: offsets, cuts and membership are what frees a full disk (FAULTS 3).
+    if (type === EntryType.batch && this.#ports.log.diskFull) return 'diskFull';
+    return this.#proposer.propose(type, topicId, queueId, bodyChecksum, body);
+  }
+
+  appliedIndex(): number {
+    return this.#applier.appliedIndex;
+  }
+
+  commitIndex(): number {
+    return this.#ports.raft.commitIndex;
+  }
+
+  readBarrier(done: (ok: boolean) => void): void {
+    if (this.#failed || this.#stopped) done(false);
+    else this.#barriers.add(done);
+  }
+
+  whenAllInSync(index: number, done: (ok: boolean) => void): void {
+    if (this.#role.role !== 'leader') done(false);
+    else if (!this.#inSync.add(index, done)) done(false);
+    else this.#checkInSync();
+  }
+
+  quorumIsFresh(): boolean {
+    return this.#ports.raft.quorumFresh(this.#ports.clock.monotonicMs());
+  }
+
+  logTimeMs(): number {
+    return this.#role.role === 'leader' ? this.#logClock.nowMs() : this.#ports.log.lastLogTimeMs;
+  }
+
+  readHot(position: number, sizeBytes: number): Uint8Array | null {
+    return this.#ports.log.readHot(position, sizeBytes);
+  }
+
+  readCold(into: Uint8Array, position: number): Promise<number> {
+    return this.#ports.log.readCold(into, position);
+  }
+
+  startPosition(): number {
+    return this.#ports.log.start.position;
+  }
+
+  // ---- for administration ----------------------------------------------------------------------------------------------
+
+  status(): RaftStatus {
+    const { raft, log, clock } = this.#ports;
+    const nowMs = clock.monotonicMs();
+    return {
+      brokerName: this.#ports.brokerName,
+      replicaId: this.id,
+      role: raft.role,
+      term: raft.term,
+      leader: raft.leader,
+      firstIndex: log.firstIndex,
+      lastIndex: log.lastIndex,
+      durableIndex: log.durableIndex,
+      commitIndex: raft.commitIndex,
+      appliedIndex: this.appliedIndex(),
+      startPosition: log.start.position,
+      endPosition: log.endPosition,
+      peers: raft.progress().map((peer) => ({
+        replicaId: peer.id,
+        matchIndex: peer.matchIndex,
+        silentMs: Math.max(0, Math.round(nowMs - peer.lastContactMs)),
+      })),
+      stateDigest: this.#ports.stateMachine.digest(),
+    };
+  }
+
+  /** @param target 0 = the most advanced follower that was heard lately. Resolves when this replica does not lead any more. */
+  async transfer(target: ReplicaId): Promise<void> {
+    const { raft, clock, electionTimeoutMs } = this.#ports;
+    if (raft.role !== 'leader') throw new LedgerError('NOT_LEADER');
+    const to = target !== 0 ? target : this.#bestFollower();
+    if (to === 0) throw new LedgerError('BAD_REQUEST', 'no follower to hand leadership to');
+    if (to === this.id) return;
+    this.#proposer.flush();
+    if (!raft.transferLeadership(to)) throw new LedgerError('BAD_REQUEST', `leadership cannot go to replica ${to}`);
+    this.#driver.run();
+    const deadlineMs = clock.monotonicMs() + 2 * electionTimeoutMs;
+    while (this.#ports.raft.role === 'leader') {
+      if (clock.monotonicMs() > deadlineMs) throw new LedgerError('DEADLINE_EXCEEDED', `replica ${to} did not take over`);
+      await new Promise<void>((resolve) => {
+        clock.setTimer(this.#ports.tickMs, resolve);
+      });
+    }
+  }
+
+  verifyChain(request: VerifyChainRequest): Promise<VerifyChainResponse> {
+    return verifyChain(this.#ports.log, this.#ports.stateMachine, () => this.appliedIndex(), request);
+  }
+
+  /** How far this replica's wall clock is from the median of the group's, ms. */
+  clockSkewMs(): number {
+    return this.#logClock.skewMs();
+  }
+
+  get failed(): boolean {
+    return this.#failed;
+  }
+
+  // ---- life ------------------------------------------------------------------------------------------------------------
+
+  /** The log's `onDurable`. */
+  onDurable(lastIndex: number, term: number): void {
+    if (this.#failed || this.#stopped) return;
+    const { log } = this.#ports;
+    this.#diskWaitsSinceMs = log.durableIndex < log.lastIndex ? this.#ports.clock.monotonicMs() : 0;
+    this.#durable.noteDurableEnd(log.durablePosition);
+    if (this.#durable.state.voteFloor > 0 && lastIndex >= this.#durable.state.voteFloor) {
+      this.#ports.raft.setVoteFloor(null);
+      this.#durable.saveVoteFloor(0);
+    }
+    this.#driver.stored(lastIndex, term);
+  }
+
+  /** The log's `onTruncating`. */
+  onTruncating(endPosition: number): Promise<void> {
+    return this.#durable.setDurableEnd(endPosition, false);
+  }
+
+  /** First failure of the store, or a broken invariant of it: hand over what can be, acknowledge nothing, end. */
+  fail(error: unknown): void {
+    if (this.#failed || this.#stopped) return;
+    const { raft } = this.#ports;
+    if (raft.role === 'leader') {
+      raft.stepDown('store failed');
+      this.#driver.run();
+    }
+    this.#failed = true;
+    this.#barriers.failAll();
+    this.#inSync.failAll();
+    this.#ports.onFailed(error);
+  }
+
+  /** Clean stop: nothing is lost by skipping it, recovery is only longer. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#applier.stop();
+    this.#streams.stop();
+    this.#barriers.failAll();
+    this.#inSync.failAll();
+    const { log } = this.#ports;
+    await log.close();
+    if (!this.#failed && log.poisoned === null) await this.#durable.setDurableEnd(log.durablePosition, true);
+  }
+
+  boundary(index: number): Promise<LogBoundary | null> {
+    return this.#ports.log.boundaryAt(index);
+  }
+
+  // ---- inside ------------------------------------------------------------------------------------------------------------
+
+  #tick(): void {
+    if (this.#stopped || this.#failed) return;
+    const { clock, raft, tickMs } = this.#ports;
+    const nowMs = clock.monotonicMs();
+    this.#watchDisk(nowMs);
+    raft.tick(nowMs);
+    this.#driver.run();
+    this.#checkInSync();
+    clock.setTimer(tickMs, () => this.#tick());
+  }
+
+  /** A leader whose disk has not synced for an election timeout hands over, and does not come back before it syncs again (FAULTS 14). */
+  #watchDisk(nowMs: number): void {
+    const { raft, electionTimeoutMs } = this.#ports;
+    const waits = this.#diskWaitsSinceMs !== 0 && nowMs - this.#diskWaitsSinceMs > electionTimeoutMs;
+    if (waits && !this.#stuck) {
+      this.#stuck = true;
+      this.#ports.onEvent('disk stuck', { waitingMs: Math.round(nowMs - this.#diskWaitsSinceMs) });
+      this.#endTerm();
+      raft.stepDown('disk stuck');
+    } else if (!waits && this.#stuck) {
+      this.#stuck = false;
+      raft.allowCampaign();
+    }
+  }
+
+  #noteDiskWait(): void {
+    const { log } = this.#ports;
+    if (this.#diskWaitsSinceMs === 0 && log.durableIndex < log.lastIndex) this.#diskWaitsSinceMs = this.#ports.clock.monotonicMs();
+  }
+
+  #receive(step: () => void, term: number): void {
+    if (this.#stopped || this.#failed) return;
+    // What was proposed before this word of a higher term belongs to the old one, and is still handed to Raft under it.
+    if (term > this.#ports.raft.term) this.#endTerm();
+    step();
+    if (this.#inSync.size > 0) this.#checkInSync();
+  }
+
+  #endTerm(): void {
+    if (this.#ports.raft.role === 'leader') this.#proposer.flush();
+  }
+
+  #roleChanged(change: NonNullable<Effects['roleChange']>): void {
+    const led = this.#role.role === 'leader';
+    this.#role = { role: change.role, term: change.term, leader: change.leader };
+    this.#ports.onEvent('role', { role: change.role, term: change.term, leader: change.leader });
+    if (led && change.role !== 'leader') {
+      this.#proposer.reset();
+      this.#barriers.failAll();
+      this.#inSync.failAll();
+    }
+    if (change.role === 'leader' && !led) {
+      this.#logClock.lead(this.#ports.log.lastLogTimeMs);
+      this.#proposer.reset();
+      const index = this.#proposer.propose(EntryType.noop, 0, 0, 0, NOOP_BODY);
+      assert(typeof index === 'number', `a new leader could not lay its no-op: ${index}`);
+      this.#proposer.flush();
+    }
+    this.#ports.stateMachine.onRoleChange(this.#role);
+  }
+
+  #advanced(appliedIndex: number): void {
+    this.#barriers.applied(appliedIndex);
+    this.#ports.snapshotDue(appliedIndex, false);
+  }
+
+  #checkInSync(): void {
+    if (this.#inSync.size > 0) this.#inSync.progressed(this.#ports.raft.progress(), this.#ports.clock.monotonicMs());
+  }
+
+  #bestFollower(): ReplicaId {
+    const nowMs = this.#ports.clock.monotonicMs();
+    let best = 0;
+    let bestMatch = -1;
+    for (const peer of this.#ports.raft.progress()) {
+      const silentMs = nowMs - peer.lastContactMs;
+      if (peer.learner || silentMs > this.#ports.electionTimeoutMs || peer.matchIndex <= bestMatch) continue;
+      best = peer.id;
+      bestMatch = peer.matchIndex;
+    }
+    return best;
+  }
+}
