@@ -1,0 +1,235 @@
+import type { RequestHandler } from '../broker/session.ts';
+import type { Clock, Timer } from '../io/clock.ts';
+import type { FrameConnection, FrameHandlers, Listener, Net } from '../io/net.ts';
+import { ERRORS, type ErrorCode, LedgerError } from '../protocol/errors.ts';
+import { decodeRequest, encodePush, encodeRefusal, type Request } from '../protocol/frame.ts';
+import { type HelloRequest, Op, PROTOCOL_VERSION, PushKind } from '../protocol/requests.ts';
+import { ClientSession, type SessionOwner } from './client-session.ts';
+import { DEFAULT_GATEWAY_LIMITS, type GatewayLimits } from './limits.ts';
+
+export interface NativeGatewayOptions {
+  readonly clock: Clock;
+  readonly net: Net;
+  readonly handler: RequestHandler;
+  readonly host: string;
+  /** 0 picks a free one. */
+  readonly port: number;
+  readonly limits?: Partial<GatewayLimits>;
+  /** A client was turned away or cut off: for log and metrics. */
+  readonly onRefused?: (code: ErrorCode, address: string, detail: string) => void;
+}
+
+export interface GatewayCounts {
+  readonly connections: number;
+  readonly pendingRequests: number;
+}
+
+/** Listens for clients and drives the broker. Transport only: no semantics. */
+export class NativeGateway {
+  readonly #options: NativeGatewayOptions;
+  readonly #limits: GatewayLimits;
+  readonly #guests = new Set<Guest>();
+  readonly #sessions = new Set<ClientSession>();
+  readonly #owner: SessionOwner;
+  #ackers: ClientSession[] = [];
+  #nextSessionId = 1;
+  #listener: Listener | null = null;
+  #idleTimer: Timer | null = null;
+  #draining = false;
+  #whenQuiet: (() => void) | null = null;
+
+  private constructor(options: NativeGatewayOptions) {
+    this.#options = options;
+    this.#limits = { ...DEFAULT_GATEWAY_LIMITS, ...options.limits };
+    this.#owner = {
+      limits: this.#limits,
+      acksWaiting: (session) => {
+        this.#ackers.push(session);
+        if (this.#ackers.length === 1) options.clock.defer(this.#flushAcks);
+      },
+      drained: (session) => options.handler.drained(session),
+      answered: () => this.#checkQuiet(),
+    };
+  }
+
+  /** Rejects when the port cannot be bound. */
+  static async listen(options: NativeGatewayOptions): Promise<NativeGateway> {
+    const gateway = new NativeGateway(options);
+    gateway.#listener = await options.net.listenFrames(options.host, options.port, gateway.#limits.maxFrameBytes, (connection) =>
+      gateway.#accept(connection),
+    );
+    gateway.#armIdleTimer();
+    return gateway;
+  }
+
+  get port(): number {
+    return (this.#listener as Listener).port;
+  }
+
+  counts(): GatewayCounts {
+    let pendingRequests = 0;
+    for (const session of this.#sessions) pendingRequests += session.pending;
+    return { connections: this.#guests.size, pendingRequests };
+  }
+
+  /**
+   * Orderly end: clients are told to go elsewhere, new connections and requests are refused with NOT_READY, what is pending is
+   * answered; resolves when all is, or after `timeoutMs`. close() follows.
+   */
+  async drain(timeoutMs: number): Promise<void> {
+    this.#draining = true;
+    for (const session of this.#sessions) session.push(PushKind.goAway, { error: 0, detail: 'the broker stops' });
+    if (this.counts().pendingRequests === 0) return;
+    await new Promise<void>((resolve) => {
+      const timer = this.#options.clock.setTimer(timeoutMs, resolve);
+      this.#whenQuiet = () => {
+        this.#options.clock.clearTimer(timer);
+        resolve();
+      };
+    });
+    this.#whenQuiet = null;
+  }
+
+  /** Destroys all connections. */
+  async close(): Promise<void> {
+    this.#draining = true;
+    if (this.#idleTimer !== null) this.#options.clock.clearTimer(this.#idleTimer);
+    this.#idleTimer = null;
+    for (const guest of this.#guests) guest.connection.destroy();
+    await this.#listener?.close();
+  }
+
+  #checkQuiet(): void {
+    if (this.#whenQuiet !== null && this.counts().pendingRequests === 0) this.#whenQuiet();
+  }
+
+  readonly #flushAcks = (): void => {
+    const ackers = this.#ackers;
+    this.#ackers = [];
+    for (const session of ackers) session.flushAcks();
+  };
+
+  #accept(connection: FrameConnection): FrameHandlers {
+    const guest: Guest = { connection, session: null, helloTimer: null, lastFrameMs: 0, leaving: false };
+    return {
+      onOpen: () => this.#onOpen(guest),
+      onFrame: (_, frame) => this.#onFrame(guest, frame),
+      onClose: () => this.#onClose(guest),
+    };
+  }
+
+  #onOpen(guest: Guest): void {
+    const full = this.#guests.size >= this.#limits.maxConnections;
+    this.#guests.add(guest);
+    guest.lastFrameMs = this.#options.clock.monotonicMs();
+    if (full) this.#turnAway(guest, 'TOO_MANY', `more than ${this.#limits.maxConnections} connections`);
+    else if (this.#draining) this.#turnAway(guest, 'NOT_READY', 'the broker stops');
+    else {
+      guest.helloTimer = this.#options.clock.setTimer(this.#limits.helloTimeoutMs, () =>
+        this.#turnAway(guest, 'DEADLINE_EXCEEDED', 'no hello in time'),
+      );
+    }
+  }
+
+  #onFrame(guest: Guest, frame: Uint8Array): void {
+    if (guest.leaving) return;
+    guest.lastFrameMs = this.#options.clock.monotonicMs();
+    try {
+      const request = decodeRequest(frame);
+      if (guest.session === null) this.#onHello(guest, request);
+      else if ('error' in request) guest.session.refuseUnadmitted(request.requestId, request.error.code, request.error.message);
+      else this.#onRequest(guest.session, request);
+    } catch (error) {
+      // Anything else is a defect of this program and must end it.
+      if (!(error instanceof LedgerError)) throw error;
+      this.#turnAway(guest, error.code, error.message);
+    }
+  }
+
+  #onHello(guest: Guest, request: ReturnType<typeof decodeRequest>): void {
+    if ('error' in request || request.op !== Op.hello) throw new LedgerError('BAD_REQUEST', 'the first frame must be hello');
+    const hello: HelloRequest = request.body;
+    if (hello.minVersion > PROTOCOL_VERSION || hello.maxVersion < PROTOCOL_VERSION) {
+      guest.connection.send(encodeRefusal(request.requestId, 'UNSUPPORTED_VERSION', `this broker speaks ${PROTOCOL_VERSION}`));
+      throw new LedgerError('UNSUPPORTED_VERSION', `client speaks ${hello.minVersion}…${hello.maxVersion}`);
+    }
+    const session = new ClientSession(this.#nextSessionId++, hello, guest.connection, this.#owner);
+    const answer = this.#options.handler.opened(session, hello);
+    if (typeof answer === 'string') {
+      guest.connection.send(encodeRefusal(request.requestId, answer));
+      throw new LedgerError(answer, 'refused at hello');
+    }
+    this.#clearHelloTimer(guest);
+    guest.session = session;
+    this.#sessions.add(session);
+    session.welcome(request.requestId, answer, PROTOCOL_VERSION);
+  }
+
+  #onRequest(session: ClientSession, request: Request): void {
+    const { requestId } = request;
+    if (request.op === Op.hello) throw new LedgerError('BAD_REQUEST', 'a second hello');
+    const oneWay = request.op === Op.send && request.body.oneWay;
+    if (this.#draining) {
+      if (!oneWay) session.refuseUnadmitted(requestId, 'NOT_READY', 'the broker stops');
+      return;
+    }
+    const refusal = session.admit(requestId, request.raw.length);
+    if (refusal === 'BAD_REQUEST') throw new LedgerError('BAD_REQUEST', 'request id in use');
+    if (refusal !== null) {
+      if (!oneWay) session.refuseUnadmitted(requestId, refusal, `more than ${this.#limits.maxConnectionRequests} unanswered requests`);
+      return;
+    }
+    this.#options.handler.request(session, request);
+    if (oneWay) session.settleOneWay(requestId);
+  }
+
+  /** Says why and closes; nothing more is read from it. */
+  #turnAway(guest: Guest, code: ErrorCode, detail: string): void {
+    if (guest.leaving) return;
+    guest.leaving = true;
+    this.#clearHelloTimer(guest);
+    this.#options.onRefused?.(code, guest.connection.remoteAddress, detail);
+    guest.connection.send(encodePush(PushKind.goAway, { error: ERRORS[code].number, detail: detail.slice(0, 1024) }));
+    guest.connection.close();
+  }
+
+  #onClose(guest: Guest): void {
+    guest.leaving = true;
+    this.#clearHelloTimer(guest);
+    this.#guests.delete(guest);
+    const { session } = guest;
+    if (session === null) return;
+    session.markClosed();
+    this.#sessions.delete(session);
+    this.#options.handler.closed(session);
+    this.#checkQuiet();
+  }
+
+  #clearHelloTimer(guest: Guest): void {
+    if (guest.helloTimer !== null) this.#options.clock.clearTimer(guest.helloTimer);
+    guest.helloTimer = null;
+  }
+
+  /** One timer for all: a timer for each frame would cost more than the frame. */
+  #armIdleTimer(): void {
+    const { clock } = this.#options;
+    this.#idleTimer = clock.setTimer(this.#limits.idleTimeoutMs / 4, () => {
+      const oldest = clock.monotonicMs() - this.#limits.idleTimeoutMs;
+      for (const guest of this.#guests) {
+        // One that is not read from cannot show that it lives.
+        if (guest.lastFrameMs < oldest && guest.session?.paused !== true) guest.connection.destroy();
+      }
+      this.#armIdleTimer();
+    });
+  }
+}
+
+/** A connection, before and after its hello. */
+interface Guest {
+  readonly connection: FrameConnection;
+  session: ClientSession | null;
+  helloTimer: Timer | null;
+  lastFrameMs: number;
+  /** Refused or closed: what still arrives is not looked at. */
+  leaving: boolean;
+}
