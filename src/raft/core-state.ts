@@ -1,0 +1,23 @@
+import type { GroupIndex } from './group-index.ts';
+import type { Outbox } from './outbox.ts';
+import type { Quorum } from './quorum.ts';
+import type { RaftConfig, ReplicaId, Role } from './types.ts';
+
+/** What every role shares (paper, figure 2). Owned by Raft; the roles read it and move commitIndex and storedIndex. */
+export interface CoreState {
+  readonly config: RaftConfig;
+  readonly quorum: Quorum;
+  /** Everybody else in the group: voters of both sets and learners. */
+  readonly others: readonly ReplicaId[];
+  readonly log: GroupIndex;
+  readonly outbox: Outbox;
+  /** Monotonic ms of the last tick. */
+  nowMs: number;
+  term: number;
+  votedFor: ReplicaId;
+  role: Role;
+  leader: ReplicaId;
+  commitIndex: number;
+  /** Own log, durable end. */
+  storedIndex: number;
+}
