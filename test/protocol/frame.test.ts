@@ -1,0 +1,308 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { LedgerError } from '../../src/protocol/errors.ts';
+import {
+  decodeBrokerFrame,
+  decodeRequest,
+  encodeFrame,
+  encodePush,
+  encodeRefusal,
+  encodeRequest,
+  encodeResponse,
+  pullHeadroomBytes,
+  sendHeadroomBytes,
+} from '../../src/protocol/frame.ts';
+import { Op, PushKind, type Requests, type Responses } from '../../src/protocol/requests.ts';
+import { forEachSendAck, SendAckWriter } from '../../src/protocol/send-acks.ts';
+
+const route = { brokerName: 'a', term: 3, leader: 2, replicas: [{ replicaId: 1, endpoint: 'ws://h:7460' }] };
+const topicRoute = {
+  topic: 't',
+  topicId: 7,
+  version: 2 ** 40,
+  perm: 6,
+  messageType: 'fifo' as const,
+  placement: [{ brokerName: 'a', queues: 8 }],
+};
+const assignment = {
+  group: 'g',
+  member: 'c@1',
+  epoch: 4,
+  queues: [{ topic: 't', queueId: 0, committedOffset: -1, epoch: 4 }],
+  revoking: [{ topic: 't', queueId: 1 }],
+};
+const raftStatus = {
+  brokerName: 'a',
+  replicaId: 1,
+  role: 'leader',
+  term: 3,
+  leader: 1,
+  firstIndex: 1,
+  lastIndex: 9,
+  durableIndex: 9,
+  commitIndex: 8,
+  appliedIndex: 8,
+  startPosition: 4096,
+  endPosition: 2 ** 45,
+  peers: [{ replicaId: 2, matchIndex: 8, silentMs: 1.25 }],
+  stateDigest: 123,
+};
+const queue = { topic: 't', queueId: 3 };
+
+const REQUESTS: { readonly [O in keyof Requests]: Requests[O] } = {
+  [Op.hello]: {
+    minVersion: 1,
+    maxVersion: 1,
+    clientId: 'c',
+    namespace: '',
+    zone: 'z',
+    agent: 'ledgermq 0.1.0',
+    credentials: { user: 'u', secret: 's' },
+  },
+  [Op.ping]: {},
+  [Op.route]: { topics: ['t', 'ünï'] },
+  [Op.send]: { oneWay: false, replication: 2, parts: [{ ...queue, sizeBytes: 3 }] },
+  [Op.pull]: {
+    ...queue,
+    offset: 2 ** 52,
+    maxBytes: 1024,
+    maxMessages: 10,
+    waitMs: 0,
+    group: 'g',
+    member: 'm',
+    epoch: 1,
+    tagHashes: [1, 0xffff_ffff],
+  },
+  [Op.offsetCommit]: { group: 'g', member: '', epoch: 0, offsets: [{ ...queue, offset: 5 }] },
+  [Op.offsetFetch]: { group: 'g', queues: [queue] },
+  [Op.groupJoin]: { group: 'g', member: 'm', topics: ['t'], strategy: 'sticky', sessionTimeoutMs: 10_000 },
+  [Op.groupHeartbeat]: { group: 'g', member: 'm', epoch: 2 },
+  [Op.groupRelease]: { group: 'g', member: 'm', queues: [{ ...queue, epoch: 1, offset: -1 }] },
+  [Op.groupLeave]: { group: 'g', member: 'm' },
+  [Op.queueRange]: { ...queue, timeMs: 1 },
+  [Op.topicCreate]: { topic: 't', queues: 8, perm: 6, messageType: 'normal', replication: 2 },
+  [Op.topicUpdate]: { topic: 't', queues: -1, perm: -1, replication: -1 },
+  [Op.topicDelete]: { topic: 't' },
+  [Op.topicList]: { topics: [] },
+  [Op.groupList]: {},
+  [Op.groupDescribe]: { group: 'g' },
+  [Op.groupResetOffset]: { group: 'g', ...queue, offset: 0 },
+  [Op.messageGet]: { id: 'A'.repeat(32), ...queue, offset: 0 },
+  [Op.clusterStatus]: {},
+  [Op.raftStatus]: {},
+  [Op.raftTransfer]: { target: 2 },
+  [Op.verifyChain]: { fromIndex: 1, toIndex: 100 },
+};
+const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send>]: Responses[O] } = {
+  [Op.hello]: {
+    version: 1,
+    clusterId: 'x',
+    brokerName: 'a',
+    replicaId: 1,
+    maxFrameBytes: 1 << 24,
+    maxBatchBytes: 1 << 22,
+    sendWindowBytes: 1 << 24,
+  },
+  [Op.ping]: {},
+  [Op.route]: { brokers: [route], topics: [topicRoute] },
+  [Op.pull]: { minOffset: 0, maxOffset: 9, nextOffset: 5, batches: [{ baseOffset: 4, logTimeMs: 1, position: 2 ** 50, sizeBytes: 3 }] },
+  [Op.offsetCommit]: { errors: [0, 32] },
+  [Op.offsetFetch]: { offsets: [-1, 5] },
+  [Op.groupJoin]: assignment,
+  [Op.groupHeartbeat]: { assignment: null },
+  [Op.groupRelease]: {},
+  [Op.groupLeave]: {},
+  [Op.queueRange]: { minOffset: 0, maxOffset: 1, timeOffset: 1 },
+  [Op.topicCreate]: topicRoute,
+  [Op.topicUpdate]: topicRoute,
+  [Op.topicDelete]: {},
+  [Op.topicList]: { topics: [{ ...topicRoute, replication: 2, queues: [{ queueId: 0, minOffset: 0, maxOffset: 5 }] }] },
+  [Op.groupList]: { groups: [{ group: 'g', epoch: 1, members: 2, lag: 3 }] },
+  [Op.groupDescribe]: {
+    group: 'g',
+    epoch: 1,
+    members: [{ member: 'm', address: '127.0.0.1:1', topics: ['t'] }],
+    queues: [{ ...queue, owner: 'm', committedOffset: 1, maxOffset: 2, lag: 1 }],
+  },
+  [Op.groupResetOffset]: { previous: -1 },
+  [Op.messageGet]: { ...queue, baseOffset: 1, logTimeMs: 2, position: 3, messageIndex: 0 },
+  [Op.clusterStatus]: { clusterId: 'x', brokers: [route], self: raftStatus },
+  [Op.raftStatus]: raftStatus,
+  [Op.raftTransfer]: { target: 1 },
+  [Op.verifyChain]: {
+    fromIndex: 1,
+    toIndex: 2,
+    slices: [{ firstIndex: 1, lastIndex: 2, position: 0, hash: 1 }],
+    stateDigest: 1,
+    digestIndex: 2,
+  },
+};
+const ALL_OPS = Object.keys(REQUESTS).map(Number) as (keyof Requests)[];
+const rawOf = (op: number): Uint8Array => (op === Op.send || op === Op.pull ? Uint8Array.of(1, 2, 3) : new Uint8Array(0));
+
+function code(run: () => unknown): string {
+  try {
+    run();
+  } catch (error) {
+    if (error instanceof LedgerError) return error.code;
+    throw error;
+  }
+  return 'accepted';
+}
+
+describe('frame', () => {
+  test.each(ALL_OPS)('request of operation %i comes back as it was', (op) => {
+    const raw = op === Op.send ? rawOf(op) : new Uint8Array(0);
+    const frame = encodeRequest(op, 0xffff_ffff, 3000, REQUESTS[op] as never, raw);
+    expect(decodeRequest(frame)).toEqual({ op, requestId: 0xffff_ffff, deadlineMs: 3000, body: REQUESTS[op], raw });
+  });
+
+  test.each(ALL_OPS.filter((op) => op !== Op.send))('response of operation %i comes back as it was', (op) => {
+    const body = RESPONSES[op as keyof typeof RESPONSES];
+    const frame = encodeResponse(op as never, 9, body as never, rawOf(op));
+    expect(decodeBrokerFrame(frame, () => op)).toEqual({ kind: 'response', requestId: 9, body, raw: rawOf(op) });
+  });
+
+  test('refusals, pushes and late answers', () => {
+    expect(decodeBrokerFrame(encodeRefusal(5, 'NOT_LEADER', 'why'), () => Op.ping)).toEqual({
+      kind: 'error',
+      requestId: 5,
+      error: 20,
+      detail: 'why',
+    });
+    expect(decodeBrokerFrame(encodePush(PushKind.assignment, assignment), () => undefined)).toEqual({
+      kind: 'push',
+      push: { kind: PushKind.assignment, body: assignment },
+    });
+    expect(decodeBrokerFrame(encodeResponse(Op.ping, 5, {}), () => undefined)).toEqual({ kind: 'ignored' });
+    expect(decodeBrokerFrame(encodeFrame([Op.push, 0, 999, {}]), () => undefined)).toEqual({ kind: 'ignored' });
+  });
+
+  test('an unknown operation can be answered, a newer one may say more', () => {
+    expect(decodeRequest(encodeFrame([999, 5, 0, null]))).toMatchObject({ requestId: 5, error: { code: 'UNKNOWN_OPERATION' } });
+    const frame = encodeFrame([Op.topicDelete, 5, 0, { topic: 't', later: [1] }, 'more']);
+    expect(decodeRequest(frame)).toMatchObject({ body: { topic: 't' } });
+  });
+
+  test('the header goes into the headroom: the frame is a view of the caller’s memory, raw is a view of the frame', () => {
+    const body = REQUESTS[Op.send];
+    const headroom = sendHeadroomBytes(1, 1);
+    const memory = new Uint8Array(headroom + 3);
+    memory.set([1, 2, 3], headroom);
+    const frame = encodeRequest(Op.send, 1, 0, body, memory, headroom);
+    expect(frame.buffer).toBe(memory.buffer);
+    const decoded = decodeRequest(frame);
+    expect(decoded).toMatchObject({ body });
+    if ('error' in decoded) throw decoded.error;
+    expect(decoded.raw.buffer).toBe(memory.buffer);
+    expect([...decoded.raw]).toEqual([1, 2, 3]);
+  });
+
+  test('promised headrooms suffice for the largest fields; too little headroom costs a copy, not correctness', () => {
+    const topic = 'x'.repeat(127);
+    const parts = Array.from({ length: 20 }, () => ({ topic, queueId: 0xffff, sizeBytes: 0 }));
+    const sendRoom = sendHeadroomBytes(parts.length, topic.length);
+    const send = new Uint8Array(sendRoom);
+    expect(encodeRequest(Op.send, 0xffff_ffff, 0xffff_ffff, { oneWay: false, replication: 3, parts }, send, sendRoom).buffer).toBe(
+      send.buffer,
+    );
+
+    const big = Number.MAX_SAFE_INTEGER;
+    const batches = Array.from({ length: 20 }, () => ({ baseOffset: big, logTimeMs: big, position: big, sizeBytes: 0 }));
+    const response = { minOffset: big, maxOffset: big, nextOffset: big, batches };
+    const pullRoom = pullHeadroomBytes(batches.length);
+    const pull = new Uint8Array(pullRoom);
+    expect(encodeResponse(Op.pull, 0xffff_ffff, response, pull, pullRoom).buffer).toBe(pull.buffer);
+
+    const tight = Uint8Array.of(9, 9, 1, 2, 3);
+    const decoded = decodeRequest(encodeRequest(Op.send, 1, 0, REQUESTS[Op.send], tight, 2));
+    expect(decoded).toMatchObject({ raw: Uint8Array.of(1, 2, 3) });
+  });
+
+  test('parts and batches must fill the raw region exactly', () => {
+    expect(code(() => decodeRequest(encodeRequest(Op.send, 1, 0, REQUESTS[Op.send], new Uint8Array(4))))).toBe('BAD_REQUEST');
+    const pull = encodeResponse(Op.pull, 1, RESPONSES[Op.pull], new Uint8Array(2));
+    expect(code(() => decodeBrokerFrame(pull, () => Op.pull))).toBe('BAD_REQUEST');
+  });
+
+  test('small frames that claim much memory or depth are refused before anything is reserved', () => {
+    const frameOf = (...header: number[]): Uint8Array => Uint8Array.of(header.length, 0, 0, 0, ...header);
+    expect(code(() => decodeRequest(frameOf(0xdd, 0x01, 0xff, 0xff, 0xff)))).toBe('BAD_REQUEST');
+    expect(code(() => decodeRequest(frameOf(0xdf, 0xff, 0xff, 0xff, 0xff)))).toBe('BAD_REQUEST');
+    expect(code(() => decodeRequest(frameOf(0xdb, 0xff, 0xff, 0xff, 0xff)))).toBe('BAD_REQUEST');
+    expect(code(() => decodeRequest(frameOf(...new Array<number>(200).fill(0x91), 0xc0)))).toBe('BAD_REQUEST');
+    expect(code(() => decodeRequest(frameOf(0xd4, 0x72, 0x40)))).toBe('BAD_REQUEST');
+    expect(code(() => decodeRequest(Uint8Array.of(0xff, 0xff, 0xff, 0xff)))).toBe('BAD_REQUEST');
+  });
+
+  test('any bytes give a value or a BAD_REQUEST, on both sides', () => {
+    const valid = fc
+      .constantFrom(...ALL_OPS)
+      .map((op) => encodeRequest(op, 1, 2, REQUESTS[op] as never, op === Op.send ? rawOf(op) : undefined));
+    const damaged = fc
+      .tuple(valid, fc.array(fc.tuple(fc.nat(400), fc.integer({ min: 0, max: 255 })), { maxLength: 4 }))
+      .map(([frame, hits]) => {
+        const bytes = Uint8Array.from(frame);
+        for (const [at, value] of hits) bytes[at % bytes.length] = value;
+        return bytes;
+      });
+    const values = fc.anything({ withNullPrototype: false, maxDepth: 3 }).filter((value) => !hasOdd(value));
+    const shaped = fc.tuple(fc.constantFrom(...ALL_OPS), values).map(([op, body]) => Uint8Array.from(encodeFrame([op, 1, 0, body])));
+    fc.assert(
+      fc.property(fc.oneof(fc.uint8Array({ maxLength: 300 }), damaged, shaped), fc.constantFrom(...ALL_OPS), (bytes, op) => {
+        expect(['accepted', 'BAD_REQUEST']).toContain(code(() => decodeRequest(bytes)));
+        expect(['accepted', 'BAD_REQUEST']).toContain(code(() => decodeBrokerFrame(bytes, () => op)));
+        expect(['accepted', 'BAD_REQUEST']).toContain(code(() => forEachSendAck(bytes, () => {})));
+      }),
+      { numRuns: 5_000 },
+    );
+  });
+});
+
+/** Values that msgpack itself cannot carry. */
+function hasOdd(value: unknown): boolean {
+  if (typeof value === 'bigint' || typeof value === 'symbol' || typeof value === 'function' || value === undefined) return true;
+  if (typeof value !== 'object' || value === null) return false;
+  return Object.values(value).some(hasOdd);
+}
+
+describe('send acks', () => {
+  test('what was added comes back in order, over several growths', () => {
+    fc.assert(
+      fc.property(
+        fc.array(
+          fc.record({
+            requestId: fc.integer({ min: 0, max: 0xffff_ffff }),
+            results: fc.array(
+              fc.record({
+                error: fc.integer({ min: 0, max: 100 }),
+                baseOffset: fc.oneof(fc.constant(-1), fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER })),
+                logTimeMs: fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER }),
+              }),
+              { minLength: 1, maxLength: 5 },
+            ),
+          }),
+          { minLength: 1, maxLength: 60 },
+        ),
+        (acks) => {
+          const writer = new SendAckWriter();
+          for (const { requestId, results } of acks) {
+            const [first] = results;
+            if (results.length === 1 && first !== undefined) writer.add(requestId, first.error, first.baseOffset, first.logTimeMs);
+            else
+              writer.addParts(
+                requestId,
+                results.flatMap(({ error, baseOffset, logTimeMs }) => [error, baseOffset, logTimeMs]),
+              );
+          }
+          const frame = decodeBrokerFrame(writer.take(), () => undefined);
+          expect(writer.empty).toBe(true);
+          if (frame.kind !== 'sendAcks') throw new Error(frame.kind);
+          const seen: unknown[] = [];
+          forEachSendAck(frame.raw, (requestId, results) => seen.push({ requestId, results }));
+          expect(seen).toEqual(acks);
+        },
+      ),
+    );
+  });
+});
