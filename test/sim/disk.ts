@@ -72,6 +72,11 @@ export class SimDisk {
     return this.#names.durable(path)?.durable.toBytes() ?? null;
   }
 
+  /** Would the file be found under this name after a power loss? */
+  nameIsDurable(path: string): boolean {
+    return this.#names.durable(path) !== undefined && this.#names.durable(path) === this.#names.visible.get(path);
+  }
+
   visibleBytes(path: string): Uint8Array | null {
     return this.#names.visible.get(path)?.visible.toBytes() ?? null;
   }

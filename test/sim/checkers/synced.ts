@@ -23,7 +23,7 @@ export class SyncedChecker {
     if (durable < lastIndex) {
       throw new Violation('not synced', `replica ${replicaId} acknowledges up to index ${lastIndex}, its disk holds up to ${durable}`);
     }
-    this.#term(replicaId, term, 'an append');
+    this.#term(replicaId, term, 'an append response');
   }
 
   vote(replicaId: number, term: number, candidate: number): void {
@@ -45,9 +45,24 @@ export class SyncedChecker {
     );
   }
 
+  /** A reader is shown this batch: it is committed, so a majority of the disks holds it. */
+  shown(queue: string, baseOffset: number, bodyChecksum: number): void {
+    const holders = this.#view.replicas.filter((id) => this.#view.holdsBatch(id, bodyChecksum));
+    if (holders.length * 2 > this.#view.replicas.length) return;
+    throw new Violation(
+      'uncommitted shown',
+      `${queue}@${baseOffset} is shown while it is on the disks of ${holders.join(', ') || 'nobody'} only`,
+    );
+  }
+
+  /** Any message but a pre-vote: the term it carries is on stable storage. */
+  spoke(replicaId: number, term: number, what: string): void {
+    this.#term(replicaId, term, what);
+  }
+
   #term(replicaId: number, term: number, what: string): void {
     const durable = this.#view.durableTerm(replicaId);
     if (durable.term < term)
-      throw new Violation('not synced', `replica ${replicaId} answers ${what} in term ${term}, its disk says ${durable.term}`);
+      throw new Violation('not synced', `replica ${replicaId} speaks ${what} in term ${term}, its disk says ${durable.term}`);
   }
 }

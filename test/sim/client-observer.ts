@@ -1,0 +1,149 @@
+import { ERRORS } from '../../src/protocol/errors.ts';
+import { decodeBrokerFrame, decodeRequest, type Request } from '../../src/protocol/frame.ts';
+import { batchChecksum } from '../../src/protocol/record-batch.ts';
+import { BatchReader } from '../../src/protocol/record-batch-reader.ts';
+import { Op, ReplicationMode } from '../../src/protocol/requests.ts';
+import { forEachSendAck } from '../../src/protocol/send-acks.ts';
+import type { FabricatedChecker } from './checkers/fabricated.ts';
+import type { OffsetBackChecker } from './checkers/offset-back.ts';
+import type { OwnersChecker } from './checkers/owners.ts';
+import type { ReadersChecker } from './checkers/readers.ts';
+import type { SyncedChecker } from './checkers/synced.ts';
+import { decodeBody } from './message-body.ts';
+
+/** The checkers that follow what passes between clients and brokers. */
+export interface ClientCheckers {
+  readonly synced: SyncedChecker;
+  readonly readers: ReadersChecker;
+  readonly fabricated: FabricatedChecker;
+  readonly offsets: OffsetBackChecker;
+  readonly owners: OwnersChecker;
+}
+
+interface Asked {
+  readonly request: Request;
+  /** Per queue named in the request, what held when it was written. */
+  readonly floors: readonly number[];
+  readonly newestEpochs: readonly number[];
+}
+
+/**
+ * Reads every frame between clients and brokers at the moment it is written: the checkers need no word of the client's or
+ * the broker's own code for what was asked, answered and shown.
+ */
+export class ClientObserver {
+  readonly #checkers: ClientCheckers;
+  readonly #asked = new Map<number, Map<number, Asked>>();
+  /** Groups whose offsets an operator reset: their offsets may go back. */
+  readonly #reset = new Set<string>();
+
+  constructor(checkers: ClientCheckers) {
+    this.#checkers = checkers;
+  }
+
+  toBroker(connection: number, frame: Uint8Array): void {
+    const request = decodeRequest(frame.slice());
+    if (!('op' in request)) return;
+    const { offsets, owners } = this.#checkers;
+    let floors: number[] = [];
+    let newestEpochs: number[] = [];
+    if (request.op === Op.offsetFetch) {
+      floors = request.body.queues.map(({ topic, queueId }) => offsets.floor(request.body.group, `${topic}/${queueId}`));
+    } else if (request.op === Op.offsetCommit) {
+      newestEpochs = request.body.offsets.map(({ topic, queueId }) => owners.newest(request.body.group, `${topic}/${queueId}`));
+    } else if (request.op === Op.pull) {
+      newestEpochs = [owners.newest(request.body.group, `${request.body.topic}/${request.body.queueId}`)];
+    } else if (request.op === Op.groupResetOffset) this.#reset.add(request.body.group);
+    let asked = this.#asked.get(connection);
+    if (asked === undefined) {
+      asked = new Map();
+      this.#asked.set(connection, asked);
+    }
+    asked.set(request.requestId, { request, floors, newestEpochs });
+  }
+
+  toClient(connection: number, replicaId: number, frame: Uint8Array): void {
+    const asked = this.#asked.get(connection);
+    if (asked === undefined) return;
+    const answer = decodeBrokerFrame(frame.slice(), (requestId) => asked.get(requestId)?.request.op);
+    if (answer.kind === 'sendAcks') {
+      forEachSendAck(answer.raw, (requestId, results) => {
+        const { request } = asked.get(requestId) as Asked;
+        asked.delete(requestId);
+        if (request.op === Op.send) this.#sendAck(replicaId, request, results);
+      });
+      return;
+    }
+    if (answer.kind !== 'response') {
+      if (answer.kind === 'error') asked.delete(answer.requestId);
+      return;
+    }
+    const known = asked.get(answer.requestId) as Asked;
+    asked.delete(answer.requestId);
+    this.#answered(known, answer.body, answer.raw);
+  }
+
+  #sendAck(replicaId: number, request: Request & { op: typeof Op.send }, results: readonly { error: number; baseOffset: number }[]): void {
+    let at = 0;
+    request.body.parts.forEach((part, i) => {
+      const result = results[i];
+      // A leader-only acknowledgement promises less (F32).
+      if (result?.error === 0 && request.body.replication !== ReplicationMode.leader) {
+        this.#checkers.synced.clientAck(replicaId, batchChecksum(request.raw, at));
+      }
+      at += part.sizeBytes;
+    });
+  }
+
+  #answered({ request, floors, newestEpochs }: Asked, body: unknown, raw: Uint8Array): void {
+    const { offsets, owners } = this.#checkers;
+    if (request.op === Op.pull) {
+      const { topic, queueId, group, member, epoch } = request.body;
+      const pulled = body as { batches: readonly { baseOffset: number; sizeBytes: number }[] };
+      this.#shown(`${topic}/${queueId}`, pulled.batches, raw);
+      if (member !== '') owners.accepted(group, `${topic}/${queueId}`, member, epoch, newestEpochs[0] as number);
+    } else if (request.op === Op.offsetCommit) {
+      const { errors } = body as { errors: readonly number[] };
+      const { group, member, epoch } = request.body;
+      request.body.offsets.forEach(({ topic, queueId, offset, ...more }, i) => {
+        if (errors[i] !== 0) return;
+        if (!this.#reset.has(group)) offsets.committed(group, `${topic}/${queueId}`, offset);
+        const queueEpoch = (more as { epoch?: number }).epoch ?? epoch;
+        if (member !== '') owners.accepted(group, `${topic}/${queueId}`, member, queueEpoch, newestEpochs[i] as number);
+      });
+    } else if (request.op === Op.offsetFetch) {
+      const fetched = body as { offsets: readonly number[] };
+      const { group, queues } = request.body;
+      if (this.#reset.has(group)) return;
+      queues.forEach(({ topic, queueId }, i) =>
+        offsets.fetched(group, `${topic}/${queueId}`, floors[i] as number, fetched.offsets[i] as number),
+      );
+    }
+  }
+
+  #shown(queue: string, batches: readonly { readonly baseOffset: number; readonly sizeBytes: number }[], raw: Uint8Array): void {
+    let at = 0;
+    for (const { baseOffset, sizeBytes } of batches) {
+      const bytes = raw.subarray(at, at + sizeBytes);
+      at += sizeBytes;
+      this.#checkers.synced.shown(queue, baseOffset, batchChecksum(bytes, 0));
+      const reader = new BatchReader(bytes, baseOffset);
+      for (let i = 0; i < reader.count; i++) {
+        const seen = {
+          queue,
+          offset: baseOffset + i,
+          identity: reader.messageId(i),
+          fingerprint: batchChecksum(bytes, 0),
+          body: decodeBody(reader.body(i)),
+        };
+        this.#checkers.fabricated.seen(seen);
+        this.#checkers.readers.seen(seen);
+      }
+    }
+  }
+}
+
+/** Errors after which a message was certainly not stored. */
+export function isDefiniteRefusal(code: keyof typeof ERRORS): boolean {
+  return ERRORS[code].retry !== 'unknown';
+}

@@ -1,0 +1,114 @@
+import { readU32 } from '../../src/base/bytes.ts';
+import { forEachEntry, newEntryView, readGroupHeader } from '../../src/log/group-codec.ts';
+import { decodeHardState } from '../../src/log/hard-state.ts';
+import { BLOCK_BYTES, GROUP_HEADER_BYTES, GROUP_MAGIC } from '../../src/log/layout.ts';
+import { EntryType } from '../../src/replica/types.ts';
+import type { DurableView } from './checkers/synced.ts';
+import type { DiskWatcher, SimDisk } from './disk.ts';
+
+interface DurableGroup {
+  readonly firstIndex: number;
+  readonly lastIndex: number;
+  readonly path: string;
+  readonly batches: readonly number[];
+}
+
+/** What one machine's disk certainly holds. */
+class MachineImage {
+  groups: DurableGroup[] = [];
+  /** Checksum of a batch → in how many durable entries. */
+  readonly batches = new Map<number, number>();
+  term = 0;
+  votedFor = 0;
+  #hardStateSequence = 0;
+
+  hardState(bytes: Uint8Array): void {
+    const slot = decodeHardState(bytes);
+    if (typeof slot === 'string' || slot.sequence < this.#hardStateSequence) return;
+    this.#hardStateSequence = slot.sequence;
+    this.term = slot.state.term;
+    this.votedFor = slot.state.votedFor;
+  }
+
+  put(group: DurableGroup): void {
+    while (this.groups.length > 0 && (this.groups.at(-1) as DurableGroup).lastIndex >= group.firstIndex) this.#drop();
+    this.groups.push(group);
+    for (const batch of group.batches) this.batches.set(batch, (this.batches.get(batch) ?? 0) + 1);
+  }
+
+  #drop(): void {
+    for (const batch of (this.groups.pop() as DurableGroup).batches) {
+      const count = (this.batches.get(batch) ?? 1) - 1;
+      if (count === 0) this.batches.delete(batch);
+      else this.batches.set(batch, count);
+    }
+  }
+}
+
+/**
+ * Reads along what every disk makes durable, in the formats of docs/architecture.md, so that the moment something is
+ * acknowledged it is known which disks hold it. It never asks the broker.
+ */
+export class DurableProbe implements DurableView, DiskWatcher {
+  readonly #machines = new Map<SimDisk, MachineImage>();
+  readonly #byReplica = new Map<number, { readonly disk: SimDisk; readonly image: MachineImage }>();
+  readonly #view = newEntryView();
+
+  watch(replicaId: number, disk: SimDisk): void {
+    const image = new MachineImage();
+    this.#machines.set(disk, image);
+    this.#byReplica.set(replicaId, { disk, image });
+    disk.watcher = this;
+  }
+
+  get replicas(): readonly number[] {
+    return [...this.#byReplica.keys()];
+  }
+
+  durableIndex(replicaId: number): number {
+    const { disk, image } = this.#of(replicaId);
+    const last = image.groups.at(-1);
+    // A file whose name was never synced is not there after a power loss, whatever was written into it.
+    if (last !== undefined && !disk.nameIsDurable(last.path)) return 0;
+    return last?.lastIndex ?? 0;
+  }
+
+  durableTerm(replicaId: number): { readonly term: number; readonly votedFor: number } {
+    return this.#of(replicaId).image;
+  }
+
+  holdsBatch(replicaId: number, bodyChecksum: number): boolean {
+    return this.#of(replicaId).image.batches.has(bodyChecksum);
+  }
+
+  durable(disk: SimDisk, path: string, bytes: Uint8Array, _position: number): void {
+    const image = this.#machines.get(disk);
+    if (image === undefined) return;
+    if (path.includes('/commitlog/')) this.#log(image, path, bytes);
+    else if (path.endsWith('/hard-state')) image.hardState(bytes);
+  }
+
+  crashed(_disk: SimDisk): void {
+    // Only completed durable writes are counted, and those survive every crash.
+  }
+
+  #log(image: MachineImage, path: string, bytes: Uint8Array): void {
+    for (let at = 0; at + GROUP_HEADER_BYTES <= bytes.length; ) {
+      const header = readU32(bytes, at) === GROUP_MAGIC ? readGroupHeader(bytes, at) : null;
+      if (header === null || typeof header === 'string' || at + header.sizeBytes > bytes.length) {
+        at += BLOCK_BYTES;
+        continue;
+      }
+      const batches: number[] = [];
+      forEachEntry(bytes.subarray(at, at + header.sizeBytes), this.#view, (entry) => {
+        if (entry.type === EntryType.batch) batches.push(entry.bodyChecksum);
+      });
+      image.put({ firstIndex: header.firstIndex, lastIndex: header.lastIndex, path, batches });
+      at += header.sizeBytes;
+    }
+  }
+
+  #of(replicaId: number): { readonly disk: SimDisk; readonly image: MachineImage } {
+    return this.#byReplica.get(replicaId) as { disk: SimDisk; image: MachineImage };
+  }
+}
