@@ -73,7 +73,7 @@ export class Replica {
   readonly durable: StoredLog = { startIndex: 0, startTerm: 0, startPosition: 0, groups: [] };
   durableHardState: HardState = { term: 0, votedFor: 0 };
   applied = 0;
-  alive = false;
+  alive: boolean = false;
   nowMs = 0;
   /** Filled by takeEffects, for transcripts. */
   lastEffects: Effects | null = null;
