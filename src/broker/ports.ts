@@ -1,12 +1,22 @@
 import type { ConsumeQueue } from '../log/consume-queue-types.ts';
-import type { RaftStatus, VerifyChainRequest, VerifyChainResponse } from '../protocol/requests.ts';
+import type { RaftStatus, TopicRoute, VerifyChainRequest, VerifyChainResponse } from '../protocol/requests.ts';
+import type { Routing } from '../routing/routing.ts';
 
-/** The ConsumeQueues of this replica, as the state machine uses them. Derived data: nothing is decided from it. */
+/** The ConsumeQueues of this replica, as the state machine uses them (src/log/consume-queues.ts is one). Derived data: nothing is decided from it. */
 export interface QueueStore {
-  /** The queue's index, made when missing. Synchronous: files are opened behind it. */
-  open(topic: string, topicId: number, queueId: number): ConsumeQueue;
-  /** The topic is gone: its files may go too. */
-  drop(topic: string, topicId: number): void;
+  /** The queue's index, made when missing; the same one when it is open already. One of another topic id under the name is discarded. */
+  queue(topic: string, topicId: number, queueId: number): ConsumeQueue;
+  /** The topic is gone: its files go too. */
+  removeTopic(topic: string): void;
+}
+
+/** The routes that this broker group owns and tells (src/routing/static-routing.ts is one). */
+export interface OwnRoutes extends Routing {
+  /** @param leader 0 = unknown in this term */
+  setLeader(term: number, leader: number): void;
+  /** A topic was made or changed; its version is the index of the entry that did it. */
+  setTopic(route: TopicRoute): void;
+  removeTopic(topic: string, version: number): void;
 }
 
 /** Message ids → entry positions (F30). Derived data. */
@@ -62,12 +72,12 @@ export const NO_METRICS: BrokerMetrics = {
  */
 export interface ApplyListener {
   onBatch(index: number, topicId: number, queueId: number, error: number, baseOffset: number, nextOffset: number, logTimeMs: number): void;
-  /** `result`: a command's own errors, in its order (offset commits), else empty. */
+  /** `result`: a command's own answers, in its order (errors of offset commits and releases, the offset before a reset), else empty. */
   onCommand(index: number, error: number, result: readonly number[]): void;
   /** Members, owners or targets of a group changed. */
   onGroupChanged(group: string): void;
   /** A topic was created, changed or deleted (deleted: its waiters are answered). */
-  onTopicChanged(topic: string, topicId: number, deleted: boolean): void;
+  onTopicChanged(topic: string, topicId: number, deleted: boolean, index: number): void;
   onNoop(index: number, term: number): void;
   /** End of a run of apply(). */
   onApplied(appliedIndex: number): void;

@@ -26,7 +26,7 @@ import type { SettingName } from './settings.ts';
 import { isSetting, SETTINGS } from './settings.ts';
 import { packState, unpackState } from './snapshot.ts';
 import type { QueueState } from './topics.ts';
-import { Topics } from './topics.ts';
+import { queueKey, Topics } from './topics.ts';
 
 /** What this release can apply. A replicated state of a higher level is refused. */
 export const FEATURE_LEVEL = 1;
@@ -217,6 +217,7 @@ export class BrokerStateMachine implements StateMachine {
   ): void {
     let error: ErrorCode | null = null;
     let changed = true;
+    let results = NO_RESULT;
     switch (command.type) {
       case 'groupJoin':
         error = this.groups.join(command, index);
@@ -231,17 +232,18 @@ export class BrokerStateMachine implements StateMachine {
         changed = this.groups.revokeTimedOut(command.group, command.topicId, command.queueId, command.epoch, index);
         break;
       case 'groupResetOffset':
+        results = [this.groups.named(command.group)?.offsets.get(queueKey(command.topicId, command.queueId)) ?? -1];
         error = this.groups.resetOffset(command.group, command.topicId, command.queueId, command.offset, index);
     }
-    this.#commandDone(index, numberOf(error), NO_RESULT);
+    this.#commandDone(index, numberOf(error), results);
     if (error === null && changed) this.#listener?.onGroupChanged(command.group);
   }
 
   #applyTopic(command: Extract<Command, { type: 'topicCreate' | 'topicUpdate' | 'topicDelete' }>, index: number): void {
     const before = this.topics.named(command.name);
     let error: ErrorCode | null = null;
-    if (command.type === 'topicCreate') error = this.topics.create(command);
-    else if (command.type === 'topicUpdate') error = this.topics.update(command);
+    if (command.type === 'topicCreate') error = this.topics.create(command, index);
+    else if (command.type === 'topicUpdate') error = this.topics.update(command, index);
     else if (before === undefined) error = 'TOPIC_NOT_FOUND';
     else {
       this.producers.dropTopic(before);
@@ -252,7 +254,7 @@ export class BrokerStateMachine implements StateMachine {
     if (error !== null) return;
     const groups = this.groups.topicChanged(command.name, index);
     const topicId = before?.id ?? this.topics.named(command.name)?.id ?? 0;
-    this.#listener?.onTopicChanged(command.name, topicId, command.type === 'topicDelete');
+    this.#listener?.onTopicChanged(command.name, topicId, command.type === 'topicDelete', index);
     for (const group of groups) this.#listener?.onGroupChanged(group);
   }
 
@@ -290,7 +292,7 @@ export class BrokerStateMachine implements StateMachine {
 
   /**
    * Replaces the state by a snapshot's. The ConsumeQueues must have been cut back to the snapshot's position before;
-   * QueueStore.open() of a queue that is open already gives the same one.
+   * QueueStore.queue() of a queue that is open already gives the same one.
    * @returns false when one of them does not cover what the state says it holds: restore an older snapshot then
    */
   restore(snapshot: Uint8Array): boolean {
@@ -309,7 +311,7 @@ export class BrokerStateMachine implements StateMachine {
     for (const topic of this.topics.all()) {
       for (const queue of topic.queues) covered = queue.index.restore(queue.minOffset, queue.nextOffset) && covered;
     }
-    for (const topic of before) if (this.topics.withId(topic.id) === undefined) this.#queues.drop(topic.name, topic.id);
+    for (const topic of before) if (this.topics.named(topic.name) === undefined) this.#queues.removeTopic(topic.name);
     this.#ids.cut(this.segments.startPosition);
     this.#listener?.onRestored();
     return covered;

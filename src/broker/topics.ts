@@ -34,6 +34,7 @@ export interface TopicState {
   /** Never given twice: a topic made again under its old name is another one. */
   readonly id: number;
   readonly name: string;
+  /** Index of the entry that last changed it: grows also when a topic is made again under an old name. */
   version: number;
   perm: number;
   readonly messageType: 'normal' | 'fifo';
@@ -77,7 +78,7 @@ export class Topics {
   }
 
   /** Making the same topic again is done already: a client that never heard the answer may ask twice. */
-  create(command: TopicCreate): ErrorCode | null {
+  create(command: TopicCreate, index: number): ErrorCode | null {
     const old = this.#byName.get(command.name);
     if (old !== undefined) {
       const same =
@@ -89,13 +90,13 @@ export class Topics {
     }
     if (command.queues < 1 || command.queues > StateLimits.maxQueuesPerTopic) return 'BAD_REQUEST';
     if (this.#byName.size >= StateLimits.maxTopics || this.queueCount + command.queues > StateLimits.maxQueues) return 'TOO_MANY';
-    const topic = this.add(this.nextTopicId, command.name, 1, command.perm, command.messageType, command.replication);
+    const topic = this.add(this.nextTopicId, command.name, index, command.perm, command.messageType, command.replication);
     this.nextTopicId++;
     this.grow(topic, command.queues);
     return null;
   }
 
-  update(command: TopicUpdate): ErrorCode | null {
+  update(command: TopicUpdate, index: number): ErrorCode | null {
     const topic = this.#byName.get(command.name);
     if (topic === undefined) return 'TOPIC_NOT_FOUND';
     const queues = command.queues === -1 ? topic.queues.length : command.queues;
@@ -105,7 +106,7 @@ export class Topics {
     this.grow(topic, queues);
     if (command.perm !== -1) topic.perm = command.perm;
     if (command.replication !== -1) topic.replication = command.replication;
-    topic.version++;
+    topic.version = index;
     return null;
   }
 
@@ -113,7 +114,7 @@ export class Topics {
     this.#byName.delete(topic.name);
     this.#byId.delete(topic.id);
     this.queueCount -= topic.queues.length;
-    this.#store.drop(topic.name, topic.id);
+    this.#store.removeTopic(topic.name);
   }
 
   add(id: number, name: string, version: number, perm: number, messageType: 'normal' | 'fifo', replication: number): TopicState {
@@ -127,7 +128,7 @@ export class Topics {
   grow(topic: TopicState, queues: number): void {
     while (topic.queues.length < queues) {
       const queueId = topic.queues.length;
-      topic.queues.push(new QueueState(topic, queueId, this.#store.open(topic.name, topic.id, queueId)));
+      topic.queues.push(new QueueState(topic, queueId, this.#store.queue(topic.name, topic.id, queueId)));
       this.queueCount++;
     }
   }

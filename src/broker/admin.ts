@@ -1,0 +1,196 @@
+import type { ErrorCode } from '../protocol/errors.ts';
+import { LedgerError } from '../protocol/errors.ts';
+import { checkNewTopicName, checkUserGroupName } from '../protocol/names.ts';
+import type {
+  GroupResetOffsetRequest,
+  QueueRangeRequest,
+  RaftTransferRequest,
+  TopicCreateRequest,
+  TopicListRequest,
+  TopicUpdateRequest,
+  VerifyChainRequest,
+} from '../protocol/requests.ts';
+import { Op, ReplicationMode } from '../protocol/requests.ts';
+import type { BrokerContext } from './context.ts';
+import { groupDescription, groupLag, topicDescription, topicRoute } from './describe.ts';
+import { StateLimits } from './limits.ts';
+import type { PendingCommands } from './pending-commands.ts';
+import type { AdminHooks, OwnRoutes } from './ports.ts';
+import type { Session } from './session.ts';
+import { Perm } from './topics.ts';
+
+export interface AdminOptions {
+  readonly clusterId: string;
+  readonly brokerName: string;
+  readonly routes: OwnRoutes;
+  readonly hooks: AdminHooks;
+}
+
+const isPerm = (perm: number): boolean => Number.isInteger(perm) && perm >= 0 && perm <= (Perm.read | Perm.write);
+const isReplication = (mode: number): boolean => Number.isInteger(mode) && mode >= ReplicationMode.leader && mode <= ReplicationMode.all;
+
+/** Topics, groups, the cluster: what an operator asks. Changes are commands in the log; reads of the leader's tables go through ReadIndex. */
+export class Admin {
+  readonly #context: BrokerContext;
+  readonly #commands: PendingCommands;
+  readonly #options: AdminOptions;
+
+  constructor(context: BrokerContext, commands: PendingCommands, options: AdminOptions) {
+    this.#context = context;
+    this.#commands = commands;
+    this.#options = options;
+  }
+
+  topicCreate(session: Session, requestId: number, request: TopicCreateRequest): void {
+    const { topic, queues, perm, messageType } = request;
+    const replication = request.replication === ReplicationMode.topicMinimum ? ReplicationMode.quorum : request.replication;
+    const name = nameRefusal(() => checkNewTopicName(topic));
+    const fits = Number.isInteger(queues) && queues >= 1 && queues <= StateLimits.maxQueuesPerTopic;
+    const known = messageType === 'normal' || messageType === 'fifo';
+    if (name !== null || !fits || !isPerm(perm) || !isReplication(replication) || !known) {
+      session.refuse(requestId, name?.code ?? 'BAD_REQUEST', name?.message);
+      return;
+    }
+    this.#commands.propose({ type: 'topicCreate', name: topic, queues, perm, messageType, replication }, (error) => {
+      this.#answerRoute(session, requestId, Op.topicCreate, topic, error);
+    });
+  }
+
+  topicUpdate(session: Session, requestId: number, request: TopicUpdateRequest): void {
+    const { topic, queues, perm, replication } = request;
+    const fits = queues === -1 || (Number.isInteger(queues) && queues >= 1 && queues <= StateLimits.maxQueuesPerTopic);
+    if (!fits || !(perm === -1 || isPerm(perm)) || !(replication === -1 || isReplication(replication))) {
+      session.refuse(requestId, 'BAD_REQUEST');
+      return;
+    }
+    this.#commands.propose({ type: 'topicUpdate', name: topic, queues, perm, replication }, (error) => {
+      this.#answerRoute(session, requestId, Op.topicUpdate, topic, error);
+    });
+  }
+
+  #answerRoute(
+    session: Session,
+    requestId: number,
+    op: typeof Op.topicCreate | typeof Op.topicUpdate,
+    name: string,
+    error: ErrorCode | null,
+  ): void {
+    const topic = this.#context.state.topics.named(name);
+    if (error !== null || topic === undefined) session.refuse(requestId, error ?? 'TOPIC_NOT_FOUND');
+    else session.respond(op, requestId, topicRoute(topic, this.#options.brokerName));
+  }
+
+  topicDelete(session: Session, requestId: number, topic: string): void {
+    this.#commands.propose({ type: 'topicDelete', name: topic }, (error) => {
+      if (error !== null) session.refuse(requestId, error);
+      else session.respond(Op.topicDelete, requestId, {});
+    });
+  }
+
+  topicList(session: Session, requestId: number, request: TopicListRequest): void {
+    this.#read(session, requestId, () => {
+      const { topics } = this.#context.state;
+      const wanted = request.topics.length === 0 ? topics.all() : request.topics.flatMap((name) => topics.named(name) ?? []);
+      session.respond(Op.topicList, requestId, { topics: wanted.map((topic) => topicDescription(topic, this.#options.brokerName)) });
+    });
+  }
+
+  groupList(session: Session, requestId: number): void {
+    this.#read(session, requestId, () => {
+      const { state } = this.#context;
+      const groups = state.groups.all().map((group) => ({
+        group: group.name,
+        epoch: group.epoch,
+        members: group.members.size,
+        lag: groupLag(group, state),
+      }));
+      session.respond(Op.groupList, requestId, { groups });
+    });
+  }
+
+  groupDescribe(session: Session, requestId: number, name: string): void {
+    this.#read(session, requestId, () => {
+      const group = this.#context.state.groups.named(name);
+      if (group === undefined) session.refuse(requestId, 'GROUP_NOT_FOUND');
+      else session.respond(Op.groupDescribe, requestId, groupDescription(group, this.#context.state));
+    });
+  }
+
+  groupResetOffset(session: Session, requestId: number, request: GroupResetOffsetRequest): void {
+    const { group, queueId, offset } = request;
+    const name = nameRefusal(() => checkUserGroupName(group));
+    const topic = this.#context.state.topics.named(request.topic);
+    const refusal = this.#context.leadership.refusal() ?? name?.code ?? (topic === undefined ? 'TOPIC_NOT_FOUND' : null);
+    if (refusal !== null || topic === undefined || !(Number.isSafeInteger(offset) && offset >= 0)) {
+      session.refuse(requestId, refusal ?? 'BAD_REQUEST');
+      return;
+    }
+    this.#commands.propose({ type: 'groupResetOffset', group, topicId: topic.id, queueId, offset }, (error, results) => {
+      if (error !== null) session.refuse(requestId, error);
+      else session.respond(Op.groupResetOffset, requestId, { previous: results[0] ?? -1 });
+    });
+  }
+
+  queueRange(session: Session, requestId: number, request: QueueRangeRequest): void {
+    this.#read(session, requestId, () => {
+      const topic = this.#context.state.topics.named(request.topic);
+      const queue = topic?.queues[request.queueId];
+      if (queue === undefined) {
+        session.refuse(requestId, topic === undefined ? 'TOPIC_NOT_FOUND' : 'QUEUE_NOT_FOUND');
+        return;
+      }
+      const answer = (timeOffset: number): void => {
+        session.respond(Op.queueRange, requestId, { minOffset: queue.minOffset, maxOffset: queue.nextOffset, timeOffset });
+      };
+      const timeOffset = queue.index.offsetAtTime(request.timeMs);
+      if (typeof timeOffset === 'number') answer(timeOffset);
+      else timeOffset.then(answer, (error: unknown) => refuseWith(session, requestId, error));
+    });
+  }
+
+  raftStatus(session: Session, requestId: number): void {
+    session.respond(Op.raftStatus, requestId, this.#options.hooks.raftStatus());
+  }
+
+  clusterStatus(session: Session, requestId: number): void {
+    const { clusterId, routes, hooks } = this.#options;
+    session.respond(Op.clusterStatus, requestId, { clusterId, brokers: routes.route([]).brokers, self: hooks.raftStatus() });
+  }
+
+  raftTransfer(session: Session, requestId: number, { target }: RaftTransferRequest): void {
+    this.#options.hooks.transfer(target).then(
+      () => session.respond(Op.raftTransfer, requestId, { target }),
+      (error: unknown) => refuseWith(session, requestId, error),
+    );
+  }
+
+  verifyChain(session: Session, requestId: number, request: VerifyChainRequest): void {
+    this.#options.hooks.verifyChain(request).then(
+      (response) => session.respond(Op.verifyChain, requestId, response),
+      (error: unknown) => refuseWith(session, requestId, error),
+    );
+  }
+
+  /** Runs when the state here includes everything acknowledged before now (FAULTS 12). */
+  #read(session: Session, requestId: number, answer: () => void): void {
+    this.#context.replica.readBarrier((ok) => {
+      if (ok) answer();
+      else session.refuse(requestId, this.#context.leadership.leader ? 'NOT_READY' : 'NOT_LEADER');
+    });
+  }
+}
+
+function nameRefusal(check: () => void): LedgerError | null {
+  try {
+    check();
+    return null;
+  } catch (error) {
+    if (error instanceof LedgerError) return error;
+    throw error;
+  }
+}
+
+export function refuseWith(session: Session, requestId: number, error: unknown): void {
+  if (error instanceof LedgerError) session.refuse(requestId, error.code, error.message);
+  else session.refuse(requestId, 'INTERNAL', String(error));
+}

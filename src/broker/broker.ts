@@ -1,0 +1,320 @@
+import { AssertionError } from '../base/assert.ts';
+import type { Clock } from '../io/clock.ts';
+import type { ErrorCode } from '../protocol/errors.ts';
+import type { HelloRequest, MessageGetRequest, RouteResponse } from '../protocol/requests.ts';
+import { Op, PushKind } from '../protocol/requests.ts';
+import type { ReplicaApi, ReplicaRole } from '../replica/types.ts';
+import type { RouteChange } from '../routing/routing.ts';
+import { Admin, refuseWith } from './admin.ts';
+import type { BrokerContext } from './context.ts';
+import { Leadership } from './context.ts';
+import { Deadlines } from './deadlines.ts';
+import { topicRoute } from './describe.ts';
+import { GroupSessions } from './group-sessions.ts';
+import type { BrokerLimits } from './limits.ts';
+import { MessageGet } from './message-get.ts';
+import { OffsetCommits } from './offset-commits.ts';
+import { PendingCommands } from './pending-commands.ts';
+import type { AdminHooks, ApplyListener, BrokerMetrics, MessageIdIndex, OwnRoutes } from './ports.ts';
+import { Produce } from './produce.ts';
+import { Pulls } from './pulls.ts';
+import { Retention } from './retention.ts';
+import type { BrokerHello, Request, RequestHandler, Session } from './session.ts';
+import type { BrokerStateMachine } from './state-machine.ts';
+import type { TopicState } from './topics.ts';
+import { queueKey, topicIdOf } from './topics.ts';
+
+export interface BrokerOptions {
+  readonly clusterId: string;
+  readonly brokerName: string;
+  readonly clock: Clock;
+  /** Its state machine must be `state`. */
+  readonly replica: ReplicaApi;
+  readonly state: BrokerStateMachine;
+  readonly ids: MessageIdIndex;
+  readonly routes: OwnRoutes;
+  readonly hooks: AdminHooks;
+  readonly limits: BrokerLimits;
+  readonly metrics: BrokerMetrics;
+}
+
+/**
+ * What serves requests from the replicated state: the leader's memory (I7) and nothing that outlives the process.
+ * Made after the replica and before its first apply(); the state machine tells it what was applied.
+ */
+export class Broker implements RequestHandler, ApplyListener {
+  readonly #options: BrokerOptions;
+  readonly #context: BrokerContext;
+  readonly #commands: PendingCommands;
+  readonly #produce: Produce;
+  readonly #pulls: Pulls;
+  readonly #commits: OffsetCommits;
+  readonly #groups: GroupSessions;
+  readonly #retention: Retention;
+  readonly #admin: Admin;
+  readonly #messages: MessageGet;
+  /** Sessions that asked for a route, and the topics they asked for. */
+  readonly #routed = new Map<Session, Set<string>>();
+  readonly #toldTopics = new Set<string>();
+  readonly #endRouteListener: () => void;
+  #becameReady = false;
+
+  constructor(options: BrokerOptions) {
+    const { clock, replica, state, limits, metrics } = options;
+    this.#options = options;
+    this.#context = { clock, replica, state, limits, metrics, deadlines: new Deadlines(clock), leadership: new Leadership() };
+    this.#commands = new PendingCommands(this.#context);
+    this.#produce = new Produce(this.#context);
+    this.#pulls = new Pulls(this.#context);
+    this.#commits = new OffsetCommits(this.#context, this.#commands);
+    this.#groups = new GroupSessions(this.#context, this.#commands);
+    this.#retention = new Retention(this.#context, this.#commands);
+    this.#admin = new Admin(this.#context, this.#commands, options);
+    this.#messages = new MessageGet(this.#context, this.#pulls.reader, options.ids);
+    this.#endRouteListener = options.routes.onChange((change) => this.#pushRoutes(change));
+    state.listen(this, (role) => this.#roleChanged(role));
+    this.onRestored();
+  }
+
+  /** Gauges for whoever scrapes. */
+  get gauges(): { readonly pendingSends: number; readonly pendingCommands: number; readonly waiters: number; readonly sessions: number } {
+    return {
+      pendingSends: this.#produce.pendingCount,
+      pendingCommands: this.#commands.size,
+      waiters: this.#pulls.waiters.size,
+      sessions: this.#routed.size,
+    };
+  }
+
+  /** Leads, and has applied everything that earlier leaders acknowledged. */
+  get ready(): boolean {
+    return this.#context.leadership.ready;
+  }
+
+  /** Ends all timers. Sessions are the gateway's to close. */
+  close(): void {
+    this.#endRouteListener();
+    this.#context.deadlines.clear();
+  }
+
+  // ---- requests --------------------------------------------------------------------------------------------------------
+
+  opened(_session: Session, hello: HelloRequest): BrokerHello | ErrorCode {
+    // A client that believes itself in a namespace must not find itself in everybody's topics.
+    if (hello.namespace !== '') return 'BAD_REQUEST';
+    const { clusterId, brokerName, replica, limits } = this.#options;
+    return { clusterId, brokerName, replicaId: replica.id, maxBatchBytes: limits.maxBatchBytes };
+  }
+
+  request(session: Session, request: Request): void {
+    try {
+      this.#dispatch(session, request);
+    } catch (error) {
+      // A broken invariant ends the process; anything else is one request's trouble.
+      if (error instanceof AssertionError) throw error;
+      this.#context.metrics.event('request failed', { op: request.op, error: String(error) });
+      session.refuse(request.requestId, 'INTERNAL');
+    }
+  }
+
+  #dispatch(session: Session, request: Request): void {
+    const { requestId } = request;
+    switch (request.op) {
+      case Op.send:
+        this.#produce.send(session, requestId, request.body, request.raw);
+        break;
+      case Op.pull:
+        this.#pulls.pull(session, requestId, request.body);
+        break;
+      case Op.ping:
+        session.respond(Op.ping, requestId, {});
+        break;
+      case Op.route:
+        this.#route(session, requestId, request.body.topics);
+        break;
+      case Op.offsetCommit:
+        this.#commits.commit(session, requestId, request.body);
+        break;
+      case Op.offsetFetch:
+        this.#commits.fetch(session, requestId, request.body);
+        break;
+      default:
+        this.#dispatchGroups(session, request);
+    }
+  }
+
+  #dispatchGroups(session: Session, request: Request): void {
+    const { requestId } = request;
+    switch (request.op) {
+      case Op.groupJoin:
+        this.#groups.join(session, requestId, request.body);
+        break;
+      case Op.groupHeartbeat:
+        this.#groups.heartbeat(session, requestId, request.body);
+        break;
+      case Op.groupRelease:
+        this.#groups.release(session, requestId, request.body);
+        break;
+      case Op.groupLeave:
+        this.#groups.leave(session, requestId, request.body);
+        break;
+      default:
+        this.#dispatchAdmin(session, request);
+    }
+  }
+
+  #dispatchAdmin(session: Session, request: Request): void {
+    const { requestId } = request;
+    switch (request.op) {
+      case Op.topicCreate:
+        this.#admin.topicCreate(session, requestId, request.body);
+        break;
+      case Op.topicUpdate:
+        this.#admin.topicUpdate(session, requestId, request.body);
+        break;
+      case Op.topicDelete:
+        this.#admin.topicDelete(session, requestId, request.body.topic);
+        break;
+      case Op.topicList:
+        this.#admin.topicList(session, requestId, request.body);
+        break;
+      case Op.groupList:
+        this.#admin.groupList(session, requestId);
+        break;
+      case Op.groupDescribe:
+        this.#admin.groupDescribe(session, requestId, request.body.group);
+        break;
+      case Op.groupResetOffset:
+        this.#admin.groupResetOffset(session, requestId, request.body);
+        break;
+      case Op.queueRange:
+        this.#admin.queueRange(session, requestId, request.body);
+        break;
+      case Op.messageGet:
+        this.#messageGet(session, requestId, request.body);
+        break;
+      case Op.clusterStatus:
+        this.#admin.clusterStatus(session, requestId);
+        break;
+      case Op.raftStatus:
+        this.#admin.raftStatus(session, requestId);
+        break;
+      case Op.raftTransfer:
+        this.#admin.raftTransfer(session, requestId, request.body);
+        break;
+      case Op.verifyChain:
+        this.#admin.verifyChain(session, requestId, request.body);
+        break;
+      default:
+        session.refuse(requestId, 'UNKNOWN_OPERATION');
+    }
+  }
+
+  #messageGet(session: Session, requestId: number, request: MessageGetRequest): void {
+    this.#messages.get(request).then(
+      ({ response, batch }) => session.respond(Op.messageGet, requestId, response, batch),
+      (error: unknown) => refuseWith(session, requestId, error),
+    );
+  }
+
+  #route(session: Session, requestId: number, topics: readonly string[]): void {
+    const wanted = this.#routed.get(session) ?? new Set<string>();
+    for (const topic of topics) if (this.#context.state.topics.named(topic) !== undefined) wanted.add(topic);
+    if (!session.closed) this.#routed.set(session, wanted);
+    session.respond(Op.route, requestId, this.#options.routes.route(topics));
+  }
+
+  /** Deleted topics are found at the next request for them: the push has no place for what is not there. */
+  #pushRoutes(change: RouteChange): void {
+    for (const [session, wanted] of this.#routed) {
+      const topics = change.topics.filter(({ topic }) => wanted.has(topic));
+      if (change.brokers.length === 0 && topics.length === 0) continue;
+      const push: RouteResponse = { brokers: change.brokers, topics };
+      session.push(PushKind.routeChanged, push);
+    }
+  }
+
+  drained(session: Session): void {
+    this.#pulls.drained(session);
+  }
+
+  closed(session: Session): void {
+    this.#routed.delete(session);
+    this.#pulls.closed(session);
+    this.#groups.closed(session);
+  }
+
+  // ---- what was applied ------------------------------------------------------------------------------------------------
+
+  onBatch(
+    index: number,
+    topicId: number,
+    queueId: number,
+    error: number,
+    baseOffset: number,
+    _nextOffset: number,
+    logTimeMs: number,
+  ): void {
+    if (error === 0) this.#pulls.waiters.grew(queueKey(topicId, queueId));
+    this.#produce.applied(index, topicId, queueId, error, baseOffset, logTimeMs);
+  }
+
+  onCommand(index: number, error: number, result: readonly number[]): void {
+    this.#commands.applied(index, error, result);
+  }
+
+  onGroupChanged(group: string): void {
+    this.#groups.groupChanged(group);
+  }
+
+  onTopicChanged(topic: string, topicId: number, deleted: boolean, index: number): void {
+    const state = this.#context.state.topics.named(topic);
+    if (deleted || state === undefined) {
+      this.#options.routes.removeTopic(topic, index);
+      this.#toldTopics.delete(topic);
+      this.#pulls.waiters.wakeIf((waiter) => topicIdOf(waiter.key) === topicId);
+    } else this.#tellTopic(state);
+  }
+
+  #tellTopic(topic: TopicState): void {
+    this.#toldTopics.add(topic.name);
+    this.#options.routes.setTopic(topicRoute(topic, this.#options.brokerName));
+  }
+
+  onNoop(_index: number, term: number): void {
+    if (this.#context.leadership.noopApplied(term)) this.#becameReady = true;
+  }
+
+  /** Answers first, then what follows from them: a joining member hears of its assignment once. */
+  onApplied(_appliedIndex: number): void {
+    if (this.#becameReady) {
+      this.#becameReady = false;
+      this.#groups.becameReady();
+      this.#retention.becameReady();
+    }
+    this.#commands.runApplied();
+    this.#groups.runApplied();
+    this.#pulls.waiters.wakeGrown();
+  }
+
+  onRestored(): void {
+    const { topics, appliedIndex } = this.#context.state;
+    for (const name of this.#toldTopics) if (topics.named(name) === undefined) this.#options.routes.removeTopic(name, appliedIndex);
+    this.#toldTopics.clear();
+    for (const topic of topics.all()) this.#tellTopic(topic);
+    this.#pulls.waiters.wakeIf(() => true);
+  }
+
+  #roleChanged(role: ReplicaRole): void {
+    const lost = this.#context.leadership.roleChanged(role.role === 'leader', role.term);
+    this.#options.routes.setLeader(role.term, role.leader);
+    if (!lost) return;
+    this.#becameReady = false;
+    this.#produce.leadershipLost();
+    this.#commits.leadershipLost();
+    this.#commands.leadershipLost();
+    this.#groups.leadershipLost();
+    this.#retention.leadershipLost();
+    this.#pulls.leadershipLost();
+  }
+}

@@ -1,0 +1,61 @@
+import type { GroupDescription, TopicDescription, TopicRoute } from '../protocol/requests.ts';
+import type { GroupState } from './groups.ts';
+import type { BrokerStateMachine } from './state-machine.ts';
+import type { QueueState, TopicState } from './topics.ts';
+import { queueIdOf, queueKey, topicIdOf } from './topics.ts';
+
+export function topicRoute(topic: TopicState, brokerName: string): TopicRoute {
+  const { name, id, version, perm, messageType, queues } = topic;
+  return { topic: name, topicId: id, version, perm, messageType, placement: [{ brokerName, queues: queues.length }] };
+}
+
+export function topicDescription(topic: TopicState, brokerName: string): TopicDescription {
+  return {
+    ...topicRoute(topic, brokerName),
+    replication: topic.replication,
+    queues: topic.queues.map(({ queueId, minOffset, nextOffset }) => ({ queueId, minOffset, maxOffset: nextOffset })),
+  };
+}
+
+/** Messages not consumed yet: from the committed offset, or from the first retained one where nothing was committed. */
+function lagOf(queue: QueueState, committedOffset: number): number {
+  return queue.nextOffset - Math.max(queue.minOffset, committedOffset);
+}
+
+/** Queues of the topics that members subscribe to, and those with an offset: by key. */
+function keysOf(group: GroupState): number[] {
+  return [...new Set([...group.owned.keys(), ...group.offsets.keys()])].sort((a, b) => a - b);
+}
+
+export function groupLag(group: GroupState, state: BrokerStateMachine): number {
+  let lag = 0;
+  for (const key of keysOf(group)) {
+    const queue = state.topics.queue(topicIdOf(key), queueIdOf(key));
+    if (queue !== undefined) lag += lagOf(queue, group.offsets.get(key) ?? -1);
+  }
+  return lag;
+}
+
+export function groupDescription(group: GroupState, state: BrokerStateMachine): GroupDescription {
+  const members = [...group.members.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  return {
+    group: group.name,
+    epoch: group.epoch,
+    members: members.map(({ name, address, topics }) => ({ member: name, address, topics })),
+    queues: keysOf(group).flatMap((key) => {
+      const queue = state.topics.queue(topicIdOf(key), queueIdOf(key));
+      if (queue === undefined) return [];
+      const committedOffset = group.offsets.get(queueKey(queue.topic.id, queue.queueId)) ?? -1;
+      return [
+        {
+          topic: queue.topic.name,
+          queueId: queue.queueId,
+          owner: group.owned.get(key)?.owner ?? '',
+          committedOffset,
+          maxOffset: queue.nextOffset,
+          lag: lagOf(queue, committedOffset),
+        },
+      ];
+    }),
+  };
+}
