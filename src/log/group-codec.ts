@@ -108,7 +108,8 @@ export function readGroupHeader(bytes: Uint8Array, at = 0): GroupHeader | GroupF
 
 /** What the bytes must continue. */
 export interface ExpectedGroup {
-  readonly position: number;
+  /** null: the caller checks it, because there are two places where the group may go. */
+  readonly position: number | null;
   readonly index: number;
   readonly previousChecksum: number;
   /** Log time never decreases. */
@@ -155,7 +156,7 @@ export function verifyGroup(bytes: Uint8Array, expected?: ExpectedGroup): Verifi
 }
 
 function misplaced(header: GroupHeader, expected: ExpectedGroup): GroupFault | null {
-  if (header.position !== expected.position) return 'position';
+  if (expected.position !== null && header.position !== expected.position) return 'position';
   if (header.firstIndex !== expected.index) return 'index';
   if (header.previousChecksum !== expected.previousChecksum) return 'chain';
   if (expected.logTimeMs !== undefined && header.logTimeMs < expected.logTimeMs) return 'logTime';

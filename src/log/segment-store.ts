@@ -143,6 +143,11 @@ export class SegmentStore {
     }
   }
 
+  /** Size of the allocated part of the segment at `base`; 0 when there is none. */
+  filledBytes(base: number): number {
+    return this.#find(base)?.filledBytes ?? 0;
+  }
+
   /** True when the range lies in the allocated part: an error there is never "disk full". */
   isFilled(position: number, sizeBytes: number): boolean {
     const segment = this.#find(position);
@@ -369,16 +374,9 @@ export class SegmentStore {
     } finally {
       await file.close();
     }
-    this.#segments.push({
-      base,
-      path,
-      file: null,
-      writable: false,
-      filledBytes: BLOCK_BYTES,
-      users: 0,
-      lastUse: this.#uses++,
-      dirty: false,
-    });
+    const segment = this.#newSegment(base, path);
+    segment.filledBytes = BLOCK_BYTES;
+    this.#segments.push(segment);
   }
 
   async #checkSpace(): Promise<void> {

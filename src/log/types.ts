@@ -66,12 +66,12 @@ export interface CommitLogOptions {
    * the first bad group, and the caller treats the replica as one that may have lost acknowledged entries (I5).
    */
   readonly unsyncedTailLost?: boolean;
+  /** Called for every group found, oldest first, before open() resolves: fills the Raft core's own index. */
+  readonly onGroup?: (group: GroupMeta) => void;
 }
 
 /** What open() found. */
 export interface RecoveryReport {
-  /** Groups found, oldest first, for the Raft core's own index. */
-  readonly groups: readonly GroupMeta[];
   readonly verifiedBytes: number;
   /** Bytes of a torn last write that were cut (zeroed). */
   readonly tornBytes: number;
@@ -121,6 +121,7 @@ export interface EntryView {
   body: Uint8Array;
 }
 
+/** 'full': the hot tail is at its bound, the disk or a sender is slow: refuse and try again later. */
 export type AppendRefusal = 'full' | 'poisoned';
 
 /** Why bytes are not the group that was expected. */
@@ -137,7 +138,8 @@ export type GroupFault =
   | 'entryChecksum'
   | 'bodyChecksum'
   | 'padding'
-  | 'logTime';
+  | 'logTime'
+  | 'term';
 
 export type AppendGroupsResult =
   | { readonly ok: true; readonly groups: readonly GroupMeta[] }
@@ -167,7 +169,10 @@ export interface Log {
   /** Bytes laid into the open group. */
   readonly openBytes: number;
 
-  /** Leader: lays one entry into the open write group. `body` is copied. @returns its index */
+  /**
+   * Leader: lays one entry into the open write group. `body` is copied. One group has one term and one log time: that of its first entry.
+   * @returns the entry's index
+   */
   append(
     type: number,
     topicId: number,
@@ -177,16 +182,13 @@ export interface Log {
     term: number,
     logTimeMs: number,
   ): number | AppendRefusal;
-  /**
-   * Closes the open group and hands it to the writer. @returns null when nothing is open.
-   * append() may close full groups on its way: takeClosed() has them all, oldest first.
-   */
+  /** Closes the open group and hands it to the writer; null when nothing is open. The group is among the next takeClosed() too. */
   closeGroup(): ClosedGroup | null;
-  /** Leader: groups closed since the last call, whether by closeGroup() or by append(). */
+  /** Leader: every group closed since the last call, oldest first: append() closes full ones itself. Called after each closeGroup(). */
   takeClosed(): ClosedGroup[];
   /** Drops the open group: its entries were shown to nobody. */
   discardOpen(): void;
-  /** Follower: whole groups back to back that continue the log. All or none are taken. Verified here; bytes are copied. */
+  /** Follower: whole groups back to back that continue the log, one chunk of the hot tail at most. All or none are taken. Verified here; bytes are copied. */
   appendGroups(bytes: Uint8Array): AppendGroupsResult;
   /** Cuts from the group that starts at `index` on; on stable storage when it resolves. Appends may follow at once, they are written behind it. */
   truncateFrom(index: number): Promise<void>;
@@ -195,7 +197,7 @@ export interface Log {
   /** Drops every group and begins again at `start` (a snapshot from a peer is in place). */
   reset(start: LogBoundary): Promise<void>;
 
-  /** Position of the entry's group, or null when not retained. */
+  /** The group that holds the entry; null when it is not retained or only known by a sparse mark (GroupIndex). */
   groupAt(index: number): GroupMeta | null;
   /** 0 when unknown (before the start, after the end). start.index has start.term. */
   termAt(index: number): number;

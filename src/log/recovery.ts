@@ -1,0 +1,253 @@
+import { alignUp } from '../base/bytes.ts';
+import type { GroupMeta } from '../raft/types.ts';
+import { LogCorrupt, LogForeign, LogShortened } from './errors.ts';
+import { type GroupHeader, LARGEST_GROUP_BYTES, readGroupHeader, type VerifiedGroup, verifyGroup } from './group-codec.ts';
+import { LAST_WRITE_BYTES } from './group-commit.ts';
+import { BLOCK_BYTES, GROUP_HEADER_BYTES } from './layout.ts';
+import type { SegmentStore } from './segment-store.ts';
+import type { LogBoundary } from './types.ts';
+
+const SECTOR_BYTES = 512;
+const SCAN_BYTES = 2 * LARGEST_GROUP_BYTES;
+/** Headers alone are read with little around them: small groups come several to a read, large ones are stepped over. */
+const HEADER_SCAN_BYTES = 64 * 1024;
+
+export interface RecoveryInput {
+  readonly store: SegmentStore;
+  readonly segmentBytes: number;
+  readonly start: LogBoundary;
+  readonly verifyFrom: LogBoundary;
+  readonly durableEndPosition: number;
+  readonly unsyncedTailLost: boolean;
+  /** The checksum and log time are those of the log before the group. */
+  onGroup(group: GroupMeta, previousChecksum: number, previousLogTimeMs: number): void;
+}
+
+export interface RecoveredEnd {
+  readonly index: number;
+  readonly term: number;
+  readonly endPosition: number;
+  readonly lastChecksum: number;
+  readonly lastLogTimeMs: number;
+  readonly verifiedBytes: number;
+  /** First group that may belong to the last write: from here on bytes are written again (I3). */
+  readonly unprovenPosition: number;
+  /** Behind the last byte of a bad last write; endPosition when there is none. */
+  readonly dirtyEnd: number;
+  readonly voteFloor: number;
+}
+
+/** Bytes of the log by position, read ahead in one buffer. Behind the zeroed part they are zero. */
+class Window {
+  readonly #store: SegmentStore;
+  readonly #segmentBytes: number;
+  readonly #buffer = new Uint8Array(SCAN_BYTES);
+  #position = 0;
+  #size = 0;
+
+  constructor(store: SegmentStore, segmentBytes: number) {
+    this.#store = store;
+    this.#segmentBytes = segmentBytes;
+  }
+
+  /** A view of at least `sizeBytes` (fewer at the segment's end), good until the next call. */
+  async at(position: number, sizeBytes: number, readAheadBytes: number): Promise<Uint8Array> {
+    const left = this.#segmentBytes - (position % this.#segmentBytes);
+    const wanted = Math.min(sizeBytes, left);
+    if (position < this.#position || position + wanted > this.#position + this.#size) {
+      const size = Math.min(left, this.#buffer.length, Math.max(wanted, readAheadBytes));
+      const into = this.#buffer.subarray(0, size);
+      into.fill(0, await this.#store.read(into, position));
+      this.#position = position;
+      this.#size = size;
+    }
+    return this.#buffer.subarray(position - this.#position, this.#size);
+  }
+}
+
+/** Finds where the log ends and whether it may be used. Reads only: whatever it throws, the directory is as it was. */
+export async function recover(input: RecoveryInput): Promise<RecoveredEnd> {
+  return new Recovery(input).run();
+}
+
+class Recovery {
+  readonly #input: RecoveryInput;
+  readonly #window: Window;
+  #index: number;
+  #term: number;
+  #position: number;
+  #checksum: number;
+  #logTimeMs = 0;
+  #verifiedBytes = 0;
+  /** Starts of the newest groups, enough to reach one write back. */
+  #recent: number[] = [];
+
+  constructor(input: RecoveryInput) {
+    this.#input = input;
+    this.#window = new Window(input.store, input.segmentBytes);
+    this.#index = input.start.index;
+    this.#term = input.start.term;
+    this.#position = input.start.position;
+    this.#checksum = input.start.previousChecksum;
+  }
+
+  async run(): Promise<RecoveredEnd> {
+    const { verifyFrom } = this.#input;
+    while (this.#index < verifyFrom.index) await this.#step();
+    if (this.#index !== verifyFrom.index || this.#position > verifyFrom.position) {
+      throw new LogCorrupt(this.#position, `no group ends at the checkpoint's index ${verifyFrom.index}`);
+    }
+    this.#checksum = verifyFrom.previousChecksum;
+    for (;;) {
+      const place = await this.#place();
+      if (place === null) return this.#end(this.#position, 0);
+      const bytes = await this.#window.at(place, LARGEST_GROUP_BYTES, SCAN_BYTES);
+      const result = verifyGroup(bytes, {
+        position: place,
+        index: this.#index + 1,
+        previousChecksum: this.#checksum,
+        logTimeMs: this.#logTimeMs,
+      });
+      if (!result.ok) return this.#badTail(place, result, bytes);
+      if (result.header.term < this.#term) throw new LogCorrupt(place, 'the term goes back');
+      this.#accept(result.header, result.lastChecksum);
+      this.#verifiedBytes += result.header.sizeBytes;
+    }
+  }
+
+  /** One group before the checkpoint, by its header. */
+  async #step(): Promise<void> {
+    const place = await this.#place();
+    if (place === null) {
+      if (this.#position < this.#input.durableEndPosition)
+        throw new LogShortened(`the log ends at ${this.#position}, before its checkpoint`);
+      throw new LogCorrupt(this.#position, 'the log ends before its checkpoint');
+    }
+    const header = readGroupHeader(await this.#window.at(place, GROUP_HEADER_BYTES, HEADER_SCAN_BYTES));
+    if (header === 'version') throw new LogForeign(`a group of another format at position ${place}`);
+    if (typeof header === 'string') throw new LogCorrupt(place, `group header: ${header}`);
+    if (header.position !== place || header.firstIndex !== this.#index + 1 || header.term < this.#term) {
+      throw new LogCorrupt(place, 'the group does not continue the log');
+    }
+    this.#accept(header, 0);
+  }
+
+  #accept(header: GroupHeader, lastChecksum: number): void {
+    const previousLogTimeMs = this.#logTimeMs;
+    this.#index = header.lastIndex;
+    this.#term = header.term;
+    this.#position = header.position + header.sizeBytes;
+    this.#checksum = lastChecksum;
+    this.#logTimeMs = header.logTimeMs;
+    this.#recent.push(header.position);
+    if (this.#recent.length > 2 * (LAST_WRITE_BYTES / BLOCK_BYTES)) this.#recent = this.#recent.slice(-(LAST_WRITE_BYTES / BLOCK_BYTES));
+    const { firstIndex, lastIndex, term, position, sizeBytes, previousChecksum } = header;
+    this.#input.onGroup({ firstIndex, lastIndex, term, position, sizeBytes }, previousChecksum, previousLogTimeMs);
+  }
+
+  /** Where the next group lies: here, or at the head of the next segment when here is nothing; null when there is nothing behind at all. */
+  async #place(): Promise<number | null> {
+    const { segmentBytes } = this.#input;
+    const used = this.#position % segmentBytes;
+    const base = this.#position - used;
+    if (used > 0 && (await this.#firstNonZero(this.#position, this.#position + BLOCK_BYTES)) !== null) return this.#position;
+    const head = used === 0 ? this.#position + BLOCK_BYTES : base + segmentBytes + BLOCK_BYTES;
+    if ((await this.#firstNonZero(head, head + BLOCK_BYTES)) !== null) return head;
+    // Nothing where a group must begin. Bytes further on are a torn write that lost its beginning, or damage.
+    if (used > 0 && (await this.#lastNonZeroIn(base)) >= this.#position) return this.#position;
+    return (await this.#lastNonZeroIn(head - BLOCK_BYTES)) >= head ? head : null;
+  }
+
+  async #firstNonZero(position: number, end: number): Promise<number | null> {
+    const bytes = await this.#window.at(position, end - position, BLOCK_BYTES);
+    for (let i = 0; i < Math.min(bytes.length, end - position); i++) if (bytes[i] !== 0) return position + i;
+    return null;
+  }
+
+  /** Position of the end of the segment's last word that is not zero, the header's aside; -1 = none. From the end of its allocated part. */
+  async #lastNonZeroIn(base: number): Promise<number> {
+    const { store } = this.#input;
+    const first = Math.max(base + BLOCK_BYTES, base <= this.#position ? this.#position : 0);
+    let end = base + store.filledBytes(base);
+    const buffer = new Uint8Array(Math.min(1024 * 1024, Math.max(0, end - first)));
+    while (end > first) {
+      const size = Math.min(buffer.length, end - first);
+      const got = await store.read(buffer.subarray(0, size), end - size);
+      const words = new Uint32Array(buffer.buffer, 0, got / 4);
+      for (let word = words.length - 1; word >= 0; word--) if (words[word] !== 0) return end - size + word * 4 + 3;
+      end -= size;
+    }
+    return -1;
+  }
+
+  /** What stands at `place` is not the next group: torn, a floor, or corruption (I4). */
+  async #badTail(place: number, bad: VerifiedGroup & { ok: false }, bytes: Uint8Array): Promise<RecoveredEnd> {
+    const { unsyncedTailLost, segmentBytes, store, durableEndPosition } = this.#input;
+    const base = place - (place % segmentBytes);
+    const dirtyEnd = alignUp((await this.#lastNonZeroIn(base)) + 1, BLOCK_BYTES);
+    let lastBase = base;
+    for (const next of store.bases) if (next > base && (await this.#lastNonZeroIn(next)) >= 0) lastBase = next;
+    const everything = lastBase === base ? dirtyEnd : lastBase + segmentBytes;
+    const damaged = new LogCorrupt(place, bad.reason);
+    if (this.#position < durableEndPosition) throw damaged;
+    if (unsyncedTailLost) return this.#end(everything, 0);
+    if (bad.reason === 'version') throw new LogForeign(`a group of another format at position ${place}`);
+    // A whole header that does not continue the log was never written here by a crash: it is misdirected or of another life.
+    if (bad.reason === 'index' || bad.reason === 'position' || bad.reason === 'logTime') throw damaged;
+    if (bad.reason === 'chain' && bad.at === 0) throw damaged;
+    // One write lies in one segment and is bounded: bytes beyond it were written after this place was durable.
+    if (lastBase !== base || dirtyEnd - place > LAST_WRITE_BYTES) throw damaged;
+    const torn = hasMissingSector(bytes, bad);
+    const later = await this.#laterGroup(place, dirtyEnd);
+    if (!torn && later > 0) throw damaged;
+    if (torn && later === 0) return this.#end(dirtyEnd, 0);
+    // Torn, but a whole group behind it may as well be of a later write, and then this one was acknowledged: nobody can tell.
+    return this.#end(dirtyEnd, later > 0 ? later : (bad.header?.lastIndex ?? this.#index + 1));
+  }
+
+  /** Last index of a whole group somewhere in the range behind `place`; 0 = none. */
+  async #laterGroup(place: number, end: number): Promise<number> {
+    let found = 0;
+    for (let at = place + BLOCK_BYTES; at < end; at += BLOCK_BYTES) {
+      const head = readGroupHeader(await this.#window.at(at, GROUP_HEADER_BYTES, SCAN_BYTES));
+      if (typeof head === 'string' || head.position !== at || head.firstIndex <= this.#index) continue;
+      const result = verifyGroup(await this.#window.at(at, head.sizeBytes, SCAN_BYTES));
+      if (result.ok) found = Math.max(found, head.lastIndex);
+    }
+    return found;
+  }
+
+  #end(dirtyEnd: number, voteFloor: number): RecoveredEnd {
+    const { durableEndPosition } = this.#input;
+    if (this.#position < durableEndPosition) {
+      throw new LogShortened(`the log ends at ${this.#position}, it was durable up to ${durableEndPosition}`);
+    }
+    const lastWrite = this.#recent.find((position) => position >= this.#position - LAST_WRITE_BYTES) ?? this.#position;
+    return {
+      index: this.#index,
+      term: this.#term,
+      endPosition: this.#position,
+      lastChecksum: this.#checksum,
+      lastLogTimeMs: this.#logTimeMs,
+      verifiedBytes: this.#verifiedBytes,
+      unprovenPosition: lastWrite,
+      dirtyEnd: Math.max(dirtyEnd, this.#position),
+      voteFloor,
+    };
+  }
+}
+
+/** True when the bad header or body covers a sector that the disk never wrote (sectors are written whole or not at all). */
+function hasMissingSector(bytes: Uint8Array, bad: VerifiedGroup & { ok: false }): boolean {
+  const first = bad.at - (bad.at % SECTOR_BYTES);
+  // A group whose data ends inside a sector ends there: padding is zero anyway and says nothing.
+  for (let at = first; at < bad.at + bad.badBytes && at + SECTOR_BYTES <= bytes.length; at += SECTOR_BYTES) {
+    if (isZero(bytes, at, at + SECTOR_BYTES)) return true;
+  }
+  return false;
+}
+
+function isZero(bytes: Uint8Array, from: number, to: number): boolean {
+  for (let i = from; i < to; i++) if (bytes[i] !== 0) return false;
+  return true;
+}
