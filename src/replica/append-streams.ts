@@ -92,7 +92,8 @@ export class AppendStreams {
       await this.#pace();
       // Cut away meanwhile (retention), or the link ended: Raft notices by itself and tries again from where it must.
       if (queue[0] !== message || rest.firstIndex < log.firstIndex || log.lastIndex < message.lastIndex) return;
-      const run = await log.coldGroups(rest.firstIndex, message.lastIndex, Number.MAX_SAFE_INTEGER);
+      const run = await this.#readCold(rest.firstIndex, message.lastIndex);
+      if (run === null) return;
       this.#charge(run.bytes.length);
       if (queue[0] !== message || this.#stopped) {
         run.hold.release();
@@ -100,6 +101,17 @@ export class AppendStreams {
       }
       this.#ports.sendAppend({ ...rest, lastIndex: run.lastIndex }, [run]);
       rest = { ...rest, prevIndex: run.lastIndex, prevTerm: log.termAt(run.lastIndex), firstIndex: run.lastIndex + 1 };
+    }
+  }
+
+  /** @returns null when retention cut the range away while it was read */
+  async #readCold(firstIndex: number, lastIndex: number): Promise<GroupRun | null> {
+    const { log } = this.#ports;
+    try {
+      return await log.coldGroups(firstIndex, lastIndex, Number.MAX_SAFE_INTEGER);
+    } catch (error) {
+      if (firstIndex < log.firstIndex) return null;
+      throw error;
     }
   }
 

@@ -1,5 +1,6 @@
 import { assert } from '../base/assert.ts';
 import type { Clock } from '../io/clock.ts';
+import { ENTRY_HEADER_BYTES } from '../log/layout.ts';
 import type { EntryView, Log } from '../log/types.ts';
 import type { AppliedEntry, StateMachine } from './types.ts';
 
@@ -14,7 +15,7 @@ export interface ApplierPorts {
   readonly stateMachine: StateMachine;
   readonly segmentBytes: number;
   /** The next entry to apply is the first of a segment: the state before it belongs at the segment's head. */
-  segmentStarts(appliedIndex: number, position: number): void;
+  segmentStarts(appliedIndex: number, logTimeMs: number, basePosition: number): void;
   /** The state includes everything up to appliedIndex, and commitIndex === appliedIndex or the turn is over. */
   advanced(appliedIndex: number): void;
   /** Committed bytes could not be read back: the replica cannot go on. */
@@ -26,6 +27,8 @@ export class Applier {
   readonly #ports: ApplierPorts;
   readonly #visit: (entry: EntryView) => void;
   #appliedIndex: number;
+  #logTimeMs = 0;
+  #endPosition: number;
   #commitIndex: number;
   #segment: number;
   #busy = false;
@@ -35,6 +38,7 @@ export class Applier {
   constructor(ports: ApplierPorts, appliedIndex: number, position: number) {
     this.#ports = ports;
     this.#appliedIndex = appliedIndex;
+    this.#endPosition = position;
     this.#commitIndex = appliedIndex;
     this.#segment = Math.floor(position / ports.segmentBytes);
     this.#visit = (entry) => this.#apply(entry);
@@ -42,6 +46,24 @@ export class Applier {
 
   get appliedIndex(): number {
     return this.#appliedIndex;
+  }
+
+  /** Log time of the last applied entry, ms. */
+  get logTimeMs(): number {
+    return this.#logTimeMs;
+  }
+
+  /** Behind the last applied entry. */
+  get endPosition(): number {
+    return this.#endPosition;
+  }
+
+  /** A snapshot from the leader took the place of state and log. */
+  restart(appliedIndex: number, position: number): void {
+    this.#appliedIndex = appliedIndex;
+    this.#commitIndex = appliedIndex;
+    this.#endPosition = position;
+    this.#segment = Math.floor(position / this.#ports.segmentBytes);
   }
 
   commit(commitIndex: number): void {
@@ -103,10 +125,12 @@ export class Applier {
     assert(entry.index === this.#appliedIndex + 1, `apply out of order: ${entry.index} after ${this.#appliedIndex}`);
     const segment = Math.floor(entry.position / this.#ports.segmentBytes);
     if (segment !== this.#segment) {
-      this.#ports.segmentStarts(this.#appliedIndex, entry.position);
+      this.#ports.segmentStarts(this.#appliedIndex, this.#logTimeMs, segment * this.#ports.segmentBytes);
       this.#segment = segment;
     }
     this.#ports.stateMachine.apply(entry as AppliedEntry);
     this.#appliedIndex = entry.index;
+    this.#logTimeMs = entry.logTimeMs;
+    this.#endPosition = entry.position + ENTRY_HEADER_BYTES + entry.body.length;
   }
 }

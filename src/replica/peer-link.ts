@@ -1,6 +1,6 @@
 import type { Clock } from '../io/clock.ts';
-import type { Random } from '../io/random.ts';
 import type { StreamConnection, StreamHandlers } from '../io/net.ts';
+import type { Random } from '../io/random.ts';
 import type { GroupRun } from '../log/types.ts';
 import { PEER_HEADER_BYTES, PeerFrameError, PeerFrameType } from '../protocol/peer-frame.ts';
 import { PeerChannel, type PeerHello } from '../protocol/peer-frame-handshake.ts';

@@ -3,8 +3,8 @@ import type { Listener, Net, StreamConnection } from '../io/net.ts';
 import type { Random } from '../io/random.ts';
 import type { GroupRun } from '../log/types.ts';
 import type { AppendRequest, Message, ReplicaId } from '../raft/types.ts';
-import { PeerLink, type PeerLinkEvents } from './peer-link.ts';
 import type { PeerIdentity } from './formation.ts';
+import { PeerLink, type PeerLinkEvents } from './peer-link.ts';
 
 /** Time between two dials of a peer that does not answer: short, because a restarted peer is needed for the quorum. */
 const REDIAL_MS = 100;
@@ -166,7 +166,14 @@ export class PeerLinks {
         this.#closed(link, reset, dialled);
       },
     };
-    const link = new PeerLink({ role: dialled === null ? 'acceptor' : 'dialer', own: { clusterId, brokerName, ...own }, secret, random, clock, events });
+    const link = new PeerLink({
+      role: dialled === null ? 'acceptor' : 'dialer',
+      own: { clusterId, brokerName, ...own },
+      secret,
+      random,
+      clock,
+      events,
+    });
     const timer = this.#after(HANDSHAKE_TIMEOUT_MS, () => link.destroy());
     if (connection !== null) link.attach(connection);
     return link;

@@ -1,12 +1,15 @@
 import { assert } from '../base/assert.ts';
 import type { Clock } from '../io/clock.ts';
+import type { Disk } from '../io/disk.ts';
 import type { HardStateFile } from '../log/hard-state.ts';
-import type { Log, LogBoundary } from '../log/types.ts';
+import type { SnapshotStore } from '../log/snapshot-store.ts';
+import type { Log } from '../log/types.ts';
 import { LedgerError } from '../protocol/errors.ts';
 import type { RaftStatus, VerifyChainRequest, VerifyChainResponse } from '../protocol/requests.ts';
 import type { Effects, RaftCore, ReplicaId } from '../raft/types.ts';
 import { AppendStreams } from './append-streams.ts';
 import { Applier } from './applier.ts';
+import type { DerivedFiles } from './derived.ts';
 import { RaftDriver } from './driver.ts';
 import { DurableState } from './durable-state.ts';
 import { InSyncWaiters } from './in-sync.ts';
@@ -14,6 +17,8 @@ import { LogClock } from './log-clock.ts';
 import type { PeerLinks } from './peer-links.ts';
 import { Proposer } from './proposer.ts';
 import { ReadBarriers } from './read-barriers.ts';
+import { SnapshotInstaller, SnapshotSender } from './snapshot-transfer.ts';
+import { Snapshots } from './snapshots.ts';
 import { EntryType, type ProposeRefusal, type ReplicaApi, type ReplicaRole, type StateMachine } from './types.ts';
 import { verifyChain } from './verify-chain.ts';
 
@@ -37,11 +42,12 @@ export interface ReplicaPorts {
   readonly segmentBytes: number;
   /** Index and position that the restored state stands for. */
   readonly applied: { readonly index: number; readonly position: number };
-  /** Takes a snapshot of the state machine, which stands at the boundary behind `appliedIndex`. */
-  snapshotDue(appliedIndex: number, segmentStart: boolean): void;
-  /** Sends or fetches the state at the log's start for a replica that is behind it. */
-  sendSnapshot(to: ReplicaId): void;
-  installSnapshot(install: NonNullable<Effects['install']>): void;
+  readonly disk: Disk;
+  /** The data directory. */
+  readonly directory: string;
+  readonly snapshots: SnapshotStore;
+  readonly derived: DerivedFiles;
+  readonly snapshotIntervalBytes: number;
   onEvent(name: string, fields: Record<string, string | number>): void;
   /** The replica cannot go on: leadership was given up, nothing is acknowledged any more; the process ends (FAULTS 2). */
   onFailed(error: unknown): void;
@@ -63,6 +69,9 @@ export class Replica implements ReplicaApi {
   readonly #inSync: InSyncWaiters;
   readonly #durable: DurableState;
   readonly #logClock: LogClock;
+  readonly #snapshots: Snapshots;
+  readonly #sender: SnapshotSender;
+  readonly #installer: SnapshotInstaller;
   #role: ReplicaRole = { role: 'follower', term: 0, leader: 0 };
   /** Monotonic ms since when closed groups wait for the own disk; 0 = none waits. */
   #diskWaitsSinceMs = 0;
@@ -85,8 +94,38 @@ export class Replica implements ReplicaApi {
       clock,
       log,
       catchUpBytesPerSecond: ports.catchUpBytesPerSecond,
-      send: (message) => (message.type === 'snapshotRequest' ? ports.sendSnapshot(message.to) : links.send(message)),
+      send: (message) => {
+        if (message.type === 'snapshotRequest') this.#sender.send(message).catch((error: unknown) => this.fail(error));
+        else links.send(message);
+      },
       sendAppend: (message, runs) => links.sendAppend(message, runs),
+      failed: (error) => this.fail(error),
+    });
+    this.#sender = new SnapshotSender(ports.snapshots, links);
+    this.#snapshots = new Snapshots({
+      clock,
+      log,
+      store: ports.snapshots,
+      stateMachine: ports.stateMachine,
+      derived: ports.derived,
+      segmentBytes: ports.segmentBytes,
+      intervalBytes: ports.snapshotIntervalBytes,
+      headCut: (start) => raft.cutHead(start.index, start.term, start.position),
+      failed: (error) => this.fail(error),
+    });
+    this.#installer = new SnapshotInstaller({
+      disk: ports.disk,
+      directory: `${ports.directory}/raft`,
+      store: ports.snapshots,
+      log,
+      raft,
+      stateMachine: ports.stateMachine,
+      derived: ports.derived,
+      lowerDurableEnd: (endPosition) => this.#durable.setDurableEnd(endPosition, false),
+      installed: (boundary) => {
+        this.#applier.restart(boundary.index, boundary.position);
+        this.#driver.run();
+      },
       failed: (error) => this.fail(error),
     });
     this.#applier = new Applier(
@@ -95,9 +134,9 @@ export class Replica implements ReplicaApi {
         log,
         stateMachine: ports.stateMachine,
         segmentBytes: ports.segmentBytes,
-        segmentStarts: (appliedIndex, position) => {
-          ports.stateMachine.onSegmentStart(position - (position % ports.segmentBytes));
-          ports.snapshotDue(appliedIndex, true);
+        segmentStarts: (appliedIndex, logTimeMs, basePosition) => {
+          ports.stateMachine.onSegmentStart(basePosition);
+          this.#snapshots.segmentStarts(appliedIndex, logTimeMs, basePosition);
         },
         advanced: (appliedIndex) => this.#advanced(appliedIndex),
         failed: (error) => this.fail(error),
@@ -134,7 +173,7 @@ export class Replica implements ReplicaApi {
         for (const read of reads) this.#barriers.confirmed(read.context, read.index, this.#applier.appliedIndex);
       },
       roleChanged: (change) => this.#roleChanged(change),
-      install: (install) => ports.installSnapshot(install),
+      install: (install) => this.#installer.begin(install),
       failed: (error) => this.fail(error),
     });
   }
@@ -154,8 +193,11 @@ export class Replica implements ReplicaApi {
         return fault === null;
       },
       onClock: (peer, wallMs) => this.#logClock.heard(peer, wallMs),
+      onSnapshotSlice: (peer, head, bytes) => this.#installer.slice(peer, head, bytes),
       onLost: (peer, reset) => {
         this.#streams.lost(peer);
+        this.#sender.lost(peer);
+        this.#installer.lost(peer);
         if (reset && !this.#stopped) {
           raft.peerReset(peer);
           this.#driver.run();
@@ -319,15 +361,13 @@ export class Replica implements ReplicaApi {
     this.#stopped = true;
     this.#applier.stop();
     this.#streams.stop();
+    this.#proposer.reset();
     this.#barriers.failAll();
     this.#inSync.failAll();
     const { log } = this.#ports;
+    await this.#snapshots.stop();
     await log.close();
     if (!this.#failed && log.poisoned === null) await this.#durable.setDurableEnd(log.durablePosition, true);
-  }
-
-  boundary(index: number): Promise<LogBoundary | null> {
-    return this.#ports.log.boundaryAt(index);
   }
 
   // ---- inside ------------------------------------------------------------------------------------------------------------
@@ -365,6 +405,9 @@ export class Replica implements ReplicaApi {
 
   #receive(step: () => void, term: number): void {
     if (this.#stopped || this.#failed) return;
+    // A process that slept hears its clock first: a paused leader steps down before it counts old answers (FAULTS 12).
+    this.#ports.raft.tick(this.#ports.clock.monotonicMs());
+    this.#driver.run();
     // What was proposed before this word of a higher term belongs to the old one, and is still handed to Raft under it.
     if (term > this.#ports.raft.term) this.#endTerm();
     step();
@@ -396,7 +439,8 @@ export class Replica implements ReplicaApi {
 
   #advanced(appliedIndex: number): void {
     this.#barriers.applied(appliedIndex);
-    this.#ports.snapshotDue(appliedIndex, false);
+    if (appliedIndex === this.#ports.raft.commitIndex)
+      this.#snapshots.advanced(appliedIndex, this.#applier.logTimeMs, this.#applier.endPosition);
   }
 
   #checkInSync(): void {

@@ -1,0 +1,138 @@
+import type { Clock } from '../io/clock.ts';
+import { BLOCK_BYTES } from '../log/layout.ts';
+import type { SnapshotStore } from '../log/snapshot-store.ts';
+import type { Log, LogBoundary } from '../log/types.ts';
+import type { DerivedFiles } from './derived.ts';
+import type { StateMachine } from './types.ts';
+
+/** How often derived files are written behind the log. */
+const FLUSH_INTERVAL_MS = 500;
+/** How often a snapshot looks whether the log has become durable behind it. */
+const DURABLE_POLL_MS = 20;
+
+export interface SnapshotsPorts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly store: SnapshotStore;
+  readonly stateMachine: StateMachine;
+  readonly derived: DerivedFiles;
+  readonly segmentBytes: number;
+  readonly intervalBytes: number;
+  /** The log's head was cut on disk. */
+  headCut(start: LogBoundary): void;
+  failed(error: unknown): void;
+}
+
+/**
+ * State snapshots of one replica, and what hangs on them: derived files flushed behind the log, segments deleted when the
+ * replicated start has moved and the state at the new start is safe.
+ *
+ * A snapshot stands at the head of each segment, for replicas behind the log's start; the newest one bounds recovery. One is
+ * saved only when the log is durable behind it and the derived files are synced up to it: after a crash it never claims
+ * more than what is on disk.
+ */
+export class Snapshots {
+  readonly #ports: SnapshotsPorts;
+  #work: Promise<void> = Promise.resolve();
+  #pending = 0;
+  #lastPosition: number;
+  #cutAsked: number;
+  #stopped = false;
+
+  constructor(ports: SnapshotsPorts) {
+    this.#ports = ports;
+    this.#lastPosition = ports.store.newest()?.position ?? 0;
+    this.#cutAsked = ports.log.start.position;
+    this.#flushLater();
+  }
+
+  /** The state machine stands behind `appliedIndex`, at the end of a group whose successor lies, or will lie, at `position`. */
+  advanced(appliedIndex: number, logTimeMs: number, position: number): void {
+    if (this.#pending === 0 && position - this.#lastPosition >= this.#ports.intervalBytes) this.#take(appliedIndex, logTimeMs, null);
+    const start = this.#ports.stateMachine.startPosition();
+    if (start > this.#cutAsked) {
+      this.#cutAsked = start;
+      this.#run(() => this.#cut(start));
+    }
+  }
+
+  /** The same, and the next entry is the first of the segment at `basePosition`. */
+  segmentStarts(appliedIndex: number, logTimeMs: number, basePosition: number): void {
+    const position = basePosition + BLOCK_BYTES;
+    if (!this.#ports.store.list().some((meta) => meta.position === position)) this.#take(appliedIndex, logTimeMs, position);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#work;
+  }
+
+  #take(index: number, logTimeMs: number, position: number | null): void {
+    const { stateMachine } = this.#ports;
+    const state = stateMachine.snapshot();
+    const stateDigest = stateMachine.digest();
+    this.#pending++;
+    this.#run(async () => {
+      try {
+        await this.#save(index, logTimeMs, position, state, stateDigest);
+      } finally {
+        this.#pending--;
+      }
+    });
+  }
+
+  async #save(index: number, logTimeMs: number, headPosition: number | null, state: Uint8Array, stateDigest: number): Promise<void> {
+    const { log, store, derived, segmentBytes } = this.#ports;
+    // Committed entries may be ahead of the own disk: a majority without this replica has them.
+    while (log.durableIndex < index) {
+      if (this.#stopped || log.poisoned !== null) return;
+      await this.#pause(DURABLE_POLL_MS);
+    }
+    const boundary = await log.boundaryAt(index);
+    if (boundary === null || boundary.index !== index) return;
+    const position = headPosition ?? boundary.position;
+    await derived.flush(position);
+    await derived.sync();
+    await store.save({ index, term: boundary.term, position, logTimeMs, previousChecksum: boundary.previousChecksum, stateDigest }, state);
+    this.#lastPosition = Math.max(this.#lastPosition, position);
+    const heads = store.list().filter((meta) => meta.position % segmentBytes === BLOCK_BYTES);
+    await store.removeBefore(position, new Set(heads.map((meta) => meta.position)));
+  }
+
+  /** Only with the state at the new start in hand: a replica behind it could not be helped otherwise. */
+  async #cut(startPosition: number): Promise<void> {
+    const { log, store, derived } = this.#ports;
+    const head = store.list().find((meta) => meta.position === startPosition + BLOCK_BYTES);
+    if (head === undefined) return;
+    const start = await log.cutTo(startPosition);
+    this.#ports.headCut(start);
+    await derived.cutBefore(start.position);
+    const heads = store.list().filter((meta) => meta.position >= start.position);
+    await store.removeBefore(start.position, new Set(heads.map((meta) => meta.position)));
+  }
+
+  #flushLater(): void {
+    this.#ports.clock.setTimer(FLUSH_INTERVAL_MS, () => {
+      if (this.#stopped) return;
+      this.#run(() => this.#ports.derived.flush(this.#ports.log.durablePosition));
+      this.#flushLater();
+    });
+  }
+
+  #run(work: () => Promise<void>): void {
+    this.#work = this.#work.then(async () => {
+      if (this.#stopped) return;
+      try {
+        await work();
+      } catch (error) {
+        this.#ports.failed(error);
+      }
+    });
+  }
+
+  #pause(delayMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.#ports.clock.setTimer(delayMs, resolve);
+    });
+  }
+}
