@@ -60,6 +60,8 @@ export interface ProducerOptions {
   readonly maxBufferedBytes?: number;
   /** Messages accepted and not yet settled; at the bound send() waits. */
   readonly maxBufferedMessages?: number;
+  /** Calls of send() that wait at those bounds; more are refused with BUSY. */
+  readonly maxWaitingSends?: number;
   readonly maxMessageBytes?: number;
   readonly replication?: Replication;
   readonly messageQueueSelector?: MessageQueueSelector;
@@ -81,6 +83,7 @@ export const PRODUCER_DEFAULTS = {
   maxInFlightBatchesPerQueue: 8,
   maxBufferedBytes: 64 * 1024 * 1024,
   maxBufferedMessages: 262_144,
+  maxWaitingSends: 262_144,
   maxMessageBytes: 4 * 1024 * 1024,
   replication: 'topicMinimum',
   sendLatencyFaultEnable: true,

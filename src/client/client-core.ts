@@ -1,0 +1,85 @@
+import { ERRORS, LedgerError } from '../protocol/errors.ts';
+import type { RequestOp, Requests, Responses } from '../protocol/requests.ts';
+import { backoffMs } from './backoff.ts';
+import type { Connections } from './connections.ts';
+import { ANSWER_GRACE_MS, type ClientIo, type Link } from './link.ts';
+import type { Router } from './router.ts';
+
+/** Between attempts of a request that met no leader. */
+const REDIRECT_BACKOFF = { baseMs: 10, factor: 2, capMs: 500, jitter: true } as const;
+
+export interface Reply<O extends RequestOp> {
+  readonly body: Responses[O];
+  readonly raw: Uint8Array;
+}
+
+/** What consumers and administration share: requests as promises, sent again to whoever leads. */
+export class ClientCore {
+  readonly io: ClientIo;
+  readonly router: Router;
+  readonly connections: Connections;
+  readonly clientId: string;
+  readonly requestTimeoutMs: number;
+
+  constructor(io: ClientIo, router: Router, connections: Connections, clientId: string, requestTimeoutMs: number) {
+    this.io = io;
+    this.router = router;
+    this.connections = connections;
+    this.clientId = clientId;
+    this.requestTimeoutMs = requestTimeoutMs;
+  }
+
+  sleep(delayMs: number): Promise<void> {
+    return new Promise((resolve) => this.io.clock.setTimer(Math.max(0, delayMs), resolve));
+  }
+
+  /** One attempt at one broker. @throws LedgerError */
+  ask<O extends RequestOp>(link: Link, op: O, body: Requests[O], timeoutMs: number): Promise<Reply<O>> {
+    return new Promise((resolve, reject) => {
+      link.request(op, body, timeoutMs, (error, answer, raw) => {
+        if (error !== null) reject(error);
+        else resolve({ body: answer as Responses[O], raw });
+      });
+    });
+  }
+
+  /**
+   * Asks the leader of a broker group, again and again until `timeoutMs`, as long as no leader answered. For requests that
+   * may be carried out twice.
+   * @throws LedgerError the leader's refusal, or the last failure when the time is over
+   */
+  async askLeader<O extends RequestOp>(brokerName: string, op: O, body: Requests[O], timeoutMs = this.requestTimeoutMs): Promise<Reply<O>> {
+    const { clock, random } = this.io;
+    const deadlineAt = clock.monotonicMs() + timeoutMs;
+    let failure = new LedgerError('NO_ROUTE', brokerName);
+    for (let attempt = 0; ; attempt++) {
+      const leftMs = deadlineAt - clock.monotonicMs();
+      if (leftMs <= 0) throw failure;
+      const link = this.router.leader(brokerName);
+      if (link?.ready) {
+        try {
+          return await this.ask(link, op, body, leftMs);
+        } catch (error) {
+          failure = error as LedgerError;
+          if (!isTransient(failure)) throw failure;
+        }
+      }
+      this.router.suspect();
+      await this.sleep(Math.min(leftMs, Math.max(1, backoffMs(REDIRECT_BACKOFF, attempt, random))));
+    }
+  }
+
+  /** Asks any broker that answers. @throws LedgerError */
+  async askAny<O extends RequestOp>(op: O, body: Requests[O], timeoutMs = this.requestTimeoutMs): Promise<Reply<O>> {
+    await this.router.findBrokers(timeoutMs);
+    const link = [...this.connections.all].find(({ ready }) => ready);
+    if (link === undefined) throw new LedgerError('NO_ROUTE', 'no broker is connected');
+    return this.ask(link, op, body, timeoutMs + ANSWER_GRACE_MS);
+  }
+}
+
+/** The request met no leader, or its answer was lost: another attempt may fare better. */
+export function isTransient(error: LedgerError): boolean {
+  const { retry } = ERRORS[error.code];
+  return retry === 'redirect' || error.code === 'CONNECTION_LOST' || error.code === 'DEADLINE_EXCEEDED' || error.code === 'TOO_MANY';
+}

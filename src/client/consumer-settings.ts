@@ -1,0 +1,53 @@
+import { LedgerError } from '../protocol/errors.ts';
+import { checkTopicName, checkUserGroupName } from '../protocol/names.ts';
+import { CONSUMER_DEFAULTS, type ConsumerOptions } from './options.ts';
+import { parseTagFilter, type TagFilter } from './selector.ts';
+import type { BatchHandler, ConsumeFromWhere } from './types.ts';
+
+/** ConsumerOptions with every default filled in and checked. */
+export interface ConsumerSettings {
+  readonly group: string;
+  readonly filters: ReadonlyMap<string, TagFilter>;
+  readonly handler: BatchHandler | null;
+  readonly concurrency: number;
+  readonly ordered: boolean;
+  readonly consumeMessageBatchMaxSize: number;
+  readonly pullBatchSize: number;
+  readonly pullBatchBytes: number;
+  readonly pullWaitMs: number;
+  readonly prefetchMessagesPerQueue: number;
+  readonly prefetchBytesPerQueue: number;
+  readonly prefetchMessages: number;
+  readonly prefetchBytes: number;
+  readonly consumeFromWhere: ConsumeFromWhere;
+  readonly maxMessagesPerSecond: number;
+  readonly reconsumeBackoffBaseMs: number;
+  readonly reconsumeBackoffCapMs: number;
+  readonly maxReconsumeTimes: number;
+  readonly commitIntervalMs: number;
+  readonly heartbeatIntervalMs: number;
+  readonly sessionTimeoutMs: number;
+  readonly releaseTimeoutMs: number;
+  readonly onError: (error: unknown) => void;
+}
+
+/** @throws LedgerError BAD_NAME, BAD_REQUEST */
+export function consumerSettings(given: ConsumerOptions): ConsumerSettings {
+  checkUserGroupName(given.group);
+  const filters = new Map<string, TagFilter>();
+  for (const topic of given.topics ?? []) filters.set(topic, null);
+  for (const { topic, filter } of given.subscriptions ?? []) filters.set(topic, parseTagFilter(filter));
+  if (filters.size === 0) throw new LedgerError('BAD_REQUEST', 'a consumer needs a topic');
+  for (const topic of filters.keys()) checkTopicName(topic);
+  const { handler, batchHandler } = given;
+  if (handler !== undefined && batchHandler !== undefined) throw new LedgerError('BAD_REQUEST', 'give handler or batchHandler, not both');
+  const options = { ...CONSUMER_DEFAULTS, ...given };
+  const batchSize = given.consumeMessageBatchMaxSize ?? given.consumerMessageBatchMaxSize ?? CONSUMER_DEFAULTS.consumeMessageBatchMaxSize;
+  return {
+    ...options,
+    filters,
+    handler: batchHandler ?? (handler === undefined ? null : (messages, context) => handler(messages[0] as never, context)),
+    consumeMessageBatchMaxSize: handler === undefined ? batchSize : 1,
+    onError: given.onError ?? (() => {}),
+  };
+}

@@ -1,0 +1,220 @@
+import type { LedgerError } from '../protocol/errors.ts';
+import { Op, type PullResponse } from '../protocol/requests.ts';
+import { backoffMs } from './backoff.ts';
+import { type ClientCore, isTransient } from './client-core.ts';
+import type { ConsumerSettings } from './consumer-settings.ts';
+import { ANSWER_GRACE_MS, type Link } from './link.ts';
+import { ReceivedBatch } from './message.ts';
+import type { ProcessQueue } from './process-queue.ts';
+
+/** Between pulls that met no leader, and between pulls that the leader refused. */
+const REDIRECT_BACKOFF = { baseMs: 10, factor: 2, capMs: 500, jitter: true } as const;
+const REFUSED_DELAY_MS = 1_000;
+
+export interface FetcherEvents {
+  arrived(queue: ProcessQueue): void;
+  /** NOT_OWNER, FENCED, UNKNOWN_MEMBER: what is buffered may be another's. */
+  ownershipRefused(queue: ProcessQueue): void;
+  failed(error: LedgerError): void;
+}
+
+interface Fetch {
+  readonly link: Link;
+  abandoned: boolean;
+}
+
+/**
+ * One long poll at a time for each queue, at the leader of its broker group. Pulling stops while a bound on what is prefetched
+ * is reached, and goes on from `resume()`. Overshoot: at most one pull's answer a queue.
+ */
+export class Fetcher {
+  readonly #core: ClientCore;
+  readonly #settings: ConsumerSettings;
+  readonly #member: string;
+  readonly #events: FetcherEvents;
+  readonly #queues = new Set<ProcessQueue>();
+  readonly #fetches = new Map<ProcessQueue, Fetch>();
+  /** Queues that wait for a retry; their timers look for themselves whether they still matter. */
+  readonly #resting = new Map<ProcessQueue, number>();
+  readonly #forget: () => void;
+  #heldMessages = 0;
+  #heldBytes = 0;
+  #closed = false;
+
+  constructor(core: ClientCore, settings: ConsumerSettings, member: string, events: FetcherEvents) {
+    this.#core = core;
+    this.#settings = settings;
+    this.#member = member;
+    this.#events = events;
+    this.#forget = core.router.onChange(() => this.#routeChanged());
+  }
+
+  get heldMessages(): number {
+    return this.#heldMessages;
+  }
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
+  add(queue: ProcessQueue): void {
+    this.#queues.add(queue);
+    this.#fetch(queue);
+  }
+
+  remove(queue: ProcessQueue): void {
+    this.#queues.delete(queue);
+    this.#resting.delete(queue);
+    const fetch = this.#fetches.get(queue);
+    if (fetch !== undefined) fetch.abandoned = true;
+    this.#fetches.delete(queue);
+  }
+
+  /** Messages left the hands of this consumer. Pulls that a bound had stopped go on. */
+  released(messages: number, sizeBytes: number): void {
+    const wasFull = this.#full();
+    this.#heldMessages -= messages;
+    this.#heldBytes -= sizeBytes;
+    if (wasFull && !this.#full()) for (const queue of this.#queues) this.#fetch(queue);
+  }
+
+  resume(queue: ProcessQueue): void {
+    this.#fetch(queue);
+  }
+
+  /** What was refused may be granted now: no rest before the next pull. */
+  retryNow(queue: ProcessQueue): void {
+    this.#resting.delete(queue);
+    this.#fetch(queue);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#forget();
+    for (const queue of [...this.#queues]) this.remove(queue);
+  }
+
+  #full(): boolean {
+    return this.#heldMessages >= this.#settings.prefetchMessages || this.#heldBytes >= this.#settings.prefetchBytes;
+  }
+
+  #mayFetch(queue: ProcessQueue): boolean {
+    if (this.#closed || queue.state !== 'active' || queue.nextOffset < 0 || !this.#queues.has(queue)) return false;
+    if (this.#fetches.has(queue) || this.#resting.has(queue) || this.#full()) return false;
+    return queue.heldMessages < this.#settings.prefetchMessagesPerQueue && queue.heldBytes < this.#settings.prefetchBytesPerQueue;
+  }
+
+  #fetch(queue: ProcessQueue): void {
+    if (!this.#mayFetch(queue)) return;
+    const { settings, link } = { settings: this.#settings, link: this.#core.router.leader(queue.queue.brokerName) };
+    if (link === null || !link.ready) {
+      this.#core.router.suspect();
+      this.#rest(queue, REDIRECT_BACKOFF.capMs);
+      return;
+    }
+    const fetch: Fetch = { link, abandoned: false };
+    this.#fetches.set(queue, fetch);
+    const { topic, queueId } = queue.queue;
+    const request = {
+      topic,
+      queueId,
+      offset: queue.nextOffset,
+      maxBytes: Math.max(1, Math.min(settings.pullBatchBytes, settings.prefetchBytesPerQueue - queue.heldBytes)),
+      maxMessages: Math.max(1, Math.min(settings.pullBatchSize, settings.prefetchMessagesPerQueue - queue.heldMessages)),
+      waitMs: settings.pullWaitMs,
+      group: settings.group,
+      member: this.#member,
+      epoch: queue.epoch,
+      tagHashes: queue.filter?.hashes ?? [],
+    };
+    link.request(Op.pull, request, settings.pullWaitMs + ANSWER_GRACE_MS, (error, body, raw) => {
+      if (fetch.abandoned) return;
+      this.#fetches.delete(queue);
+      if (error !== null) this.#refused(queue, error);
+      else this.#took(queue, body as PullResponse, raw);
+    });
+  }
+
+  #took(queue: ProcessQueue, body: PullResponse, raw: Uint8Array): void {
+    const heldBytes = queue.heldBytes;
+    let added = 0;
+    try {
+      let at = 0;
+      for (const { baseOffset, logTimeMs, sizeBytes } of body.batches) {
+        const batch = new ReceivedBatch(raw.subarray(at, at + sizeBytes), queue.queue, baseOffset, logTimeMs);
+        added += queue.add(batch);
+        at += sizeBytes;
+      }
+      queue.nextOffset = Math.max(queue.nextOffset, body.nextOffset);
+    } catch (error) {
+      // Damaged on the way, or a format from the future: never skipped, asked for again.
+      this.#rest(queue, REFUSED_DELAY_MS);
+      this.#events.failed(error as LedgerError);
+    }
+    this.#heldMessages += added;
+    this.#heldBytes += queue.heldBytes - heldBytes;
+    if (added > 0) this.#events.arrived(queue);
+    this.#fetch(queue);
+  }
+
+  #refused(queue: ProcessQueue, error: LedgerError): void {
+    switch (error.code) {
+      case 'NOT_OWNER':
+      case 'FENCED':
+      case 'UNKNOWN_MEMBER':
+        this.#rest(queue, REFUSED_DELAY_MS);
+        this.#events.ownershipRefused(queue);
+        return;
+      case 'OFFSET_OUT_OF_RANGE':
+        this.#events.failed(error);
+        void this.#reposition(queue);
+        return;
+      default:
+        if (isTransient(error)) {
+          this.#core.router.suspect();
+          this.#rest(queue, backoffMs(REDIRECT_BACKOFF, 2, this.#core.io.random));
+          return;
+        }
+        this.#events.failed(error);
+        this.#rest(queue, REFUSED_DELAY_MS);
+    }
+  }
+
+  /** The first retained offset moved past ours: what lay before is gone by retention. An offset above the end is only waited for. */
+  async #reposition(queue: ProcessQueue): Promise<void> {
+    this.#rest(queue, REFUSED_DELAY_MS);
+    const { topic, queueId, brokerName } = queue.queue;
+    try {
+      const { body } = await this.#core.askLeader(brokerName, Op.queueRange, { topic, queueId, timeMs: 0 });
+      if (queue.nextOffset < body.minOffset) queue.nextOffset = body.minOffset;
+    } catch (error) {
+      this.#events.failed(error as LedgerError);
+    }
+  }
+
+  #rest(queue: ProcessQueue, delayMs: number): void {
+    const until = this.#core.io.clock.monotonicMs() + delayMs;
+    this.#resting.set(queue, until);
+    this.#core.io.clock.setTimer(delayMs, () => {
+      if (this.#resting.get(queue) !== until) return;
+      this.#resting.delete(queue);
+      this.#fetch(queue);
+    });
+  }
+
+  /** A poll that hangs at an old leader is given up, and queues without a leader try at once. */
+  #routeChanged(): void {
+    for (const queue of this.#queues) {
+      const link = this.#core.router.leader(queue.queue.brokerName);
+      if (link === null || !link.ready) continue;
+      const fetch = this.#fetches.get(queue);
+      if (fetch !== undefined && fetch.link !== link) {
+        fetch.abandoned = true;
+        this.#fetches.delete(queue);
+      }
+      if (!this.#fetches.has(queue)) {
+        this.#resting.delete(queue);
+        this.#fetch(queue);
+      }
+    }
+  }
+}

@@ -1,0 +1,322 @@
+import type { Timer } from '../io/clock.ts';
+import { type ErrorCode, errorCodeOf, LedgerError } from '../protocol/errors.ts';
+import { MAX_SEND_PARTS } from '../protocol/flat-bodies.ts';
+import { sendHeadroomBytes } from '../protocol/frame.ts';
+import { type EncodedBatch, encodeBatch } from '../protocol/record-batch-encoder.ts';
+import { Op, type SendPart, type SendResponse } from '../protocol/requests.ts';
+import { backoffMs } from './backoff.ts';
+import type { LatencyTracker } from './latency-tracker.ts';
+import type { ClientIo, Link } from './link.ts';
+import type { OutBatch } from './out-batch.ts';
+import type { ProducerSettings } from './producer-settings.ts';
+import type { Router } from './router.ts';
+import type { SendQueue } from './send-queue.ts';
+
+/** Small batches of a turn share a frame up to this; a batch above a fraction of it travels alone, without being copied. */
+const MAX_SHARED_FRAME_BYTES = 512 * 1024;
+const MAX_COPIED_BATCH_BYTES = 32 * 1024;
+/** Waits between attempts at a group without a reachable leader; a new route ends the wait. */
+const REDIRECT_BACKOFF = { baseMs: 10, factor: 2, capMs: 500, jitter: true } as const;
+
+interface SendFrame {
+  readonly link: Link;
+  readonly queues: SendQueue[];
+  readonly batches: OutBatch[];
+  readonly parts: SendPart[];
+  sizeBytes: number;
+  readonly sentAt: number;
+}
+
+export interface GroupSenderContext {
+  readonly io: ClientIo;
+  readonly router: Router;
+  readonly settings: ProducerSettings;
+  readonly producerId: number;
+  readonly idHigh: Uint8Array;
+  readonly tracker: LatencyTracker;
+  takeIds(count: number): number;
+  /** Another broker group's queue of the topic for a batch that this group refused; null when there is none. */
+  elsewhere(queue: SendQueue, batch: OutBatch): boolean;
+  scheduleFlush(): void;
+  oneWayDone(batch: OutBatch): void;
+}
+
+/** Sends the batches of one broker group's queues to its leader, many in a frame, and decides what an answer means. */
+export class GroupSender {
+  readonly brokerName: string;
+  readonly #context: GroupSenderContext;
+  readonly #dirty = new Set<SendQueue>();
+  readonly #frames = new Set<SendFrame>();
+  #link: Link | null = null;
+  #unansweredBytes = 0;
+  #failures = 0;
+  #blocked: { readonly timer: Timer; readonly byRoute: boolean; readonly until: number } | null = null;
+
+  constructor(brokerName: string, context: GroupSenderContext) {
+    this.brokerName = brokerName;
+    this.#context = context;
+  }
+
+  /** The queue has something to send. */
+  mark(queue: SendQueue): void {
+    this.#dirty.add(queue);
+  }
+
+  /** A route or a link changed. */
+  routeChanged(): void {
+    const link = this.#context.router.leader(this.brokerName);
+    if (this.#link !== null && link !== null && link !== this.#link) this.#abandon();
+    if (link === null || !link.ready) return;
+    if (this.#blocked?.byRoute) this.#unblock();
+    if (this.#dirty.size > 0) this.#context.scheduleFlush();
+  }
+
+  close(): void {
+    this.#unblock();
+  }
+
+  /** Sends all that may leave now. @returns how long the earliest lingering batch still waits, ms; infinity = none */
+  flush(): number {
+    if (this.#dirty.size === 0 || this.#blocked !== null) return Number.POSITIVE_INFINITY;
+    const link = this.#context.router.leader(this.brokerName);
+    if (link === null || !link.ready) {
+      this.#context.router.suspect();
+      this.#block(backoffMs(REDIRECT_BACKOFF, this.#failures++, this.#context.io.random), true);
+      return Number.POSITIVE_INFINITY;
+    }
+    this.#link = link;
+    return this.#fill(link);
+  }
+
+  #fill(link: Link): number {
+    const { lingerMs } = this.#context.settings;
+    const now = this.#context.io.clock.monotonicMs();
+    let lingerLeftMs = Number.POSITIVE_INFINITY;
+    let frame = this.#newFrame(link, now);
+    for (const queue of this.#dirty) {
+      this.#sendOneWay(link, queue);
+      while (queue.hasNext(lingerMs, now)) {
+        const batch = queue.next() as OutBatch;
+        const alone = batch.sizeBytes > MAX_COPIED_BATCH_BYTES;
+        const full = frame.sizeBytes + batch.sizeBytes > MAX_SHARED_FRAME_BYTES || frame.parts.length === MAX_SEND_PARTS;
+        if (frame.parts.length > 0 && (alone || full)) {
+          this.#send(frame);
+          frame = this.#newFrame(link, now);
+        }
+        // Out of credit: the queue stays marked, the next answer goes on here.
+        if (!this.#hasCredit(link, frame.sizeBytes + batch.sizeBytes)) {
+          if (frame.parts.length > 0) this.#send(frame);
+          return lingerLeftMs;
+        }
+        this.#encode(queue, batch, alone);
+        this.#put(frame, queue, batch);
+        if (alone) {
+          this.#send(frame);
+          frame = this.#newFrame(link, now);
+        }
+      }
+      const open = queue.open();
+      if (lingerMs > 0 && open !== undefined) lingerLeftMs = Math.min(lingerLeftMs, open.createdAt + lingerMs - now);
+      else this.#dirty.delete(queue);
+    }
+    if (frame.parts.length > 0) this.#send(frame);
+    return lingerLeftMs;
+  }
+
+  #newFrame(link: Link, now: number): SendFrame {
+    return { link, queues: [], batches: [], parts: [], sizeBytes: 0, sentAt: now };
+  }
+
+  /** One batch larger than the whole window still goes, alone: else it would wait for ever. */
+  #hasCredit(link: Link, sizeBytes: number): boolean {
+    const window = link.hello?.sendWindowBytes ?? 0;
+    return this.#unansweredBytes + sizeBytes <= window || (this.#unansweredBytes === 0 && this.#frames.size === 0);
+  }
+
+  #encode(queue: SendQueue, batch: OutBatch, alone: boolean): void {
+    if (batch.encoded !== null) return;
+    const { producerId, idHigh } = this.#context;
+    if (batch.idLow === -1) batch.idLow = this.#context.takeIds(batch.count);
+    const header = { producerId, producerEpoch: batch.epoch, firstSequence: batch.firstSequence, idHigh, idLow: batch.idLow };
+    batch.encoded = encodeBatch(batch.messages, header, alone ? sendHeadroomBytes(1, queue.queue.topic.length) : 0);
+  }
+
+  #put(frame: SendFrame, queue: SendQueue, batch: OutBatch): void {
+    const { bytes } = batch.encoded as EncodedBatch;
+    batch.attempt = frame;
+    frame.queues.push(queue);
+    frame.batches.push(batch);
+    frame.parts.push({ topic: queue.queue.topic, queueId: queue.queue.queueId, sizeBytes: bytes.length });
+    frame.sizeBytes += bytes.length;
+  }
+
+  #send(frame: SendFrame): void {
+    const { settings } = this.#context;
+    this.#frames.add(frame);
+    this.#unansweredBytes += frame.sizeBytes;
+    const { raw, headroomBytes } = gather(frame.parts, frame.batches);
+    frame.link.request(
+      Op.send,
+      { oneWay: false, replication: settings.replication, parts: frame.parts },
+      settings.sendTimeoutMs,
+      (error, body) => this.#answered(frame, error, body),
+      raw,
+      headroomBytes,
+    );
+  }
+
+  #sendOneWay(link: Link, queue: SendQueue): void {
+    for (const batch of queue.oneWay.splice(0)) {
+      const idLow = this.#context.takeIds(batch.count);
+      const headroom = sendHeadroomBytes(1, queue.queue.topic.length);
+      const header = { producerId: 0, producerEpoch: 0, firstSequence: 0, idHigh: this.#context.idHigh, idLow };
+      const { buffer, bytes } = encodeBatch(batch.messages, header, headroom);
+      const parts = [{ topic: queue.queue.topic, queueId: queue.queue.queueId, sizeBytes: bytes.length }];
+      link.post(Op.send, { oneWay: true, replication: this.#context.settings.replication, parts }, buffer, headroom);
+      this.#context.oneWayDone(batch);
+    }
+  }
+
+  #answered(frame: SendFrame, error: LedgerError | null, body: SendResponse | null): void {
+    if (!this.#frames.delete(frame)) return;
+    this.#unansweredBytes -= frame.sizeBytes;
+    const { io, tracker } = this.#context;
+    let stored = 0;
+    for (let i = 0; i < frame.batches.length; i++) {
+      const batch = frame.batches[i] as OutBatch;
+      const queue = frame.queues[i] as SendQueue;
+      this.#dirty.add(queue);
+      // A newer attempt is under way, or the batch is settled.
+      if (batch.attempt !== frame) continue;
+      const result = body?.results[i];
+      if (result !== undefined && result.error === 0) {
+        stored += 1;
+        queue.stored(batch, result.baseOffset);
+      } else if (error !== null) this.#failed(queue, batch, error);
+      else this.#failed(queue, batch, new LedgerError(result === undefined ? 'INTERNAL' : errorCodeOf(result.error)));
+    }
+    if (stored > 0) {
+      this.#failures = 0;
+      tracker.answered(this.brokerName, io.clock.monotonicMs() - frame.sentAt);
+    }
+    this.#context.scheduleFlush();
+  }
+
+  #failed(queue: SendQueue, batch: OutBatch, error: LedgerError): void {
+    const { router, settings, tracker, io } = this.#context;
+    switch (DECISIONS[error.code] ?? 'reject') {
+      case 'stored':
+        queue.stored(batch, -1);
+        return;
+      case 'sequence':
+        queue.sequenceRefused(batch, error);
+        return;
+      case 'resend':
+      case 'resendInDoubt': {
+        queue.unanswered(batch, error, DECISIONS[error.code] === 'resendInDoubt');
+        tracker.failed(this.brokerName);
+        if (error.retry !== 'elsewhere') router.suspect();
+        else if (batch.movable && !batch.inDoubt && this.#context.elsewhere(queue, batch)) return;
+        if (this.#blocked === null) {
+          this.#block(backoffMs(REDIRECT_BACKOFF, this.#failures++, io.random), error.retry !== 'elsewhere');
+        }
+        return;
+      }
+      case 'count':
+        queue.unanswered(batch, error, false);
+        tracker.failed(this.brokerName);
+        batch.refusals += 1;
+        if (batch.refusals > settings.retryTimesWhenSendFailed) {
+          const detail = `${batch.refusals} attempts`;
+          queue.drop(batch, new LedgerError(batch.inDoubt ? 'OUTCOME_UNKNOWN' : 'RETRIES_EXHAUSTED', detail, [...batch.causes]));
+          return;
+        }
+        if (error.retry === 'redirect') router.suspect();
+        if (batch.movable && !batch.inDoubt && this.#context.elsewhere(queue, batch)) return;
+        this.#block(backoffMs(settings.retryBackoff, batch.refusals - 1, io.random), false);
+        return;
+      case 'reject':
+        queue.unanswered(batch, error, false);
+        queue.drop(batch, batch.inDoubt ? new LedgerError('OUTCOME_UNKNOWN', error.message, [...batch.causes]) : error);
+    }
+  }
+
+  /** Another replica leads: what the old one has not answered may be stored or not, and goes to the new one at once. */
+  #abandon(): void {
+    const error = new LedgerError('NOT_LEADER', 'another replica leads now');
+    for (const frame of [...this.#frames]) {
+      if (frame.link !== this.#link) continue;
+      this.#frames.delete(frame);
+      this.#unansweredBytes -= frame.sizeBytes;
+      frame.batches.forEach((batch, i) => {
+        if (batch.attempt !== frame) return;
+        const queue = frame.queues[i] as SendQueue;
+        queue.unanswered(batch, error, true);
+        this.#dirty.add(queue);
+      });
+    }
+    this.#link = null;
+  }
+
+  #block(delayMs: number, byRoute: boolean): void {
+    const { clock } = this.#context.io;
+    const until = clock.monotonicMs() + delayMs;
+    if (this.#blocked !== null && this.#blocked.until >= until) return;
+    this.#unblock();
+    const timer = clock.setTimer(delayMs, () => {
+      this.#blocked = null;
+      this.#context.scheduleFlush();
+    });
+    this.#blocked = { timer, byRoute, until };
+  }
+
+  #unblock(): void {
+    if (this.#blocked !== null) this.#context.io.clock.clearTimer(this.#blocked.timer);
+    this.#blocked = null;
+  }
+}
+
+type Decision = 'stored' | 'sequence' | 'resend' | 'resendInDoubt' | 'count' | 'reject';
+
+/** What an error means for a send; codes that are missing here are refusals for good. */
+const DECISIONS: { readonly [C in ErrorCode]?: Decision } = {
+  DUPLICATE_FORGOTTEN: 'stored',
+  OUT_OF_SEQUENCE: 'sequence',
+  UNKNOWN_PRODUCER: 'sequence',
+  FENCED: 'sequence',
+  NOT_LEADER: 'resend',
+  NOT_READY: 'resend',
+  NO_ROUTE: 'resend',
+  BUSY: 'resend',
+  STORE_POISONED: 'resendInDoubt',
+  CONNECTION_LOST: 'resendInDoubt',
+  DEADLINE_EXCEEDED: 'resendInDoubt',
+  OUTCOME_UNKNOWN: 'resendInDoubt',
+  INTERNAL: 'resendInDoubt',
+  QUEUE_NOT_FOUND: 'count',
+  DISK_FULL: 'count',
+  TOO_MANY: 'count',
+};
+
+/** The raw region of a frame. A batch laid down with room in front is used as it is, once; all else is copied. */
+function gather(parts: readonly SendPart[], batches: readonly OutBatch[]): { raw: Uint8Array; headroomBytes: number } {
+  const first = (batches[0] as OutBatch).encoded as EncodedBatch;
+  if (batches.length === 1 && first.headroomBytes > 0 && !(batches[0] as OutBatch).bufferUsed) {
+    (batches[0] as OutBatch).bufferUsed = true;
+    return { raw: first.buffer, headroomBytes: first.headroomBytes };
+  }
+  let headroomBytes = 0;
+  let sizeBytes = 0;
+  for (const part of parts) {
+    headroomBytes += sendHeadroomBytes(1, part.topic.length);
+    sizeBytes += part.sizeBytes;
+  }
+  const raw = Buffer.allocUnsafeSlow(headroomBytes + sizeBytes);
+  let at = headroomBytes;
+  for (const batch of batches) {
+    const { bytes } = batch.encoded as EncodedBatch;
+    raw.set(bytes, at);
+    at += bytes.length;
+  }
+  return { raw, headroomBytes };
+}

@@ -1,0 +1,145 @@
+import type { LedgerError } from '../protocol/errors.ts';
+import { joinMessageId } from '../protocol/message-id.ts';
+import type { BatchMessage, EncodedBatch } from '../protocol/record-batch-encoder.ts';
+import type { MessageQueue, SendCallback, SendResult } from './types.ts';
+
+type Resolve = (result: SendResult) => void;
+type Reject = (error: LedgerError) => void;
+
+/** A message between send() and its outcome: what the encoder reads, and whom to tell. One object a message. */
+export class PendingMessage implements BatchMessage {
+  readonly body: Uint8Array;
+  readonly bornTimeMs: number;
+  readonly tag: string | undefined;
+  readonly keys: readonly string[] | undefined;
+  readonly shardingKey: string | undefined;
+  readonly properties: readonly (readonly [string, string])[] | undefined;
+  /** Bytes of a batch that it takes at most. */
+  sizeBytes = 0;
+  resolve: Resolve | null = null;
+  reject: Reject | null = null;
+  callback: SendCallback | null = null;
+
+  constructor(
+    body: Uint8Array,
+    bornTimeMs: number,
+    tag: string | undefined,
+    keys: readonly string[] | undefined,
+    shardingKey: string | undefined,
+    properties: readonly (readonly [string, string])[] | undefined,
+  ) {
+    this.body = body;
+    this.bornTimeMs = bornTimeMs;
+    this.tag = tag;
+    this.keys = keys;
+    this.shardingKey = shardingKey;
+    this.properties = properties;
+  }
+}
+
+/** The result of a send; the id's text is made when it is read. */
+class StoredMessage implements SendResult {
+  readonly topic: string;
+  readonly brokerName: string;
+  readonly queueId: number;
+  readonly offset: number | null;
+  readonly #idHighText: string;
+  readonly #idLow: number;
+
+  constructor(queue: MessageQueue, offset: number | null, idHighText: string, idLow: number) {
+    this.topic = queue.topic;
+    this.brokerName = queue.brokerName;
+    this.queueId = queue.queueId;
+    this.offset = offset;
+    this.#idHighText = idHighText;
+    this.#idLow = idLow;
+  }
+  get msgId(): string {
+    return joinMessageId(this.#idHighText, this.#idLow);
+  }
+  toJSON(): SendResult {
+    const { msgId, topic, brokerName, queueId, offset } = this;
+    return { msgId, topic, brokerName, queueId, offset };
+  }
+}
+
+/** Messages of one queue that travel and are stored together. */
+export class OutBatch {
+  readonly messages: PendingMessage[] = [];
+  /** All or nothing, made by one sendBatch(): nothing joins it. */
+  readonly whole: boolean;
+  readonly oneWay: boolean;
+  /** May go to another broker group after a definite refusal: neither keyed nor aimed at a queue. */
+  readonly movable: boolean;
+  readonly createdAt: number;
+  readonly deadlineAt: number;
+  sizeBytes = 0;
+  closed = false;
+  encoded: EncodedBatch | null = null;
+  /** `encoded.buffer` became a frame: what is sent again is a copy. */
+  bufferUsed = false;
+  /** Low half of the first message's id; −1 until first encoded. Kept over resends and moves. */
+  idLow = -1;
+  /** −1: has no sequence yet. */
+  epoch = -1;
+  firstSequence = 0;
+  /** The frame that it is in and whose answer is awaited. */
+  attempt: object | null = null;
+  /** An earlier attempt may have been stored: only the same sequence may be sent again. */
+  inDoubt = false;
+  /** Definite refusals so far. */
+  refusals = 0;
+  readonly causes: LedgerError[] = [];
+
+  constructor(
+    createdAt: number,
+    deadlineAt: number,
+    kind: { readonly whole: boolean; readonly oneWay: boolean; readonly movable: boolean },
+  ) {
+    this.createdAt = createdAt;
+    this.deadlineAt = deadlineAt;
+    this.whole = kind.whole;
+    this.oneWay = kind.oneWay;
+    this.movable = kind.movable;
+  }
+
+  get count(): number {
+    return this.messages.length;
+  }
+  /** Nothing may join it any more: it has had a sequence once, or is a whole batch. */
+  get sealed(): boolean {
+    return this.closed || this.whole;
+  }
+
+  add(message: PendingMessage): void {
+    this.messages.push(message);
+    this.sizeBytes += message.sizeBytes;
+  }
+
+  /** Sequence and bytes are given up: it will be laid down again. Only for a batch that is known not to be stored. */
+  forgetSequence(): void {
+    this.epoch = -1;
+    this.encoded = null;
+    this.bufferUsed = false;
+    this.attempt = null;
+    this.inDoubt = false;
+  }
+
+  /** @param baseOffset −1 = unknown */
+  resolve(queue: MessageQueue, baseOffset: number, idHighText: string): void {
+    const messages = this.messages;
+    for (let i = 0; i < messages.length; i++) {
+      const message = messages[i] as PendingMessage;
+      const result = new StoredMessage(queue, baseOffset < 0 ? null : baseOffset + i, idHighText, this.idLow + i);
+      if (message.resolve !== null) message.resolve(result);
+      else if (message.callback !== null) message.callback(null, result);
+    }
+  }
+
+  reject(error: LedgerError): void {
+    for (const message of this.messages) {
+      if (message.reject !== null) message.reject(error);
+      else if (message.callback !== null) message.callback(error, null);
+    }
+  }
+}

@@ -1,0 +1,234 @@
+import type { Timer } from '../io/clock.ts';
+import { LedgerError } from '../protocol/errors.ts';
+import { type BrokerRoute, Op, type RouteResponse, type TopicRoute } from '../protocol/requests.ts';
+import { type BackoffOptions, backoffMs } from './backoff.ts';
+import type { Connections } from './connections.ts';
+import type { ClientIo, Link } from './link.ts';
+import { configuredQueues } from './selector.ts';
+import type { MessageQueue } from './types.ts';
+
+/** A topic as the client uses it: its record and what is computed once from it. */
+export interface KnownTopic {
+  readonly route: TopicRoute;
+  /** All configured queues in the stable order of selectors. */
+  readonly queues: readonly MessageQueue[];
+}
+
+export interface RouterOptions {
+  readonly seeds: readonly string[];
+  readonly requestTimeoutMs: number;
+  readonly refreshMs: number;
+  readonly backoff: BackoffOptions;
+}
+
+/**
+ * Who leads which broker group and where topics lie. Any broker answers; answers are merged, a higher term or version wins,
+ * so that a broker that is behind cannot take the client back. Refreshed every refreshMs, and at once when somebody says
+ * that a route is wrong: then every known broker is asked, since the first to know of a new leader may be any.
+ */
+export class Router {
+  readonly #io: ClientIo;
+  readonly #connections: Connections;
+  readonly #options: RouterOptions;
+  readonly #brokers = new Map<string, BrokerRoute>();
+  readonly #topics = new Map<string, KnownTopic>();
+  /** Topics that a broker was asked for, so that refreshes keep them. */
+  readonly #wanted = new Set<string>();
+  readonly #listeners = new Set<() => void>();
+  #refreshTimer: Timer | null = null;
+  #urgentTimer: Timer | null = null;
+  #urgentAttempts = 0;
+  #closed = false;
+
+  constructor(io: ClientIo, connections: Connections, options: RouterOptions) {
+    this.#io = io;
+    this.#connections = connections;
+    this.#options = options;
+  }
+
+  start(): void {
+    for (const seed of this.#options.seeds) this.#connections.to(seed);
+    this.#armRefresh();
+  }
+
+  close(): void {
+    this.#closed = true;
+    if (this.#refreshTimer !== null) this.#io.clock.clearTimer(this.#refreshTimer);
+    if (this.#urgentTimer !== null) this.#io.clock.clearTimer(this.#urgentTimer);
+    this.#listeners.clear();
+  }
+
+  topic(name: string): KnownTopic | undefined {
+    return this.#topics.get(name);
+  }
+  get brokers(): Iterable<BrokerRoute> {
+    return this.#brokers.values();
+  }
+  /** Term of the route to a broker group; 0 = unknown. */
+  term(brokerName: string): number {
+    return this.#brokers.get(brokerName)?.term ?? 0;
+  }
+
+  /** The leader's link, ready or not; null when nobody said who leads. */
+  leader(brokerName: string): Link | null {
+    const route = this.#brokers.get(brokerName);
+    if (route === undefined || route.leader === 0) return null;
+    const endpoint = route.replicas.find(({ replicaId }) => replicaId === route.leader)?.endpoint;
+    return endpoint === undefined ? null : this.#connections.to(endpoint);
+  }
+
+  /** Called at each change of any route or link; the callee looks for itself whether it matters. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** A link became ready: its broker may know routes that are missing, and pushes later changes. */
+  linkReady(link: Link): void {
+    this.#ask(link);
+    this.#changed();
+  }
+
+  linkLost(): void {
+    this.suspect();
+    this.#changed();
+  }
+
+  /** Somebody met a wrong route. Single flight: at most one round of questions is waiting at a time, with backoff. */
+  suspect(): void {
+    if (this.#urgentTimer !== null || this.#closed) return;
+    // The first one goes at once; the next ones wait, since an election takes its time.
+    const delayMs = this.#urgentAttempts === 0 ? 0 : backoffMs(this.#options.backoff, this.#urgentAttempts - 1, this.#io.random);
+    this.#urgentAttempts += 1;
+    this.#urgentTimer = this.#io.clock.setTimer(delayMs, () => {
+      this.#urgentTimer = null;
+      for (const endpoint of this.#endpoints()) {
+        const link = this.#connections.to(endpoint);
+        if (link.ready) this.#ask(link);
+      }
+    });
+  }
+
+  /**
+   * The topic's route, asked for when unknown.
+   * @throws LedgerError TOPIC_NOT_FOUND when a leader does not know it, NO_ROUTE when nobody answered in time
+   */
+  async find(name: string, timeoutMs: number): Promise<KnownTopic> {
+    const known = this.#topics.get(name);
+    if (known !== undefined) return known;
+    const clock = this.#io.clock;
+    const deadlineAt = clock.monotonicMs() + timeoutMs;
+    for (let attempt = 0; !this.#closed; attempt++) {
+      const missing = await this.#askForTopic(name, Math.min(this.#options.requestTimeoutMs, deadlineAt - clock.monotonicMs()));
+      const found = this.#topics.get(name);
+      if (found !== undefined) return found;
+      if (missing) throw new LedgerError('TOPIC_NOT_FOUND', name);
+      if (clock.monotonicMs() >= deadlineAt) throw new LedgerError('NO_ROUTE', name);
+      const delayMs = Math.min(backoffMs(this.#options.backoff, attempt, this.#io.random), deadlineAt - clock.monotonicMs());
+      await new Promise<void>((resolve) => clock.setTimer(Math.max(1, delayMs), resolve));
+    }
+    throw new LedgerError('CLOSED');
+  }
+
+  /** Waits until some broker answered a route request. @throws LedgerError NO_ROUTE */
+  async findBrokers(timeoutMs: number): Promise<BrokerRoute[]> {
+    const clock = this.#io.clock;
+    const deadlineAt = clock.monotonicMs() + timeoutMs;
+    while (this.#brokers.size === 0 && !this.#closed) {
+      if (clock.monotonicMs() >= deadlineAt) throw new LedgerError('NO_ROUTE', 'no broker answered');
+      await this.#nextChange(deadlineAt - clock.monotonicMs());
+    }
+    return [...this.#brokers.values()];
+  }
+
+  #nextChange(timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        this.#io.clock.clearTimer(timer);
+        forget();
+        resolve();
+      };
+      const timer = this.#io.clock.setTimer(timeoutMs, done);
+      const forget = this.onChange(done);
+    });
+  }
+
+  /** @returns true when every leader was asked and none knows the topic. A follower may not have applied it yet. */
+  async #askForTopic(name: string, timeoutMs: number): Promise<boolean> {
+    this.#wanted.add(name);
+    const leaders = [...this.#brokers.keys()].map((brokerName) => this.leader(brokerName));
+    const links = leaders.filter((link) => link?.ready) as Link[];
+    if (links.length === 0) {
+      this.suspect();
+      await this.#nextChange(Math.max(1, timeoutMs));
+      return false;
+    }
+    const answers = await Promise.all(links.map((link) => this.#askOne(link, [name], timeoutMs)));
+    const missing = leaders.length === links.length && answers.every((answered) => answered);
+    if (missing && !this.#topics.has(name)) this.#wanted.delete(name);
+    return missing;
+  }
+
+  #askOne(link: Link, topics: readonly string[], timeoutMs: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      link.request(Op.route, { topics }, Math.max(1, timeoutMs), (error, body) => {
+        if (body !== null) this.merge(body);
+        resolve(error === null);
+      });
+    });
+  }
+
+  #ask(link: Link): void {
+    link.request(Op.route, { topics: [...this.#wanted] }, this.#options.requestTimeoutMs, (_error, body) => {
+      if (body !== null) this.merge(body);
+    });
+  }
+
+  /** Takes over what is newer. Also called with the records of a push. */
+  merge(answer: RouteResponse): void {
+    if (this.#closed) return;
+    let changed = false;
+    for (const broker of answer.brokers) {
+      const known = this.#brokers.get(broker.brokerName);
+      // Within a term there is one leader: who knows it knows more than who does not.
+      const newer =
+        known === undefined || broker.term > known.term || (broker.term === known.term && known.leader === 0 && broker.leader !== 0);
+      if (newer) {
+        this.#brokers.set(broker.brokerName, broker);
+        for (const { endpoint } of broker.replicas) this.#connections.to(endpoint);
+        changed = true;
+      }
+    }
+    for (const route of answer.topics) {
+      const known = this.#topics.get(route.topic);
+      if (known !== undefined && known.route.topicId === route.topicId && known.route.version >= route.version) continue;
+      if (known !== undefined && known.route.topicId > route.topicId) continue;
+      this.#topics.set(route.topic, { route, queues: configuredQueues(route) });
+      changed = true;
+    }
+    if (!changed) return;
+    this.#urgentAttempts = 0;
+    this.#changed();
+  }
+
+  #changed(): void {
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  #endpoints(): Set<string> {
+    const endpoints = new Set(this.#options.seeds);
+    for (const { replicas } of this.#brokers.values()) for (const { endpoint } of replicas) endpoints.add(endpoint);
+    return endpoints;
+  }
+
+  #armRefresh(): void {
+    this.#refreshTimer = this.#io.clock.setTimer(this.#options.refreshMs, () => {
+      this.#connections.retain(this.#endpoints());
+      const ready = [...this.#connections.all].filter((link) => link.ready);
+      const link = ready[Math.floor(this.#io.random.unit() * ready.length)];
+      if (link === undefined) this.suspect();
+      else this.#ask(link);
+      this.#armRefresh();
+    });
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * LedgerMQ's client.
+ *
+ *     import { LedgerClient } from 'ledgermq';
+ *
+ *     await using client = new LedgerClient({ endpoints: 'ws://127.0.0.1:7460' });
+ *     const producer = client.producer();
+ *     const { msgId, offset } = await producer.send({ topic: 'orders', body: 'hello', orderingKey: 'customer-7' });
+ *     console.log(`stored ${msgId} at ${offset}`);
+ *
+ *     const consumer = client.consumer({ group: 'billing', topics: ['orders'], consumeFromWhere: 'first' });
+ *     for await (const message of consumer) console.log(message.offset, message.text());
+ */
+export { Admin, type TopicDefinition } from './client/admin.ts';
+export { Consumer } from './client/consumer.ts';
+export { LedgerClient } from './client/ledger-client.ts';
+export type { ReceivedMessage } from './client/message.ts';
+export {
+  CLIENT_DEFAULTS,
+  type ClientOptions,
+  CONSUMER_DEFAULTS,
+  type ConsumerOptions,
+  PRODUCER_DEFAULTS,
+  type ProducerOptions,
+} from './client/options.ts';
+export { Producer } from './client/producer.ts';
+export { PullConsumer } from './client/pull-consumer.ts';
+export { selectByOrderingKeyHash } from './client/selector.ts';
+export type {
+  BatchHandler,
+  ConsumeContext,
+  ConsumeFromWhere,
+  Message,
+  MessageHandler,
+  MessageQueue,
+  MessageQueueSelector,
+  PullOptions,
+  PullResult,
+  QueueRange,
+  Replication,
+  SendCallback,
+  SendResult,
+  Subscription,
+} from './client/types.ts';
+export { type ErrorCode, LedgerError } from './protocol/errors.ts';
