@@ -81,7 +81,7 @@ export function encodeFrame(header: readonly unknown[], raw: Uint8Array = NO_BYT
   return frame;
 }
 
-/** See encodeFrame() for `raw` and `headroomBytes`. @param deadlineMs whole ms that the caller waits; 0 = not said */
+/** See encodeFrame() for `raw` and `headroomBytes`. @param deadlineMs how long the caller still waits; 0 = not said */
 export function encodeRequest<O extends RequestOp>(
   op: O,
   requestId: number,
@@ -90,7 +90,9 @@ export function encodeRequest<O extends RequestOp>(
   raw?: Uint8Array,
   headroomBytes?: number,
 ): Uint8Array {
-  return encodeFrame([op, requestId, deadlineMs, (REQUESTS[op] as BodyCodec<Requests[O]>).encode(body)], raw, headroomBytes);
+  // Fractions are not on the wire, and a deadline that has nearly passed must not become "not said".
+  const deadline = deadlineMs === 0 ? 0 : Math.max(1, Math.ceil(deadlineMs));
+  return encodeFrame([op, requestId, deadline, (REQUESTS[op] as BodyCodec<Requests[O]>).encode(body)], raw, headroomBytes);
 }
 
 export function encodeResponse<O extends Answered>(

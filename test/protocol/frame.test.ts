@@ -178,6 +178,12 @@ describe('frame', () => {
     expect(decodeBrokerFrame(encodeFrame([Op.push, 0, 999, {}]), () => undefined)).toEqual({ kind: 'ignored' });
   });
 
+  test('a fraction of a deadline is rounded up, one that has passed is not taken for none', () => {
+    expect(decodeRequest(encodeRequest(Op.ping, 1, 1.25, {}))).toMatchObject({ deadlineMs: 2 });
+    expect(decodeRequest(encodeRequest(Op.ping, 1, -3, {}))).toMatchObject({ deadlineMs: 1 });
+    expect(decodeRequest(encodeRequest(Op.ping, 1, 0, {}))).toMatchObject({ deadlineMs: 0 });
+  });
+
   test('an unknown operation can be answered, a newer one may say more', () => {
     expect(decodeRequest(encodeFrame([999, 5, 0, null]))).toMatchObject({ requestId: 5, error: { code: 'UNKNOWN_OPERATION' } });
     const frame = encodeFrame([Op.topicDelete, 5, 0, { topic: 't', later: [1] }, 'more']);
