@@ -1,0 +1,96 @@
+import type { Command } from 'commander';
+import type { ReceivedMessage } from '../../client/message.ts';
+import { endpointsOf } from '../admin-session.ts';
+import { type Context, Exit } from '../context.ts';
+import { type ClientFlags, type From, integer, parseFrom, positive, withClientFlags } from '../options.ts';
+import { note, write, writeJson } from '../output.ts';
+import { shownBody } from '../show-message.ts';
+
+interface ConsumeFlags extends ClientFlags {
+  readonly group: string;
+  readonly max?: number;
+  readonly from: From;
+  readonly filter: string;
+  readonly timeout?: number;
+}
+
+export function register(program: Command, context: Context): void {
+  withClientFlags(
+    program.command('consume').description('Receives messages as a member of a consumer group, a message a line.'),
+    'one JSON line a message',
+  )
+    .argument('<topic>')
+    .requiredOption('--group <group>', 'consumer group; its committed offsets say where it goes on')
+    .option('--max <n>', 'end after this many messages', integer(1))
+    .option('--from <where>', 'where a new group starts: first, last, or a time (ms since 1970 or ISO 8601)', parseFrom, 'last')
+    .option('--filter <expression>', 'tags: A || B', '*')
+    .option('--timeout <s>', 'end after this many seconds; exit code 4 when --max was not reached', positive)
+    .action((topic: string, flags: ConsumeFlags) => consume(context, topic, flags));
+}
+
+/** One message at a time, in order of each queue: what is printed is committed, and nothing behind --max is. */
+async function consume(context: Context, topic: string, flags: ConsumeFlags): Promise<void> {
+  const endpoints = endpointsOf(context, flags.endpoint);
+  const { connectClient } = await import('../client.ts');
+  const { onStopSignal } = await import('../signals.ts');
+  await using client = await connectClient(endpoints);
+  let received = 0;
+  const { promise: done, resolve: finish } = Promise.withResolvers<'max' | 'signal' | 'timeout'>();
+  const consumer = client.consumer({
+    group: flags.group,
+    subscriptions: [{ topic, filter: flags.filter }],
+    consumeFromWhere: flags.from,
+    concurrency: 1,
+    ordered: true,
+    handler: (message, { signal }) => {
+      // Behind --max: held back until the consumer closes, so that it stays uncommitted.
+      if (flags.max !== undefined && received >= flags.max) return untilAborted(signal);
+      received++;
+      print(context, flags, message);
+      if (received === flags.max) finish('max');
+      return undefined;
+    },
+    onError: (error) => note(context, `ledgermq: ${(error as Error).message}`),
+  });
+  const timer = flags.timeout === undefined ? null : setTimeout(() => finish('timeout'), flags.timeout * 1000);
+  const release = onStopSignal(
+    () => finish('signal'),
+    () => process.exit(Exit.failed),
+  );
+  const how = await done;
+  if (timer !== null) clearTimeout(timer);
+  release();
+  await consumer.close();
+  if (how === 'timeout' && flags.max !== undefined) {
+    note(context, `timed out: ${received} of ${flags.max} messages received`);
+    context.exit = Exit.timedOut;
+  }
+}
+
+function untilAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((_resolve, reject) => {
+    signal.addEventListener('abort', () => reject(new Error('not handled')), { once: true });
+  });
+}
+
+function print(context: Context, flags: ConsumeFlags, message: ReceivedMessage): void {
+  if (!flags.json) {
+    write(context, `${message.text()}\n`);
+    return;
+  }
+  const { msgId, topic, brokerName, queueId, offset, tag, keys, orderingKey, properties, bornTimeMs, storeTimeMs } = message;
+  const shown = {
+    msgId,
+    topic,
+    brokerName,
+    queueId,
+    offset,
+    tag: tag ?? null,
+    keys,
+    orderKey: orderingKey ?? null,
+    properties,
+    bornTimeMs,
+    storeTimeMs,
+  };
+  writeJson(context, { ...shown, ...shownBody(message.body) });
+}

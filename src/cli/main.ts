@@ -1,0 +1,22 @@
+#!/usr/bin/env node
+import { type Context, Exit } from './context.ts';
+import { run } from './program.ts';
+
+const context: Context = {
+  env: process.env,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  stdin: process.stdin,
+  exit: Exit.done,
+};
+
+// `… | head` closes the pipe: the reader has what it wanted. Without this the process would end with a stack trace.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === 'EPIPE' ? Exit.done : Exit.failed);
+});
+process.on('unhandledRejection', (reason) => {
+  process.stderr.write(`ledgermq: ${reason instanceof Error ? (reason.stack ?? reason.message) : String(reason)}\n`);
+  process.exit(Exit.failed);
+});
+
+process.exitCode = await run(process.argv.slice(2), context);
