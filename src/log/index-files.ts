@@ -111,7 +111,8 @@ export class IndexFiles {
     let file: IndexFile | undefined = this.#list.at(-1);
     if (file?.accepts(logTimeMs) !== true) {
       // A new file starts where an entry does: one entry's items may end in the file before, so it begins behind that entry.
-      const startPosition = file === undefined ? Math.min(this.#startPosition, position) : Math.max(position, this.#lastPosition + 1);
+      const startPosition: number =
+        file === undefined ? Math.min(this.#startPosition, position) : Math.max(position, this.#lastPosition + 1);
       assert(file === undefined || startPosition > file.startPosition, 'one entry fits into an index file');
       file = this.#make(startPosition);
     }
