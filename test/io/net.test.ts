@@ -52,6 +52,38 @@ describe('streams', () => {
     connection.destroy();
   });
 
+  test('many bytes arrive as they were, in both directions at once', async () => {
+    const total = 5_000_000;
+    const byteAt = (at: number): number => (at * 31 + (at >>> 8)) & 0xff;
+    const checker = (done: (wrong: number) => void) => {
+      let at = 0;
+      let wrong = 0;
+      return (_: StreamConnection, bytes: Uint8Array): void => {
+        for (const byte of bytes) if (byte !== byteAt(at++)) wrong += 1;
+        if (at === total) done(wrong);
+      };
+    };
+    const sent = Uint8Array.from({ length: total }, (_, at) => byteAt(at));
+    const atServer = latch<number>();
+    const atDialer = latch<number>();
+    const listener = track(
+      await net.listenStream(HOST, 0, () => ({
+        onOpen: (connection) => connection.write(sent),
+        onData: checker(atServer.resolve),
+        onClose: () => {},
+      })),
+    );
+    const connection = net.dialStream(HOST, listener.port, {
+      onOpen: (opened) => {
+        for (let at = 0; at < total; at += 100_000) opened.write(sent.subarray(at, at + 100_000));
+      },
+      onData: checker(atDialer.resolve),
+      onClose: () => {},
+    });
+    expect(await Promise.all([atServer.promise, atDialer.promise])).toEqual([0, 0]);
+    connection.destroy();
+  });
+
   test('a refused dial is evidence', async () => {
     const closed = latch<boolean>();
     net.dialStream(HOST, await freePort(), { onData: () => {}, onClose: (_, reset) => closed.resolve(reset) });
