@@ -157,7 +157,7 @@ export class CommitLog implements Log {
         rewrittenBytes,
       };
       log = new CommitLog(options, segmentBytes, { store, index, chain, start, end, report });
-      store.demand(end.endPosition);
+      store.startAt(end.endPosition);
       return log;
     } catch (error) {
       await store.close();
@@ -328,6 +328,8 @@ export class CommitLog implements Log {
       await this.#handlers.onTruncating?.(endPosition);
       await this.#store.zero(group.position, writtenEnd);
       this.#commit.writtenEnd = group.position;
+      this.#store.startAt(group.position);
+      this.#store.demand(this.endPosition);
     });
   }
 
@@ -363,6 +365,7 @@ export class CommitLog implements Log {
       await this.#handlers.onTruncating?.(0);
       await this.#store.removeAll();
       this.#commit.writtenEnd = start.position;
+      this.#store.startAt(start.position);
       this.#store.demand(this.endPosition);
     });
   }

@@ -78,7 +78,7 @@ export class GroupCommit {
     const { chunk, offset } = first;
     // A truncation forgets groups while the disk still reads their memory.
     chunk.retain();
-    store.write(chunk.bytes.subarray(offset, offset + sizeBytes), position).then(
+    store.append(chunk.bytes.subarray(offset, offset + sizeBytes), position).then(
       () => this.#written(chunk),
       (error: unknown) => this.#fail(error as Error, chunk),
     );

@@ -61,6 +61,8 @@ export class SegmentStore {
   readonly #options: SegmentStoreOptions;
   readonly #segments: Segment[] = [];
   readonly #zeros: Uint8Array;
+  /** What is written ends here, what is to be written there. */
+  #head = 0;
   #tail = 0;
   #uses = 0;
   #filling: Promise<void> | null = null;
@@ -131,7 +133,13 @@ export class SegmentStore {
     if (paths.length > 0) await this.#options.disk.syncDirectory(this.#options.directory);
   }
 
-  /** The tail moved to `endPosition`: keeps the zeroed part ahead of it. */
+  /** The next write goes to `headPosition`. After open, a truncation or a reset. */
+  startAt(headPosition: number): void {
+    this.#head = headPosition;
+    this.demand(headPosition);
+  }
+
+  /** Groups up to `endPosition` wait to be written: keeps the zeroed part ahead of them. */
   demand(endPosition: number): void {
     this.#tail = endPosition;
     if (this.#filling === null && !this.#closed && this.#nextFill() !== null) {
@@ -154,7 +162,13 @@ export class SegmentStore {
     return segment !== null && position + sizeBytes <= segment.base + segment.filledBytes;
   }
 
-  /** Durable when it resolves (asynchronous flush: after syncDirty()). Within one segment's filled part. */
+  /** Writes groups that continue the log. Durable when it resolves (asynchronous flush: after syncDirty()). */
+  async append(bytes: Uint8Array, position: number): Promise<void> {
+    await this.write(bytes, position);
+    this.#head = position + bytes.length;
+  }
+
+  /** The same anywhere. Within one segment's filled part. */
   async write(bytes: Uint8Array, position: number): Promise<void> {
     assert(this.isFilled(position, bytes.length), `write outside the allocated part at ${position}`);
     const segment = this.#find(position) as Segment;
@@ -294,7 +308,7 @@ export class SegmentStore {
   async #closeIdle(): Promise<void> {
     const open = this.#segments.filter((segment) => segment.reader !== null || segment.writer !== null);
     if (open.length <= MAX_OPEN_SEGMENTS) return;
-    const idle = open.filter((segment) => segment.users === 0 && !segment.dirty && segment.base + this.#options.segmentBytes <= this.#tail);
+    const idle = open.filter((segment) => segment.users === 0 && !segment.dirty && segment.base + this.#options.segmentBytes <= this.#head);
     idle.sort((a, b) => a.lastUse - b.lastUse);
     if (idle[0] !== undefined) await closeFiles(idle[0]);
   }
@@ -308,8 +322,7 @@ export class SegmentStore {
     const { segmentBytes } = this.#options;
     const ahead = Math.min(FILL_AHEAD_BYTES, Math.max(LARGEST_GROUP_BYTES, segmentBytes / 4));
     const wantedEnd = this.#tail + ahead;
-    for (let base = this.#segments[0]?.base ?? baseOf(this.#tail, segmentBytes); base + BLOCK_BYTES < wantedEnd; base += segmentBytes) {
-      if (base + segmentBytes <= this.#tail) continue;
+    for (let base = baseOf(this.#head, segmentBytes); base + BLOCK_BYTES < wantedEnd; base += segmentBytes) {
       const segment = this.#find(base);
       const endBytes = Math.min(segmentBytes, wantedEnd - base);
       if (segment === null || segment.filledBytes < endBytes) return { base, segment, endBytes };
