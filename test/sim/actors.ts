@@ -1,0 +1,192 @@
+import { LedgerClient } from '../../src/client/ledger-client.ts';
+import type { Io } from '../../src/io/io.ts';
+import { LedgerError } from '../../src/protocol/errors.ts';
+import { Op, ReplicationMode } from '../../src/protocol/requests.ts';
+import { encodeBody } from './message-body.ts';
+import { Prng } from './prng.ts';
+import type { Referee } from './referee.ts';
+import { WireClient } from './wire-client.ts';
+
+/** Topics of every run. `quick` takes leader-only acknowledgements, which promise less (F32). */
+export const TOPIC = 'orders';
+export const QUICK_TOPIC = 'quick';
+export const QUEUES = 3;
+export const GROUP = 'billing';
+
+/** What actors share: where the brokers are, who judges, and whether new work may still begin. */
+export interface Stage {
+  readonly endpoints: readonly string[];
+  readonly referee: Referee;
+  /** False from the liveness phase on. */
+  readonly open: boolean;
+  /** Numbers producers over all lives: a restarted client is a new producer. */
+  nextProducer(): number;
+  /** Sends that have not settled, over all live actors. */
+  pending: number;
+}
+
+const sleep = (io: Io, ms: number): Promise<void> => new Promise((resolve) => void io.clock.setTimer(ms, resolve));
+
+/** Sends keyed and plain messages, alone and in bursts, some of them one-way. */
+export async function producerActor(io: Io, stage: Stage): Promise<void> {
+  const prng = new Prng(io.random.u32());
+  const client = new LedgerClient({ endpoints: stage.endpoints, io });
+  const number = stage.nextProducer();
+  const quick = prng.chance(0.15);
+  const topic = quick ? QUICK_TOPIC : TOPIC;
+  const producer = client.producer({
+    replication: quick ? 'leader' : 'topicMinimum',
+    deliveryTimeoutMs: prng.pick([30_000, 10_000, 3_000]),
+  });
+  const meanMs = 10 + prng.exponential(80);
+  const keys = prng.between(1, 5);
+  const burst = prng.pick([1, 1, 5, 40]);
+  const fillBytes = prng.pick([0, 20, 1000]);
+  let n = 0;
+  const sendOne = (): void => {
+    const key = prng.chance(0.8) ? prng.between(1, keys) : 0;
+    const message = { topic, body: encodeBody(number, key, n, fillBytes), ...(key === 0 ? {} : { orderingKey: `${number}-${key}` }) };
+    stage.referee.fabricated.sent(number, n++);
+    if (key === 0 && prng.chance(0.1)) {
+      void Promise.resolve(producer.sendOneWay(message)).catch(() => {});
+      return;
+    }
+    stage.pending++;
+    producer.send(message, (_error, result) => {
+      stage.pending--;
+      if (result === null) return;
+      const offset = result.offset ?? -1;
+      stage.referee.acked.push({ queue: `${topic}/${result.queueId}`, offset, identity: result.msgId });
+    });
+  };
+  while (stage.open) {
+    for (let i = prng.between(1, burst); i > 0; i--) sendOne();
+    await sleep(io, prng.exponential(meanMs));
+  }
+}
+
+/** A member of the group: joins, consumes, leaves or not, joins again. */
+export async function consumerActor(io: Io, stage: Stage): Promise<void> {
+  const prng = new Prng(io.random.u32());
+  const client = new LedgerClient({ endpoints: stage.endpoints, io });
+  for (;;) {
+    const consumer = client.consumer({
+      group: GROUP,
+      topics: [TOPIC],
+      consumeFromWhere: 'first',
+      ordered: prng.chance(0.5),
+      pullWaitMs: 1_000,
+      handler: async (message) => {
+        await sleep(io, prng.exponential(2));
+        stage.referee.handled.add(`${message.topic}/${message.queueId}@${message.offset}`);
+      },
+    });
+    await consumer.start();
+    do await sleep(io, 1_000 + prng.exponential(8_000));
+    while (!stage.open || prng.chance(0.5));
+    await consumer.close();
+    await sleep(io, prng.exponential(1_000));
+  }
+}
+
+/** Pulls from any replica at random offsets: what it is shown is judged where it leaves the broker. */
+export async function readerActor(io: Io, stage: Stage): Promise<void> {
+  const prng = new Prng(io.random.u32());
+  const replicas = stage.endpoints.map((url) => new WireClient(io, url));
+  const ends = new Map<string, number>();
+  for (;;) {
+    await sleep(io, prng.exponential(60));
+    const queueId = prng.between(0, QUEUES - 1);
+    const topic = prng.chance(0.2) ? QUICK_TOPIC : TOPIC;
+    const end = ends.get(`${topic}/${queueId}`) ?? 0;
+    const offset = prng.chance(0.5) ? end : prng.between(0, end);
+    const request = {
+      topic,
+      queueId,
+      offset,
+      maxBytes: 32 * 1024,
+      maxMessages: 256,
+      waitMs: prng.pick([0, 0, 300]),
+      group: '',
+      member: '',
+      epoch: 0,
+      tagHashes: [],
+    };
+    try {
+      const { body } = await prng.pick(replicas).request(Op.pull, request);
+      ends.set(`${topic}/${queueId}`, Math.max(end, body.nextOffset));
+    } catch (error) {
+      if (!(error instanceof LedgerError)) throw error;
+    }
+  }
+}
+
+/** Commits rising offsets of a group without members and fetches them again, from whoever leads. */
+export async function offsetActor(io: Io, stage: Stage): Promise<void> {
+  const prng = new Prng(io.random.u32());
+  const replicas = stage.endpoints.map((url) => new WireClient(io, url));
+  const group = `plain-${stage.nextProducer()}`;
+  let offset = 0;
+  for (;;) {
+    await sleep(io, prng.exponential(150));
+    const replica = prng.pick(replicas);
+    try {
+      if (prng.chance(0.5)) {
+        const offsets = [{ topic: TOPIC, queueId: prng.between(0, QUEUES - 1), offset: offset++ }];
+        await replica.request(Op.offsetCommit, { group, member: '', epoch: 0, offsets });
+      } else {
+        const queues = Array.from({ length: QUEUES }, (_, queueId) => ({ topic: TOPIC, queueId }));
+        await replica.request(Op.offsetFetch, { group, queues });
+      }
+    } catch (error) {
+      if (!(error instanceof LedgerError)) throw error;
+    }
+  }
+}
+
+/** Creates the run's topics, then makes, changes, lists and deletes others. */
+export async function adminActor(io: Io, stage: Stage): Promise<void> {
+  const prng = new Prng(io.random.u32());
+  const replicas = stage.endpoints.map((url) => new WireClient(io, url));
+  const create = (topic: string, queues: number, replication: number) => ({
+    topic,
+    queues,
+    perm: 6,
+    messageType: 'normal' as const,
+    replication,
+  });
+  const wanted = [create(TOPIC, QUEUES, ReplicationMode.quorum), create(QUICK_TOPIC, QUEUES, ReplicationMode.leader)];
+  while (wanted.length > 0) {
+    await sleep(io, 20);
+    try {
+      await prng.pick(replicas).request(Op.topicCreate, wanted[0] as (typeof wanted)[number]);
+      wanted.shift();
+    } catch (error) {
+      if (!(error instanceof LedgerError)) throw error;
+    }
+  }
+  for (;;) {
+    await sleep(io, prng.exponential(700));
+    const topic = `other-${prng.between(1, 3)}`;
+    const replica = prng.pick(replicas);
+    try {
+      const what = prng.between(0, 3);
+      if (what === 0) await replica.request(Op.topicCreate, create(topic, prng.between(1, 4), ReplicationMode.quorum));
+      else if (what === 1)
+        await replica.request(Op.topicUpdate, { topic, queues: prng.between(1, 8), perm: -1, replication: ReplicationMode.topicMinimum });
+      else if (what === 2) await replica.request(Op.topicDelete, { topic });
+      else await replica.request(Op.topicList, { topics: [] });
+    } catch (error) {
+      if (!(error instanceof LedgerError)) throw error;
+    }
+  }
+}
+
+export const ACTORS = {
+  producer: producerActor,
+  consumer: consumerActor,
+  reader: readerActor,
+  offset: offsetActor,
+  admin: adminActor,
+} as const;
+export type ActorKind = keyof typeof ACTORS;

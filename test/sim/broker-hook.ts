@@ -1,0 +1,16 @@
+import type { BrokerConfig } from '../../src/config.ts';
+import type { Io } from '../../src/io/io.ts';
+import type { RaftStatus } from '../../src/protocol/requests.ts';
+
+/** One running replica, as the world sees it from within its process. */
+export interface BrokerHandle {
+  status(): RaftStatus;
+  /** Hands leadership to another replica; a refusal is fine. */
+  transfer(target: number): Promise<void>;
+}
+
+/**
+ * Starts one replica over the given io. Rejects when it refuses to start.
+ * @param ended called once when the process would end by itself (a poisoned store)
+ */
+export type StartBroker = (io: Io, config: BrokerConfig, ended: (error: unknown) => void) => Promise<BrokerHandle>;

@@ -1,0 +1,47 @@
+import type { Prng } from './prng.ts';
+
+/** Everything that can go wrong. A run switches a random subset on (swarm testing: rare mixtures come up, too). */
+export const FAULT_KINDS = [
+  'kill',
+  'powerLoss',
+  'pause',
+  'isolate',
+  'halves',
+  'ring',
+  'bridge',
+  'oneWay',
+  'slowLink',
+  'loss',
+  'reset',
+  'slowDisk',
+  'frozenDisk',
+  'diskError',
+  'diskFull',
+  'clockJump',
+  'transfer',
+  'clientCrash',
+] as const;
+export type FaultKind = (typeof FAULT_KINDS)[number];
+
+/** Mean ms between two faults of a kind, for the kinds that are on. */
+export type FaultPlan = ReadonlyMap<FaultKind, number>;
+
+const ON = 0.3;
+const SHORTEST_MEAN_MS = 800;
+const LONGEST_MEAN_MS = 15_000;
+
+export function drawFaultPlan(prng: Prng): FaultPlan {
+  const plan = new Map<FaultKind, number>();
+  // One run in twenty is without faults: it shows what does not come from them.
+  const calm = prng.chance(0.05);
+  for (const kind of FAULT_KINDS) {
+    const on = prng.chance(ON);
+    const meanMs = SHORTEST_MEAN_MS * (LONGEST_MEAN_MS / SHORTEST_MEAN_MS) ** prng.unit();
+    if (on && !calm) plan.set(kind, meanMs);
+  }
+  return plan;
+}
+
+export function describePlan(plan: FaultPlan): string {
+  return plan.size === 0 ? 'none' : [...plan].map(([kind, meanMs]) => `${kind}/${(meanMs / 1000).toFixed(1)}s`).join(' ');
+}

@@ -1,0 +1,34 @@
+import { readU32 } from '../../src/base/bytes.ts';
+import { readGroupHeader } from '../../src/log/group-codec.ts';
+import { BLOCK_BYTES, GROUP_HEADER_BYTES, GROUP_MAGIC } from '../../src/log/layout.ts';
+import type { SimDisk } from './disk.ts';
+
+/**
+ * The write groups on a disk, as bytes: [startPosition, end of the last group). Segments' headers and unused ends are left as
+ * they are on the disk, so that positions count.
+ */
+export function committedBytes(disk: SimDisk, directory: string): { readonly startPosition: number; readonly bytes: Uint8Array } {
+  const segments = disk
+    .paths(directory)
+    .filter((path) => /\/\d{20}$/.test(path))
+    .map((path) => ({ base: Number(path.slice(-20)), bytes: disk.visibleBytes(path) as Uint8Array }));
+  const startPosition = segments[0]?.base ?? 0;
+  const pieces: Uint8Array[] = [];
+  segments.forEach(({ base, bytes }, at) => {
+    const next = segments[at + 1];
+    // The last segment ends with its last group; what was zeroed ahead of it differs between replicas.
+    const size = next === undefined || endOfGroups(next.bytes) === BLOCK_BYTES ? endOfGroups(bytes) : next.base - base;
+    pieces.push(bytes.subarray(0, size));
+  });
+  return { startPosition, bytes: Buffer.concat(pieces) };
+}
+
+function endOfGroups(segment: Uint8Array): number {
+  let at = BLOCK_BYTES;
+  while (at + GROUP_HEADER_BYTES <= segment.length && readU32(segment, at) === GROUP_MAGIC) {
+    const header = readGroupHeader(segment, at);
+    if (typeof header === 'string') break;
+    at += header.sizeBytes;
+  }
+  return at;
+}

@@ -1,0 +1,135 @@
+import { fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { startBroker } from './broker-process.ts';
+import { runSeeds, type SeedFailure, type SeedOutcome, seedRange, trySeed } from './run-seeds.ts';
+
+/**
+ * npm run sim -- --start SEED --seeds N [--json]     runs N seeds, stops at the first that fails
+ * npm run sim -- --seed SEED [--trace]               runs one, with everything that happens in it
+ */
+const WORKERS = 2;
+/** Below this a second process costs more than it brings. */
+const SEEDS_WORTH_WORKERS = 20;
+const PROGRESS_EVERY = 100;
+
+const LEGEND = `# simulated ms · who · what. rN: replica, cN: client, world: phases. "→ rM type field=…": a Raft message leaves for replica M.
+# "fault: kind for N ms": injected on that machine. Between two lines of the same time the order is the order of events.`;
+
+const { values } = parseArgs({
+  options: {
+    start: { type: 'string', default: '1' },
+    seeds: { type: 'string', default: '100' },
+    seed: { type: 'string' },
+    trace: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+    worker: { type: 'string' },
+  },
+});
+
+function integer(text: string, name: string): number {
+  const value = Number(text);
+  if (Number.isSafeInteger(value) && value >= 0) return value;
+  console.error(`--${name} is a whole number from 0 on, not ${text}`);
+  process.exit(2);
+}
+
+const replay = (seed: number): string => `npm run sim -- --seed ${seed} --trace`;
+
+function report(failure: SeedFailure): void {
+  if (values.json) console.log(JSON.stringify({ event: 'failed', ...failure, replay: replay(failure.seed) }));
+  else console.log(`seed ${failure.seed} failed: ${failure.message}\n${replay(failure.seed)}`);
+}
+
+async function one(seed: number): Promise<void> {
+  if (values.trace) console.log(LEGEND);
+  const outcome = await trySeed(seed, startBroker, values.trace ? (line) => console.log(line) : undefined);
+  if (outcome.failure === null) console.log(JSON.stringify(outcome.result));
+  else {
+    report(outcome.failure);
+    process.exitCode = 1;
+  }
+}
+
+/** Counts outcomes and shows how far it is. */
+class Progress {
+  readonly #startedMs = performance.now();
+  #done = 0;
+  #simulatedMs = 0;
+  #acked = 0;
+  #faults = 0;
+  readonly #total: number;
+
+  constructor(total: number) {
+    this.#total = total;
+  }
+
+  add({ result }: SeedOutcome): void {
+    this.#done++;
+    this.#simulatedMs += result?.simulatedMs ?? 0;
+    this.#acked += result?.acked ?? 0;
+    this.#faults += result?.faults ?? 0;
+    if (this.#done % PROGRESS_EVERY === 0 && !values.json) console.error(this.#line());
+  }
+
+  #line(): string {
+    const seconds = (performance.now() - this.#startedMs) / 1000;
+    return `${this.#done} of ${this.#total} seeds, ${(this.#done / seconds).toFixed(1)} seeds/s, ${Math.round(this.#simulatedMs / 1000)} simulated s, ${this.#faults} faults, ${this.#acked} acknowledged messages`;
+  }
+
+  finish(): void {
+    const seconds = (performance.now() - this.#startedMs) / 1000;
+    if (!values.json) console.log(`${this.#line()}, none failed`);
+    else console.log(JSON.stringify({ event: 'passed', seeds: this.#done, seconds, simulatedMs: this.#simulatedMs, faults: this.#faults, acked: this.#acked }));
+  }
+}
+
+/** Each worker takes every second seed and tells of each outcome. @returns the failure of the lowest seed */
+function inWorkers(start: number, count: number, progress: Progress): Promise<SeedFailure | null> {
+  const workers = Array.from({ length: WORKERS }, (_, at) =>
+    fork(fileURLToPath(import.meta.url), ['--start', String(start + at), '--seeds', String(count - at), '--worker', String(WORKERS)]),
+  );
+  let worst: SeedFailure | null = null;
+  let crashed = false;
+  const ends = workers.map(
+    (worker) =>
+      new Promise<void>((resolve) => {
+        worker.on('message', (message) => {
+          const outcome = message as SeedOutcome;
+          progress.add(outcome);
+          if (outcome.failure === null) return;
+          if (worst === null || outcome.failure.seed < worst.seed) worst = outcome.failure;
+          for (const other of workers) other.kill();
+        });
+        worker.on('exit', (code) => {
+          if (code !== 0 && worst === null) crashed = true;
+          resolve();
+        });
+      }),
+  );
+  return Promise.all(ends).then(() => {
+    if (crashed && worst === null) throw new Error('a worker ended without an outcome');
+    return worst;
+  });
+}
+
+async function many(start: number, count: number): Promise<void> {
+  const progress = new Progress(count);
+  const failure =
+    count < SEEDS_WORTH_WORKERS
+      ? await runSeeds(seedRange(start, count), startBroker, (outcome) => progress.add(outcome))
+      : await inWorkers(start, count, progress);
+  if (failure === null) {
+    progress.finish();
+    return;
+  }
+  report(failure);
+  process.exitCode = 1;
+}
+
+if (values.worker !== undefined) {
+  const step = integer(values.worker, 'worker');
+  await runSeeds(seedRange(integer(values.start, 'start'), integer(values.seeds, 'seeds'), step), startBroker, (outcome) => process.send?.(outcome));
+  process.disconnect();
+} else if (values.seed !== undefined) await one(integer(values.seed, 'seed'));
+else await many(integer(values.start, 'start'), integer(values.seeds, 'seeds'));

@@ -1,0 +1,42 @@
+import { Violation } from './checkers/violation.ts';
+import type { StartBroker } from './broker-hook.ts';
+import type { TraceSink } from './trace.ts';
+import { type RunResult, runSeed } from './world.ts';
+
+export interface SeedFailure {
+  readonly seed: number;
+  /** Name of the checker, or of the error. */
+  readonly checker: string;
+  readonly message: string;
+}
+export type SeedOutcome = { readonly result: RunResult; readonly failure: null } | { readonly result: null; readonly failure: SeedFailure };
+
+/** One seed; whatever goes wrong in it is the outcome, not an exception. */
+export async function trySeed(seed: number, startBroker: StartBroker, sink?: TraceSink): Promise<SeedOutcome> {
+  try {
+    return { result: await runSeed({ seed, startBroker, ...(sink === undefined ? {} : { sink }) }), failure: null };
+  } catch (error) {
+    const checker = error instanceof Violation ? error.checker : error instanceof Error ? error.name : 'error';
+    const message = error instanceof Violation ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error);
+    sink?.(`failed: ${message}`);
+    return { result: null, failure: { seed, checker, message } };
+  }
+}
+
+/** Runs seeds in order, up to the first that fails. */
+export async function runSeeds(
+  seeds: Iterable<number>,
+  startBroker: StartBroker,
+  each: (outcome: SeedOutcome) => void = () => {},
+): Promise<SeedFailure | null> {
+  for (const seed of seeds) {
+    const outcome = await trySeed(seed, startBroker);
+    each(outcome);
+    if (outcome.failure !== null) return outcome.failure;
+  }
+  return null;
+}
+
+export function* seedRange(start: number, count: number, step = 1): Generator<number> {
+  for (let i = 0; i < count; i += step) yield start + i;
+}
