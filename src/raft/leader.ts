@@ -95,7 +95,8 @@ export class Leader {
     const peer = this.#heard(message.from);
     if (peer === undefined) return;
     const { nowMs, config, log } = this.#core;
-    peer.waiting = false; // probe: the answer was lost, or is slow; one more costs little
+    // probe: its answer must be lost by now
+    if (nowMs - peer.progressMs >= config.heartbeatIntervalMs) peer.waiting = false;
     if (message.readContext > peer.readRound) {
       peer.readRound = message.readContext;
       this.#finishReads();
@@ -117,6 +118,7 @@ export class Leader {
       // Asked again after the next heartbeat answer, not at once: the reason may last.
       peer.becomeProbe(message.index);
       peer.waiting = true;
+      peer.progressMs = this.#core.nowMs;
     }
   }
 
@@ -238,14 +240,16 @@ export class Leader {
   }
 
   #probe(peer: Progress): void {
-    if (peer.waiting) return;
-    const { log, config } = this.#core;
+    const { log, config, nowMs } = this.#core;
+    // The first probe of a term takes the no-op along: the driver lays it in the same turn.
+    if (peer.waiting || log.lastIndex < this.#termStartIndex) return;
     if (peer.nextIndex < log.firstIndex) {
       this.#requestSnapshot(peer);
       return;
     }
     const from = log.boundaryAtOrBelow(peer.nextIndex);
     peer.waiting = true;
+    peer.progressMs = nowMs;
     peer.probedIndex = from - 1;
     this.#sendAppend(peer, from, from > log.lastIndex ? from - 1 : log.rangeEnd(from, config.maxAppendBytes));
   }

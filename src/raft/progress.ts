@@ -24,7 +24,7 @@ export class Progress {
   /** snapshot: the index asked for, and when. */
   snapshotIndex = 0;
   snapshotSentMs = 0;
-  /** When matchIndex moved last, or a nudge went out: silence with entries in flight means that something was lost. */
+  /** When matchIndex moved last, or a probe or nudge went out: silence for a heartbeat since means that something was lost. */
   progressMs: number;
   nudgeDue: boolean = false;
 

@@ -75,8 +75,8 @@ export class Replica {
   applied = 0;
   alive: boolean = false;
   nowMs = 0;
-  /** Filled by takeEffects, for transcripts. */
-  lastEffects: Effects | null = null;
+  /** Sees every takeEffects before it is carried out. */
+  onEffects: (effects: Effects) => void = () => {};
   /** What reads were answered. */
   readonly reads: { context: number; index: number | null }[] = [];
   installing: { index: number; lastTerm: number } | null = null;
@@ -229,7 +229,7 @@ export class Replica {
 
   carryOut(): void {
     const effects = this.raft.takeEffects();
-    this.lastEffects = effects;
+    this.onEffects(effects);
     if (effects.hardState !== null) {
       this.#hardStates.push(effects.hardState);
       this.#hardStatesIssued += 1;

@@ -40,10 +40,11 @@ class World {
   committedIndex = 0;
   /** Log of a leader at its last look (leader append-only). */
   readonly #leaderLogs = new Map<ReplicaId, { term: number; groups: readonly TaggedGroup[] }>();
-  transfers = 0;
   elections = 0;
   truncations = 0;
   installs = 0;
+  answered = 0;
+  readonly #askedAt: number[] = [];
 
   constructor(size: number, learners: number, seed: number) {
     this.random = generator(seed);
@@ -107,6 +108,7 @@ class World {
   }
 
   check(): void {
+    this.#checkReads();
     for (const replica of this.alive) {
       expect(replica.log.lastIndex).toBe(lastIndexOf(replica.memory));
       if (replica.raft.role !== 'leader') {
@@ -176,7 +178,7 @@ class World {
     else if (die < 0.76) this.#withAlive((replica) => void replica.syncLog());
     else if (die < 0.86) this.#withAlive((replica) => void replica.syncHardState());
     else if (die < 0.95) this.#propose();
-    else if (die < 0.96) this.#withAlive((replica) => replica.raft.readIndex(1));
+    else if (die < 0.96) this.#read();
     else if (die < 0.97) this.#withAlive((replica) => this.#cutSome(replica));
     else if (die < 0.98) this.#install();
     else this.#restart();
@@ -190,6 +192,25 @@ class World {
     else if (die < 0.75) this.toggleCut();
     else if (die < 0.92) this.#withAlive((replica) => replica.crash());
     else this.passTime(this.below(4000));
+  }
+
+  /** ReadIndex is linearizable: the answer is never below what anybody knew to be committed when it was asked. */
+  #read(): void {
+    this.#withAlive((replica) => {
+      this.#askedAt.push(this.committedIndex);
+      replica.raft.readIndex(this.#askedAt.length - 1);
+    });
+  }
+
+  #checkReads(): void {
+    for (const replica of this.all) {
+      for (const { context, index } of replica.reads) {
+        if (index === null) continue;
+        expect(index, 'stale read').toBeGreaterThanOrEqual(this.#askedAt[context] as number);
+        this.answered += 1;
+      }
+      replica.reads.length = 0;
+    }
   }
 
   #propose(): void {
@@ -276,7 +297,7 @@ class World {
   }
 }
 
-const totals = { elections: 0, committed: 0, truncations: 0, installs: 0 };
+const totals = { elections: 0, committed: 0, truncations: 0, installs: 0, reads: 0 };
 
 function run(seed: number, size: number, learners: number, events: number): void {
   const world = new World(size, learners, seed);
@@ -292,6 +313,7 @@ function run(seed: number, size: number, learners: number, events: number): void
   totals.committed += world.committed.size;
   totals.truncations += world.truncations;
   totals.installs += world.installs;
+  totals.reads += world.answered;
 }
 
 describe('raft under a hostile net', () => {
@@ -305,5 +327,6 @@ describe('raft under a hostile net', () => {
     expect(totals.committed).toBeGreaterThan(1000);
     expect(totals.truncations).toBeGreaterThan(10);
     expect(totals.installs).toBeGreaterThan(5);
+    expect(totals.reads).toBeGreaterThan(100);
   });
 });
