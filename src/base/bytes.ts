@@ -37,7 +37,8 @@ export function writeU32(bytes: Uint8Array, at: number, value: number): void {
 /** Writes an integer below 2^53 as 64 bits. */
 export function writeU53(bytes: Uint8Array, at: number, value: number): void {
   const high = Math.floor(value / TWO_32);
-  assert(value >= 0 && high < 0x20_0000, `not below 2^53: ${value}`);
+  // The message is made only when it is needed: it would cost more than the write.
+  if (!(value >= 0 && high < 0x20_0000)) assert(false, `not below 2^53: ${value}`);
   writeU32(bytes, at, value >>> 0);
   writeU32(bytes, at + 4, high);
 }
