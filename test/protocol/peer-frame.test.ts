@@ -1,3 +1,4 @@
+import { createHmac } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Random } from '../../src/io/random.ts';
@@ -93,6 +94,18 @@ describe('peer frame', () => {
       fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
         const { error } = parse(bytes);
         expect(error === null || error instanceof PeerFrameError).toBe(true);
+      }),
+    );
+  });
+
+  test('the MAC is HMAC-SHA-256 over bytes 0…19 and the head', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 64 }), fc.uint8Array({ maxLength: 200 }), (key, head) => {
+        const writer = new PeerFrameWriter();
+        writer.setKey(key);
+        const frame = writer.encodeFrame(PeerFrameType.control, head, 7);
+        const expected = createHmac('sha256', key).update(frame.subarray(0, 20)).update(head).digest().subarray(0, 8);
+        expect([...frame.subarray(20, PEER_HEADER_BYTES)]).toEqual([...expected]);
       }),
     );
   });
