@@ -19,6 +19,9 @@ export interface NativeGatewayOptions {
   readonly onRefused?: (code: ErrorCode, address: string, detail: string) => void;
 }
 
+/** After draining: how long clients may take to read the last answers and close. */
+const CLOSE_WAIT_MS = 1_000;
+
 export interface GatewayCounts {
   readonly connections: number;
   readonly pendingRequests: number;
@@ -36,7 +39,8 @@ export class NativeGateway {
   #listener: Listener | null = null;
   #idleTimer: Timer | null = null;
   #draining = false;
-  #whenQuiet: (() => void) | null = null;
+  /** Set while drain() waits. */
+  #onProgress: (() => void) | null = null;
 
   private constructor(options: NativeGatewayOptions) {
     this.#options = options;
@@ -48,7 +52,7 @@ export class NativeGateway {
         if (this.#ackers.length === 1) options.clock.defer(this.#flushAcks);
       },
       drained: (session) => options.handler.drained(session),
-      answered: () => this.#checkQuiet(),
+      answered: () => this.#onProgress?.(),
     };
   }
 
@@ -74,20 +78,14 @@ export class NativeGateway {
 
   /**
    * Orderly end: clients are told to go elsewhere, new connections and requests are refused with NOT_READY, what is pending is
-   * answered; resolves when all is, or after `timeoutMs`. close() follows.
+   * answered; after that, or after `timeoutMs`, the connections are closed with all that was sent. close() follows.
    */
   async drain(timeoutMs: number): Promise<void> {
     this.#draining = true;
     for (const session of this.#sessions) session.push(PushKind.goAway, { error: 0, detail: 'the broker stops' });
-    if (this.counts().pendingRequests === 0) return;
-    await new Promise<void>((resolve) => {
-      const timer = this.#options.clock.setTimer(timeoutMs, resolve);
-      this.#whenQuiet = () => {
-        this.#options.clock.clearTimer(timer);
-        resolve();
-      };
-    });
-    this.#whenQuiet = null;
+    await this.#until(() => this.counts().pendingRequests === 0, timeoutMs);
+    for (const guest of this.#guests) guest.connection.close();
+    await this.#until(() => this.#guests.size === 0, CLOSE_WAIT_MS);
   }
 
   /** Destroys all connections. */
@@ -99,8 +97,19 @@ export class NativeGateway {
     await this.#listener?.close();
   }
 
-  #checkQuiet(): void {
-    if (this.#whenQuiet !== null && this.counts().pendingRequests === 0) this.#whenQuiet();
+  /** Resolves when `condition` holds after an answer or a close, or after `timeoutMs`. */
+  async #until(condition: () => boolean, timeoutMs: number): Promise<void> {
+    if (condition()) return;
+    const { clock } = this.#options;
+    await new Promise<void>((resolve) => {
+      const timer = clock.setTimer(timeoutMs, resolve);
+      this.#onProgress = () => {
+        if (!condition()) return;
+        clock.clearTimer(timer);
+        resolve();
+      };
+    });
+    this.#onProgress = null;
   }
 
   readonly #flushAcks = (): void => {
@@ -198,11 +207,12 @@ export class NativeGateway {
     this.#clearHelloTimer(guest);
     this.#guests.delete(guest);
     const { session } = guest;
-    if (session === null) return;
-    session.markClosed();
-    this.#sessions.delete(session);
-    this.#options.handler.closed(session);
-    this.#checkQuiet();
+    if (session !== null) {
+      session.markClosed();
+      this.#sessions.delete(session);
+      this.#options.handler.closed(session);
+    }
+    this.#onProgress?.();
   }
 
   #clearHelloTimer(guest: Guest): void {

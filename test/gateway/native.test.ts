@@ -66,6 +66,10 @@ async function world(limits: Partial<GatewayLimits> = {}) {
 function read(connection: FakeConnection, op: RequestOp = Op.ping): BrokerFrame[] {
   return connection.sent.splice(0).map((frame) => decodeBrokerFrame(frame, () => op));
 }
+/** Everything that promises have to say without time going on. */
+async function settle(): Promise<void> {
+  for (let i = 0; i < 10; i++) await Promise.resolve();
+}
 function goAway(code: ErrorCode): object {
   return { kind: 'push', push: { kind: PushKind.goAway, body: { error: ERRORS[code].number } } };
 }
@@ -331,24 +335,32 @@ describe('native gateway: end', () => {
     ]);
     const late = client();
     expect(read(late).at(-1)).toMatchObject(goAway('NOT_READY'));
-    await Promise.resolve();
+    await settle();
     expect(drained).toBe(false);
     broker.last.sendAck(2, 0, 0, 0);
     clock.endTurn();
+    await settle();
+    expect([connection.sent.length, connection.closing, drained]).toEqual([1, true, false]);
+    connection.destroy();
+    late.destroy();
     await draining;
-    expect(connection.sent.length).toBe(1);
     await gateway.close();
     expect([connection.closed, net.listening, broker.closedIds.length]).toEqual([true, false, 1]);
   });
 
-  test('drain ends after its time when answers do not come', async () => {
+  test('drain ends after its time when answers or closes do not come', async () => {
     const { client, clock, gateway } = await world();
-    client().receive(send(2, 10));
+    const connection = client();
+    connection.receive(send(2, 10));
     const draining = gateway.drain(5_000);
     clock.advance(5_000);
+    await settle();
+    expect([connection.closing, connection.closed]).toEqual([true, false]);
+    clock.advance(1_000);
     await draining;
     expect(gateway.counts().pendingRequests).toBe(1);
     await gateway.close();
+    expect(connection.closed).toBe(true);
   });
 });
 
