@@ -28,6 +28,11 @@ export class Segments {
     this.#topics = topics;
   }
 
+  clear(): void {
+    this.#starts = [];
+    this.startPosition = 0;
+  }
+
   get starts(): readonly SegmentStart[] {
     return this.#starts;
   }

@@ -33,7 +33,7 @@ const byKey = <T>(map: ReadonlyMap<number, T>): [number, T][] => [...map].sort((
  */
 export function packState(head: StateHead, tables: StateTables): Uint8Array {
   const { topics, producers, groups, segments, settings } = tables;
-  return plainPackr.pack([
+  const packed = plainPackr.pack([
     SNAPSHOT_VERSION,
     [head.featureLevel, head.appliedIndex, head.logTimeMs, head.digest],
     [topics.nextTopicId, ...topics.all().map(packTopic)],
@@ -50,6 +50,8 @@ export function packState(head: StateHead, tables: StateTables): Uint8Array {
     [segments.startPosition, ...segments.starts.map(({ position, logTimeMs, offsets }) => [position, logTimeMs, offsets])],
     [...settings].sort(([a], [b]) => (a < b ? -1 : 1)),
   ]);
+  // The packer's result is a view of its own working memory.
+  return new Uint8Array(packed);
 }
 
 function packTopic(topic: TopicState): unknown[] {

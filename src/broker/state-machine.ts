@@ -317,6 +317,21 @@ export class BrokerStateMachine implements StateMachine {
     return covered;
   }
 
+  clear(): void {
+    const before = this.topics.all();
+    this.producers.clear();
+    this.groups.clear();
+    this.topics.clear();
+    this.segments.clear();
+    this.#settings.clear();
+    this.#featureLevel = FEATURE_LEVEL;
+    this.#appliedIndex = 0;
+    this.#logTimeMs = 0;
+    this.#digest.value = 0;
+    for (const topic of before) this.#queues.removeTopic(topic.name);
+    this.#listener?.onRestored();
+  }
+
   #tables(): Parameters<typeof packState>[1] {
     return { topics: this.topics, producers: this.producers, groups: this.groups, segments: this.segments, settings: this.#settings };
   }

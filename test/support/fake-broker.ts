@@ -1,0 +1,138 @@
+import { Broker } from '../../src/broker/broker.ts';
+import type { BrokerLimits } from '../../src/broker/limits.ts';
+import { DEFAULT_BROKER_LIMITS } from '../../src/broker/limits.ts';
+import type { BrokerMetrics } from '../../src/broker/ports.ts';
+import { NO_METRICS } from '../../src/broker/ports.ts';
+import type { Request } from '../../src/broker/session.ts';
+import { BrokerStateMachine } from '../../src/broker/state-machine.ts';
+import { encodeBatch } from '../../src/protocol/record-batch-encoder.ts';
+import type { PullRequest, RequestOp, Requests, Responses } from '../../src/protocol/requests.ts';
+import { Op } from '../../src/protocol/requests.ts';
+import { StaticRouting } from '../../src/routing/static-routing.ts';
+import { FakeClock } from './fake-clock.ts';
+import { FakeReplica } from './fake-replica.ts';
+import { FakeSession } from './fake-session.ts';
+import { MemoryIds, MemoryQueues } from './fake-stores.ts';
+
+const NONE = new Uint8Array(0);
+
+export interface BatchOptions {
+  readonly producerId?: number;
+  readonly epoch?: number;
+  readonly sequence?: number;
+  readonly count?: number;
+  readonly tags?: readonly (string | undefined)[];
+  readonly idHigh?: Uint8Array;
+  readonly idLow?: number;
+  readonly bodyBytes?: number;
+}
+
+/** A sealed batch of small messages. Producer id 0 = one-way. */
+export function makeBatch(options: BatchOptions = {}): Uint8Array {
+  const { producerId = 0, epoch = 0, sequence = 0, tags, count = tags?.length ?? 1, idLow = 0, bodyBytes = 10 } = options;
+  const messages = Array.from({ length: count }, (_, i) => ({
+    body: new Uint8Array(bodyBytes).fill(idLow + i),
+    bornTimeMs: 1_700_000_000_000,
+    tag: tags?.[i],
+  }));
+  const idHigh = options.idHigh ?? Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
+  return encodeBatch(messages, { producerId, producerEpoch: epoch, firstSequence: sequence, idHigh, idLow }).bytes.slice();
+}
+
+/** A whole broker over a fake replica: requests in, answers out, time and commits by hand. */
+export class BrokerHarness {
+  readonly clock = new FakeClock();
+  readonly queues = new MemoryQueues();
+  readonly ids = new MemoryIds();
+  readonly machine = new BrokerStateMachine({ brokerName: 'broker-a', queues: this.queues, ids: this.ids });
+  readonly replica: FakeReplica;
+  readonly broker: Broker;
+  readonly routing = new StaticRouting({ brokerName: 'broker-a', replicas: [{ replicaId: 1, endpoint: 'ws://a' }] });
+  readonly events: string[] = [];
+  readonly damaged: number[] = [];
+  #requestId = 0;
+
+  constructor(limits: Partial<BrokerLimits> = {}, segmentBytes?: number) {
+    this.replica = new FakeReplica({ machine: this.machine, ...(segmentBytes === undefined ? {} : { segmentBytes }) });
+    const metrics: BrokerMetrics = {
+      ...NO_METRICS,
+      event: (name) => this.events.push(name),
+      damagedRead: (position) => this.damaged.push(position),
+    };
+    const status = { brokerName: 'broker-a' } as never;
+    this.broker = new Broker({
+      clusterId: 'test',
+      brokerName: 'broker-a',
+      clock: this.clock,
+      replica: this.replica,
+      state: this.machine,
+      ids: this.ids,
+      routes: this.routing,
+      hooks: { raftStatus: () => status, transfer: () => Promise.resolve(), verifyChain: () => Promise.reject(new Error('none')) },
+      limits: { ...DEFAULT_BROKER_LIMITS, ...limits },
+      metrics,
+    });
+  }
+
+  /** A leader with topics of so many queues. */
+  static ready(topics: Record<string, number> = { T: 4 }, limits: Partial<BrokerLimits> = {}, segmentBytes?: number): BrokerHarness {
+    const harness = new BrokerHarness(limits, segmentBytes);
+    harness.replica.leadReady();
+    const session = harness.session();
+    for (const [topic, queues] of Object.entries(topics)) {
+      harness.ask(session, Op.topicCreate, { topic, queues, perm: 6, messageType: 'normal', replication: 2 });
+    }
+    return harness;
+  }
+
+  session(): FakeSession {
+    const session = new FakeSession();
+    this.broker.opened(session, { minVersion: 1, maxVersion: 1, clientId: session.clientId, namespace: '', zone: '', agent: 'test' });
+    return session;
+  }
+
+  /** Sends a request; does not commit. @returns its id */
+  request<O extends RequestOp>(session: FakeSession, op: O, body: Requests[O], raw: Uint8Array = NONE): number {
+    const requestId = ++this.#requestId;
+    this.broker.request(session, { op, requestId, deadlineMs: 0, body, raw } as unknown as Request);
+    return requestId;
+  }
+
+  /** Sends a request, commits what it proposed. @returns the answer, or the code of the refusal */
+  ask<O extends RequestOp>(session: FakeSession, op: O, body: Requests[O]): Responses[O] {
+    const requestId = this.request(session, op, body);
+    this.replica.settle();
+    return session.answers.get(requestId) as Responses[O];
+  }
+
+  send(session: FakeSession, topic: string, queueId: number, batch: Uint8Array, replication = 0): number {
+    return this.request(session, Op.send, { oneWay: false, replication, parts: [{ topic, queueId, sizeBytes: batch.length }] }, batch);
+  }
+
+  /** @returns [error, base offset] */
+  sent(session: FakeSession, topic: string, queueId: number, batch: Uint8Array): unknown[] {
+    const requestId = this.send(session, topic, queueId, batch);
+    this.replica.settle();
+    return (session.answers.get(requestId) as unknown[]).slice(0, 2);
+  }
+
+  pull(session: FakeSession, request: Partial<PullRequest>): number {
+    return this.request(session, Op.pull, {
+      topic: 'T',
+      queueId: 0,
+      offset: 0,
+      maxBytes: 1 << 20,
+      maxMessages: 1000,
+      waitMs: 0,
+      group: '',
+      member: '',
+      epoch: 0,
+      tagHashes: [],
+      ...request,
+    });
+  }
+
+  join(session: FakeSession, group: string, member: string, topics: string[] = ['T']): Responses[typeof Op.groupJoin] {
+    return this.ask(session, Op.groupJoin, { group, member, topics, strategy: 'sticky', sessionTimeoutMs: 10_000 });
+  }
+}
