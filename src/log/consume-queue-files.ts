@@ -12,6 +12,9 @@ const VERSION = 1;
 /** Takes one unit's room in front of the units. */
 const FileHeader = { magic: 0, version: 4, topicId: 8, queueId: 12, firstUnit: 16, checksum: 36 } as const;
 
+/** Units read at once when a file is checked. */
+const LOAD_UNITS = 4096;
+
 /** A unit file that is not what was written: the queue is rebuilt from the CommitLog, never guessed. */
 export class DamagedQueueError extends Error {
   override name = 'DamagedQueueError';
@@ -108,7 +111,24 @@ export class QueueFiles {
     const loaded = new QueueFiles(disk, files, directory, unitsPerFile, topicId, queueId, end);
     loaded.#starts.push(...starts);
     loaded.#directoryMade = true;
+    await loaded.#cutAtFirstBadUnit(starts.at(-1) as number);
     return loaded;
+  }
+
+  /**
+   * Units that were flushed but not synced may be lost or garbage after a crash of the machine: the newest file is read and cut there.
+   * A unit that was synced lies before, or the owner's restore() finds the queue too short.
+   */
+  async #cutAtFirstBadUnit(start: number): Promise<void> {
+    const block = new Uint8Array(Math.min(this.end - start, LOAD_UNITS) * UNIT);
+    const path = `${this.#directory}/${fileName(start)}`;
+    for (let unit = start; unit < this.end; unit += LOAD_UNITS) {
+      const wanted = block.subarray(0, Math.min(LOAD_UNITS, this.end - unit) * UNIT);
+      const read = await this.#files.use(path, false, (file) => file.read(wanted, (1 + unit - start) * UNIT));
+      for (let at = 0; at < wanted.length; at += UNIT) {
+        if (at + UNIT > read || !unitIsValid(wanted, at)) return this.truncate(unit + at / UNIT);
+      }
+    }
   }
 
   /** Appends encoded units. */

@@ -6,7 +6,7 @@ import type { OpenFiles } from './open-files.ts';
 /** "LMQI". */
 const MAGIC = 0x49514d4c;
 const VERSION = 1;
-const HEADER_BYTES = 64;
+const HEADER_BYTES = 72;
 const Header = {
   magic: 0,
   version: 4,
@@ -18,7 +18,9 @@ const Header = {
   slots: 44,
   capacity: 48,
   sealed: 52,
-  checksum: 60,
+  syncedPosition: 56,
+  syncedItems: 64,
+  checksum: 68,
 } as const;
 
 const ITEM_BYTES = 24;
@@ -31,6 +33,10 @@ const MAX_TIME_DELTA_MS = 0xffff_ffff;
 /** An index file that is not what was written; it is rebuilt from the CommitLog. */
 export class DamagedIndexError extends Error {
   override name = 'DamagedIndexError';
+}
+
+function itemIsWhole(bytes: Uint8Array, at: number): boolean {
+  return readU32(bytes, at + Item.checksum) === shortCrc32(bytes, at, at + Item.checksum);
 }
 
 export interface IndexFileSizes {
@@ -47,7 +53,7 @@ export interface Found {
 
 /**
  * One file of the index, RocketMQ's idea: slots hold the newest item of a chain, items point to the one before.
- * Layout: header 64 B │ items 24 B each, in log order │ slots 4 B each (written once, when the file is full).
+ * Layout: header 72 B │ items 24 B each, in log order │ slots 4 B each (written once, when the file is full).
  * Until then the slots are in memory, and made anew from the items at start; of the items only the unflushed are in memory.
  */
 export class IndexFile {
@@ -60,6 +66,10 @@ export class IndexFile {
   itemCount = 0;
   /** Everything in the log before it was indexed here or in an older file, and flushed. */
   coveredPosition: number;
+  /** coveredPosition at the last sync: items of entries before it survive the machine, later ones perhaps not. */
+  #syncedPosition: number;
+  /** Items that survive. */
+  #syncedItems = 0;
   readonly #files: OpenFiles;
   /** null when they are on disk: the file is full and sealed. */
   #slots: Uint32Array | null;
@@ -72,6 +82,7 @@ export class IndexFile {
     this.sizes = sizes;
     this.startPosition = startPosition;
     this.coveredPosition = startPosition;
+    this.#syncedPosition = startPosition;
     this.#slots = slots;
   }
 
@@ -96,7 +107,9 @@ export class IndexFile {
     loaded.itemCount = readU32(header, Header.itemCount);
     loaded.#flushedItems = loaded.itemCount;
     loaded.coveredPosition = readU53(header, Header.coveredPosition);
-    if (!isSealed) await loaded.#rebuildSlots(loaded.itemCount);
+    loaded.#syncedPosition = readU53(header, Header.syncedPosition);
+    loaded.#syncedItems = readU32(header, Header.syncedItems);
+    if (!isSealed) await loaded.#loadItems();
     return loaded;
   }
 
@@ -154,7 +167,13 @@ export class IndexFile {
     const flushedItems = this.#flushedItems + items;
     await this.#files.use(this.path, true, async (file) => {
       if (part.length > 0) await file.write(part, HEADER_BYTES + this.#flushedItems * ITEM_BYTES);
-      if (seal !== null) await file.write(new Uint8Array(seal.buffer), HEADER_BYTES + this.sizes.capacity * ITEM_BYTES);
+      if (seal !== null) {
+        await file.write(new Uint8Array(seal.buffer), HEADER_BYTES + this.sizes.capacity * ITEM_BYTES);
+        // A lost slot cannot be told from an empty one: the header may speak of slots only when they are stable.
+        await file.sync();
+        this.#syncedPosition = coveredPosition;
+        this.#syncedItems = flushedItems;
+      }
       await file.write(this.#encodeHeader(flushedItems, coveredPosition, seal !== null), 0);
     });
     this.#pending.copyWithin(0, part.length, this.unflushedItems * ITEM_BYTES);
@@ -166,8 +185,13 @@ export class IndexFile {
     }
   }
 
-  sync(): Promise<void> {
-    return this.#files.use(this.path, false, (file) => file.sync());
+  async sync(): Promise<void> {
+    const covered = this.coveredPosition;
+    const items = this.#flushedItems;
+    await this.#files.use(this.path, false, (file) => file.sync());
+    // The header says so at the next flush: until then the one on disk speaks of nothing later.
+    this.#syncedPosition = covered;
+    this.#syncedItems = items;
   }
 
   #encodeHeader(itemCount: number, coveredPosition: number, sealed: boolean): Uint8Array {
@@ -182,6 +206,8 @@ export class IndexFile {
     writeU32(bytes, Header.slots, this.sizes.slots);
     writeU32(bytes, Header.capacity, this.sizes.capacity);
     writeU32(bytes, Header.sealed, sealed ? 1 : 0);
+    writeU53(bytes, Header.syncedPosition, this.#syncedPosition);
+    writeU32(bytes, Header.syncedItems, this.#syncedItems);
     writeU32(bytes, Header.checksum, shortCrc32(bytes, 0, Header.checksum));
     return bytes;
   }
@@ -233,25 +259,38 @@ export class IndexFile {
     const read = await this.#files.use(this.path, false, (file) => file.read(bytes, HEADER_BYTES + first * ITEM_BYTES));
     if (read !== bytes.length) throw new DamagedIndexError(`${this.path}: shorter than it was`);
     for (let at = 0; at < bytes.length; at += ITEM_BYTES) {
-      if (readU32(bytes, at + Item.checksum) !== shortCrc32(bytes, at, at + Item.checksum)) {
-        throw new DamagedIndexError(`${this.path}: item ${first + at / ITEM_BYTES + 1}`);
-      }
+      if (!itemIsWhole(bytes, at)) throw new DamagedIndexError(`${this.path}: item ${first + at / ITEM_BYTES + 1}`);
     }
     return bytes;
   }
 
-  /** Slots and end time of the first `items` items. */
-  async #rebuildSlots(items: number): Promise<void> {
+  /** Of a file that is not sealed. Items that a crash of the machine took are cut; synced ones must be there. */
+  async #loadItems(): Promise<void> {
+    const whole = await this.#rebuildSlots(this.itemCount);
+    if (whole === this.itemCount) return;
+    if (whole < this.#syncedItems) throw new DamagedIndexError(`${this.path}: item ${whole + 1}`);
+    this.itemCount = whole;
+    this.#flushedItems = whole;
+    this.coveredPosition = this.#syncedPosition;
+  }
+
+  /** Slots and end time of the first `items` items. @returns how many of them are whole: it stops at the first bad one */
+  async #rebuildSlots(items: number): Promise<number> {
     const slots = new Uint32Array(this.sizes.slots);
+    this.#slots = slots;
     this.endTimeMs = this.beginTimeMs;
+    const block = new Uint8Array(Math.min(LOAD_ITEMS, items) * ITEM_BYTES);
     for (let first = 0; first < items; first += LOAD_ITEMS) {
-      const bytes = await this.#readItems(first, Math.min(LOAD_ITEMS, items - first));
-      for (let at = 0; at < bytes.length; at += ITEM_BYTES) {
-        slots[readU32(bytes, at + Item.hash) % this.sizes.slots] = first + at / ITEM_BYTES + 1;
-        this.endTimeMs = Math.max(this.endTimeMs, this.beginTimeMs + readU32(bytes, at + Item.timeDeltaMs));
+      const wanted = block.subarray(0, Math.min(LOAD_ITEMS, items - first) * ITEM_BYTES);
+      const read = await this.#files.use(this.path, false, (file) => file.read(wanted, HEADER_BYTES + first * ITEM_BYTES));
+      for (let at = 0; at < wanted.length; at += ITEM_BYTES) {
+        const number = first + at / ITEM_BYTES + 1;
+        if (at + ITEM_BYTES > read || !itemIsWhole(wanted, at)) return number - 1;
+        slots[readU32(wanted, at + Item.hash) % this.sizes.slots] = number;
+        this.endTimeMs = Math.max(this.endTimeMs, this.beginTimeMs + readU32(wanted, at + Item.timeDeltaMs));
       }
     }
-    this.#slots = slots;
+    return items;
   }
 
   /** Forgets the items of entries at and after `position`; the file takes new ones again. At start only: nothing is pending. */
@@ -264,7 +303,11 @@ export class IndexFile {
       if (readU53(await this.#readItems(middle, 1), Item.position) >= position) high = middle;
       else low = middle + 1;
     }
-    if (low < this.itemCount || this.#slots === null) await this.#rebuildSlots(low);
+    if ((low < this.itemCount || this.#slots === null) && (await this.#rebuildSlots(low)) !== low) {
+      throw new DamagedIndexError(`${this.path}: items before position ${position}`);
+    }
+    this.#syncedItems = Math.min(this.#syncedItems, low);
+    this.#syncedPosition = Math.min(this.#syncedPosition, position);
     this.itemCount = low;
     this.#flushedItems = low;
     this.coveredPosition = Math.min(this.coveredPosition, position);

@@ -73,8 +73,8 @@ export class IndexFiles {
     let isWhole = true;
     for (const name of names) {
       const path = `${options.directory}/${name}`;
-      const file = isWhole ? await loadOrNull(index.#files, path) : null;
-      const previous = index.#list.at(-1);
+      const file: IndexFile | null = isWhole ? await loadOrNull(index.#files, path) : null;
+      const previous: IndexFile | undefined = index.#list.at(-1);
       // A gap: the file before promises less than where this one starts.
       isWhole =
         file !== null && file.startPosition === Number(name) && (previous === undefined || previous.coveredPosition >= file.startPosition);

@@ -223,10 +223,11 @@ describe('F29 ConsumeQueue', () => {
   test('F29 a damaged unit is reported and never served', async () => {
     for (let field = 0; field < UNIT; field += 3) {
       const { open, root, damage } = setup();
-      const log = makeLog(30);
+      const log = makeLog(90);
       const store = await open();
       apply(store, log);
       await store.flush(endOf(log));
+      // Not in the newest file, which is checked at start.
       const path = join(root, TOPIC, '0', '0'.repeat(20));
       const bytes = readFileSync(path);
       bytes[11 * UNIT + field] = (bytes[11 * UNIT + field] as number) ^ 0x10;
@@ -235,6 +236,26 @@ describe('F29 ConsumeQueue', () => {
       await expect(readAll(again.queue(TOPIC, 1, 0))).rejects.toThrow('INTERNAL');
       expect(damage).toEqual([`${TOPIC}/0`]);
     }
+  });
+
+  test('F29 units lost by a crash of the machine are cut at start, and replayed', async () => {
+    const { open, root } = setup();
+    const log = makeLog(30);
+    const store = await open();
+    apply(store, log);
+    await store.flush(endOf(log));
+    const path = join(root, TOPIC, '0', '0'.repeat(20));
+    const bytes = readFileSync(path);
+    bytes.fill(0, 21 * UNIT, 24 * UNIT);
+    writeFileSync(path, bytes);
+    const again = await open();
+    expect(await readAll(again.queue(TOPIC, 1, 0))).toEqual(log.slice(0, 20));
+    const end = log[15] as Entry;
+    await again.truncateFrom(end.position + end.sizeBytes);
+    expect(again.queue(TOPIC, 1, 0).restore(0, end.baseOffset + end.count)).toBe(true);
+    apply(again, log.slice(16));
+    await again.flush(endOf(log));
+    expect(await readAll((await open()).queue(TOPIC, 1, 0))).toEqual(log);
   });
 
   test('a damaged file header makes the queue count as lost', async () => {

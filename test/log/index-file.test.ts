@@ -189,7 +189,7 @@ describe('F30 IndexFile', () => {
     const first = join(root, readdirSync(root).sort()[0] as string);
     for (let field = 0; field < 24; field += 5) {
       const bytes = readFileSync(first);
-      const at = 64 + 24 * 20 + field;
+      const at = 72 + 24 * 20 + field;
       bytes[at] = (bytes[at] as number) ^ 0x20;
       writeFileSync(first, bytes);
       await expect((await open()).find(0, 0, FOREVER, 1e9)).rejects.toThrow('INTERNAL');
@@ -197,12 +197,49 @@ describe('F30 IndexFile', () => {
       writeFileSync(first, bytes);
     }
     expect(damage.length).toBe(5);
-    // A damaged item of a file that is not full is found at start, when its slots are made.
-    const last = join(root, readdirSync(root).sort().at(-1) as string);
-    const bytes = readFileSync(last);
-    bytes[64 + 24 * 3] = (bytes[64 + 24 * 3] as number) ^ 1;
-    writeFileSync(last, bytes);
-    expect((await open()).covers(0, endOf(puts))).toBe(false);
+  });
+
+  test('at start, items that were never synced are cut, a damaged synced one makes the index count as lost', async () => {
+    const puts = makePuts(40, 3).map((p, i) => ({ ...p, position: 1000 + 100 * i }));
+    for (const bad of [10, 30]) {
+      const { open, root } = setup();
+      const index = await open();
+      apply(index, puts.slice(0, 20));
+      await index.flush(endOf(puts.slice(0, 20)));
+      await index.sync();
+      apply(index, puts.slice(20));
+      await index.flush(endOf(puts));
+      const path = join(root, readdirSync(root)[0] as string);
+      const bytes = readFileSync(path);
+      bytes.fill(0, 72 + 24 * bad, 72 + 24 * (bad + 1));
+      writeFileSync(path, bytes);
+      const again = await open();
+      const synced = endOf(puts.slice(0, 20));
+      expect(again.covers(0, synced)).toBe(bad === 30);
+      expect(again.covers(0, endOf(puts))).toBe(false);
+      if (bad !== 30) continue;
+      await again.truncateFrom(synced);
+      apply(again, puts.slice(20));
+      for (let hash = 0; hash < 3; hash++) expect(await again.find(hash, 0, FOREVER, 1e9)).toEqual(expected(puts, hash));
+    }
+  });
+
+  test('slots are on stable storage before the header speaks of them', async () => {
+    const { disk, directory } = tempDisk();
+    const steps: string[] = [];
+    const watched = hookedDisk(disk, (operation) => steps.push(operation));
+    const index = await IndexFiles.open({
+      disk: watched,
+      directory: join(directory, 'index'),
+      sizes: { slots: 8, capacity: 10 },
+      onDamage: () => undefined,
+    });
+    const puts = makePuts(11);
+    apply(index, puts);
+    steps.length = 0;
+    await index.flush((puts[10] as Put).position);
+    // Items, slots, sync, header; then the header of the next file, whose item is not durable yet.
+    expect(steps).toEqual(['open', 'file.write', 'file.write', 'file.sync', 'file.write', 'open', 'file.write']);
   });
 
   test('F34 files before the log start go, the rest is found', async () => {
