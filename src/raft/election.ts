@@ -16,6 +16,8 @@ export class Election {
   voteFloor: number | null = null;
   /** Stepped down by the driver: the disk cannot carry a leader. */
   barred: boolean = false;
+  /** Stepped down because the own disk stood still: no campaign before it has caught up. */
+  diskStuck: boolean = false;
 
   constructor(core: CoreState) {
     this.#core = core;
@@ -52,7 +54,8 @@ export class Election {
 
   get mayCampaign(): boolean {
     const { quorum, config, log } = this.#core;
-    return quorum.isVoter(config.id) && !this.barred && (this.voteFloor === null || log.lastIndex >= this.voteFloor);
+    if (this.barred || this.diskStuck) return false;
+    return quorum.isVoter(config.id) && (this.voteFloor === null || log.lastIndex >= this.voteFloor);
   }
 
   /** Paper section 5.4.1: only to a log at least as up-to-date as the own one. A learner does not vote. */

@@ -21,11 +21,15 @@ export class Leader {
   #heartbeatDue: boolean = true;
   #transferTo: ReplicaId = 0;
   #transferDeadlineMs = 0;
+  /** Own durable end at the last tick that saw it move, or saw nothing to wait for. */
+  #storedSeen = 0;
+  #storedSeenMs: number;
 
   constructor(core: CoreState) {
     this.#core = core;
     this.#termStartIndex = core.log.lastIndex + 1;
     this.#heartbeatAtMs = core.nowMs + core.config.heartbeatIntervalMs;
+    this.#storedSeenMs = core.nowMs;
     const { maxInflightMessages, membership } = core.config;
     this.#peers = core.others.map(
       (id) => new Progress(id, membership.learners.includes(id), core.log.lastIndex + 1, maxInflightMessages, core.nowMs),
@@ -38,17 +42,26 @@ export class Leader {
     return this.#transferTo;
   }
 
-  /** @returns false when a quorum was silent for an election timeout: the leader must step down (thesis 6.2). */
-  tick(): boolean {
-    const { nowMs, config } = this.#core;
-    if (!this.quorumFresh(nowMs)) return false;
+  /**
+   * @returns why the leader must step down: a quorum was silent for an election timeout (thesis 6.2), or the own disk stored
+   * nothing of what it was given for as long, and holds up everybody who waits for this leader's writes.
+   */
+  tick(): 'ok' | 'quorumSilent' | 'diskStuck' {
+    const { nowMs, config, storedIndex, log } = this.#core;
+    if (!this.quorumFresh(nowMs)) return 'quorumSilent';
+    if (storedIndex === log.lastIndex || storedIndex !== this.#storedSeen) {
+      this.#storedSeen = storedIndex;
+      this.#storedSeenMs = nowMs;
+    } else if (nowMs - this.#storedSeenMs >= config.electionTimeoutMs) {
+      return 'diskStuck';
+    }
     // Thesis 3.10: a target that did not take over in an election timeout is given up, and clients are served again.
     if (this.#transferTo !== 0 && nowMs >= this.#transferDeadlineMs) this.#transferTo = 0;
     if (nowMs >= this.#heartbeatAtMs) {
       this.#heartbeatDue = true;
       this.#heartbeatAtMs = nowMs + config.heartbeatIntervalMs;
     }
-    return true;
+    return 'ok';
   }
 
   quorumFresh(nowMs: number): boolean {

@@ -52,7 +52,8 @@ import type {
  * 10. `install`: fetch the state at that index, make it durable in place of the log, restore it, then `installed`; else
  *     `installFailed`. At the leader a snapshotRequest starts the transfer; one that repeats a transfer under way is ignored.
  * 11. `peerReset` when a peer's connection broke, or nothing can be sent to it: at the leader whatever was in flight is lost.
- * 12. The disk is stuck or failed: `stepDown`. Nothing is reported as stored that is not.
+ * 12. The disk failed: `stepDown`. Nothing is reported as stored that is not. (A leader whose disk merely stands still for an
+ *     election timeout steps down by itself, and does not campaign before its disk has caught up.)
  *
  * ## The loop
  *
@@ -145,7 +146,13 @@ export class Raft implements RaftCore {
       return;
     }
     if (this.#leading !== null) {
-      if (!this.#leading.tick()) this.#becomeFollower(core.term, 0);
+      const verdict = this.#leading.tick();
+      if (verdict === 'quorumSilent') this.#becomeFollower(core.term, 0);
+      if (verdict === 'diskStuck') {
+        this.#election.diskStuck = true;
+        this.#leading.handOver();
+        this.#becomeFollower(core.term, 0);
+      }
       return;
     }
     if (!this.#election.isDue) return;
@@ -176,6 +183,7 @@ export class Raft implements RaftCore {
     const core = this.#core;
     if (lastIndex <= core.storedIndex || core.log.termAt(lastIndex) !== term) return;
     core.storedIndex = lastIndex;
+    if (lastIndex === core.log.lastIndex) this.#election.diskStuck = false;
     if (this.#leading !== null) this.#leading.advanceCommit();
     else this.#follower.stored();
   }
@@ -217,6 +225,7 @@ export class Raft implements RaftCore {
 
   installed(index: number, term: number, position: number): void {
     this.#follower.installed(index, term, position);
+    this.#election.diskStuck = false;
   }
 
   installFailed(index: number): void {

@@ -223,7 +223,7 @@ export interface RaftCore {
   transferLeadership(to: ReplicaId): boolean;
   /** The connection of `id` was reset: evidence that it died (follower), or that what was in flight is lost (leader). */
   peerReset(id: ReplicaId): void;
-  /** Stuck or poisoned disk: hands over to the best follower and does not campaign until allowCampaign(). */
+  /** Poisoned disk, drain: hands over to the best follower and does not campaign until allowCampaign(). */
   stepDown(reason: string): void;
   allowCampaign(): void;
   /** I4: grants no vote to a log that ends before `index`, nor campaigns with one. Kept on disk by the driver. */

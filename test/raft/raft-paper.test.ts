@@ -444,6 +444,25 @@ describe('thesis', () => {
     expect([scenario.at(2).raft.term, scenario.at(2).pendingHardStates]).toEqual([1, 0]);
   });
 
+  test('a leader whose own disk stores nothing for an election timeout hands over, and does not campaign until it caught up', () => {
+    const scenario = led();
+    scenario.at(1).propose();
+    for (let at = 0; at < 11 && scenario.at(1).raft.role === 'leader'; at += 1) {
+      scenario.wait(100);
+      scenario.sync(2, 3);
+      scenario.deliver();
+    }
+    expect(scenario.at(1).raft.role).toBe('follower');
+    expect(scenario.at(1).raft.commitIndex).toBe(2);
+    scenario.cut(1);
+    scenario.drop();
+    scenario.wait(5000, 1);
+    expect(scenario.at(1).raft.role).toBe('follower');
+    scenario.sync(1);
+    scenario.wait(5000, 1);
+    expect(scenario.at(1).raft.role).toBe('preCandidate');
+  });
+
   test('I4 vote floor: no vote for a log that ends before it, and no campaign with one', () => {
     const scenario = led();
     scenario.crash(1);
