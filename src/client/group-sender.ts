@@ -104,7 +104,7 @@ export class GroupSender {
           frame = this.#newFrame(link, now);
         }
         // Out of credit: the queue stays marked, the next answer goes on here.
-        if (!this.#hasCredit(link, frame.sizeBytes + batch.sizeBytes)) {
+        if (!this.#hasCredit(link, frame.sizeBytes, batch.sizeBytes)) {
           if (frame.parts.length > 0) this.#send(frame);
           return lingerLeftMs;
         }
@@ -128,9 +128,10 @@ export class GroupSender {
   }
 
   /** One batch larger than the whole window still goes, alone: else it would wait for ever. */
-  #hasCredit(link: Link, sizeBytes: number): boolean {
+  #hasCredit(link: Link, gatheredBytes: number, sizeBytes: number): boolean {
     const window = link.hello?.sendWindowBytes ?? 0;
-    return this.#unansweredBytes + sizeBytes <= window || (this.#unansweredBytes === 0 && this.#frames.size === 0);
+    const used = this.#unansweredBytes + gatheredBytes;
+    return used === 0 || used + sizeBytes <= window;
   }
 
   #encode(queue: SendQueue, batch: OutBatch, alone: boolean): void {

@@ -107,9 +107,9 @@ export class Producer {
    * With a callback nothing is returned and the callback is called once instead.
    * @param arg handed to a custom messageQueueSelector
    */
+  send(message: Message, callback: SendCallback): undefined;
   send(message: Message, arg?: unknown): Promise<SendResult>;
-  send(message: Message, callback: SendCallback): void;
-  send(message: Message, argOrCallback?: unknown): Promise<SendResult> | void {
+  send(message: Message, argOrCallback?: unknown): Promise<SendResult> | undefined {
     if (typeof argOrCallback === 'function') {
       const callback = argOrCallback as SendCallback;
       try {
@@ -119,7 +119,7 @@ export class Producer {
       } catch (error) {
         callback(asLedgerError(error), null);
       }
-      return;
+      return undefined;
     }
     const promise = new Promise<SendResult>(this.#executor);
     const resolve = this.#resolve;
