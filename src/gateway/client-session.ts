@@ -7,6 +7,9 @@ import { Op, PushKind } from '../protocol/requests.ts';
 import { SendAckWriter } from '../protocol/send-acks.ts';
 import type { GatewayLimits } from './limits.ts';
 
+/** A pull may be held for long and has no raw bytes: a stopping broker does not wait for it. */
+export const HELD = -1;
+
 /** What a session tells its gateway. */
 export interface SessionOwner {
   readonly limits: GatewayLimits;
@@ -29,7 +32,7 @@ export class ClientSession implements Session {
   readonly address: string;
   readonly #connection: FrameConnection;
   readonly #owner: SessionOwner;
-  /** Unanswered requests → their raw bytes. At most maxConnectionRequests. */
+  /** Unanswered requests → their raw bytes; HELD for pulls. At most maxConnectionRequests. */
   readonly #pending = new Map<number, number>();
   #pendingRawBytes = 0;
   #paused = false;
@@ -60,13 +63,13 @@ export class ClientSession implements Session {
     return this.#paused;
   }
 
-  /** Takes a request in. @returns why it is refused, or null */
+  /** Takes a request in. @param rawBytes HELD for a pull. @returns why it is refused, or null */
   admit(requestId: number, rawBytes: number): ErrorCode | null {
     // Two answers under one id could not be told apart.
     if (this.#pending.has(requestId)) return 'BAD_REQUEST';
     if (this.#pending.size >= this.#owner.limits.maxConnectionRequests) return 'TOO_MANY';
     this.#pending.set(requestId, rawBytes);
-    this.#pendingRawBytes += rawBytes;
+    if (rawBytes !== HELD) this.#pendingRawBytes += rawBytes;
     if (!this.#paused && this.#pendingRawBytes > this.#owner.limits.sendWindowBytes) {
       this.#paused = true;
       this.#connection.pause();
@@ -116,6 +119,11 @@ export class ClientSession implements Session {
     if (!this.#closed) this.#send(encodePush(kind, body));
   }
 
+  /** The broker stops: held pulls are sent elsewhere. Nothing is lost by it, a pull changes nothing. */
+  refusePulls(): void {
+    for (const [requestId, rawBytes] of this.#pending) if (rawBytes === HELD) this.refuse(requestId, 'NOT_READY', 'the broker stops');
+  }
+
   /** A refusal of something that was never admitted. */
   refuseUnadmitted(requestId: number, code: ErrorCode, detail?: string): void {
     this.#send(encodeRefusal(requestId, code, detail));
@@ -161,7 +169,7 @@ export class ClientSession implements Session {
     const rawBytes = this.#pending.get(requestId);
     if (rawBytes === undefined) return false;
     this.#pending.delete(requestId);
-    this.#pendingRawBytes -= rawBytes;
+    if (rawBytes !== HELD) this.#pendingRawBytes -= rawBytes;
     // Half a window of hysteresis: resuming at each answer would read one frame at a time.
     if (this.#paused && this.#pendingRawBytes <= this.#owner.limits.sendWindowBytes / 2) {
       this.#paused = false;

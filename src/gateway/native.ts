@@ -4,7 +4,7 @@ import type { FrameConnection, FrameHandlers, Listener, Net } from '../io/net.ts
 import { ERRORS, type ErrorCode, LedgerError } from '../protocol/errors.ts';
 import { decodeRequest, encodePush, encodeRefusal, type Request } from '../protocol/frame.ts';
 import { type HelloRequest, Op, PROTOCOL_VERSION, PushKind } from '../protocol/requests.ts';
-import { ClientSession, type SessionOwner } from './client-session.ts';
+import { ClientSession, HELD, type SessionOwner } from './client-session.ts';
 import { DEFAULT_GATEWAY_LIMITS, type GatewayLimits } from './limits.ts';
 
 export interface NativeGatewayOptions {
@@ -77,12 +77,15 @@ export class NativeGateway {
   }
 
   /**
-   * Orderly end: clients are told to go elsewhere, new connections and requests are refused with NOT_READY, what is pending is
-   * answered; after that, or after `timeoutMs`, the connections are closed with all that was sent. close() follows.
+   * Orderly end: clients are told to go elsewhere, new connections and requests are refused with NOT_READY, held pulls
+   * too, what else is pending is answered; after that, or after `timeoutMs`, the connections are closed with all that was sent. close() follows.
    */
   async drain(timeoutMs: number): Promise<void> {
     this.#draining = true;
-    for (const session of this.#sessions) session.push(PushKind.goAway, { error: 0, detail: 'the broker stops' });
+    for (const session of this.#sessions) {
+      session.push(PushKind.goAway, { error: 0, detail: 'the broker stops' });
+      session.refusePulls();
+    }
     await this.#until(() => this.counts().pendingRequests === 0, timeoutMs);
     for (const guest of this.#guests) guest.connection.close();
     await this.#until(() => this.#guests.size === 0, CLOSE_WAIT_MS);
@@ -182,7 +185,7 @@ export class NativeGateway {
       if (!oneWay) session.refuseUnadmitted(requestId, 'NOT_READY', 'the broker stops');
       return;
     }
-    const refusal = session.admit(requestId, request.raw.length);
+    const refusal = session.admit(requestId, request.op === Op.pull ? HELD : request.raw.length);
     if (refusal === 'BAD_REQUEST') throw new LedgerError('BAD_REQUEST', 'request id in use');
     if (refusal !== null) {
       if (!oneWay) session.refuseUnadmitted(requestId, refusal, `more than ${this.#limits.maxConnectionRequests} unanswered requests`);

@@ -20,7 +20,7 @@ export type Request = {
     /** ms that the client still waits, counted from arrival; 0 = not said. */
     readonly deadlineMs: number;
     readonly body: Requests[O];
-    /** Belongs to the callee: views may be kept. Empty when the operation has none. */
+    /** Belongs to the callee: views may be kept. Empty but for sends. */
     readonly raw: Uint8Array;
   };
 }[RequestOp];
@@ -151,7 +151,8 @@ export function decodeRequest(frame: Uint8Array): Request | BadRequest {
   if (codec === undefined) return { requestId, error: new LedgerError('UNKNOWN_OPERATION', `operation ${op}`) };
   const body = codec.decode(header[3]);
   if (op === Op.send) checkSendSizes(body as Requests[typeof Op.send], raw.length);
-  return { op, requestId, deadlineMs, body, raw } as Request;
+  // Only sends carry batches; a held pull must not keep a large frame alive.
+  return { op, requestId, deadlineMs, body, raw: op === Op.send ? raw : NO_BYTES } as Request;
 }
 
 /** The parts must tile the raw region: what follows reads batches at these offsets. */

@@ -348,6 +348,21 @@ describe('native gateway: end', () => {
     expect([connection.closed, net.listening, broker.closedIds.length]).toEqual([true, false, 1]);
   });
 
+  test('drain does not wait for held pulls', async () => {
+    const { client, broker, gateway } = await world();
+    const connection = client();
+    read(connection);
+    const pull = { topic: 't', queueId: 0, offset: 0, maxBytes: 1, maxMessages: 1, waitMs: 60_000, group: '', member: '', epoch: 0 };
+    connection.receive(encodeRequest(Op.pull, 2, 0, { ...pull, tagHashes: [] }));
+    const draining = gateway.drain(5_000);
+    expect(read(connection).at(-1)).toMatchObject({ kind: 'error', requestId: 2, error: ERRORS.NOT_READY.number });
+    broker.last.respond(Op.pull, 2, { minOffset: 0, maxOffset: 0, nextOffset: 0, batches: [] });
+    await settle();
+    expect([connection.sent.length, connection.closing]).toEqual([0, true]);
+    connection.destroy();
+    await draining;
+  });
+
   test('drain ends after its time when answers or closes do not come', async () => {
     const { client, clock, gateway } = await world();
     const connection = client();

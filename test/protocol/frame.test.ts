@@ -225,6 +225,10 @@ describe('frame', () => {
     expect(decoded).toMatchObject({ raw: Uint8Array.of(1, 2, 3) });
   });
 
+  test('a raw region that the operation does not have is not kept', () => {
+    expect(decodeRequest(encodeRequest(Op.ping, 1, 0, {}, new Uint8Array(1000)))).toMatchObject({ raw: new Uint8Array(0) });
+  });
+
   test('parts and batches must fill the raw region exactly', () => {
     expect(code(() => decodeRequest(encodeRequest(Op.send, 1, 0, REQUESTS[Op.send], new Uint8Array(4))))).toBe('BAD_REQUEST');
     const pull = encodeResponse(Op.pull, 1, RESPONSES[Op.pull], new Uint8Array(2));
