@@ -230,6 +230,7 @@ export async function benchConsume(options: ConsumeOptions): Promise<BenchResult
       },
       onError: () => measurement.failed(1),
     });
+    await consumer.start();
     const ticker = setInterval(() => options.onProgress(`${consumed} of ${options.backlog} messages`), 2000);
     const timeout = new AbortController();
     await Promise.race([promise, sleep(options.timeoutS * 1000, undefined, { signal: timeout.signal }).catch(() => undefined)]);
@@ -272,6 +273,7 @@ export async function benchEndToEnd(options: EndToEndOptions): Promise<BenchResu
       consumeMessageBatchMaxSize: 256,
       onError: () => measurement.failed(1),
     });
+    await consumer.start();
     const run = { stopped: false, active: 0 };
     const sending = sendAtRate(clients[1].producer(), options, measurement, run);
     const seconds = await measure(measurement, options);

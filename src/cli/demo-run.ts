@@ -92,7 +92,7 @@ export class DemoRun {
 
   async #consumer(endpoints: readonly string[]): Promise<LedgerClient> {
     const client = await connectClient(endpoints);
-    client.consumer({
+    const consumer = client.consumer({
       group: GROUP,
       topics: [TOPIC],
       consumeFromWhere: 'first',
@@ -102,6 +102,7 @@ export class DemoRun {
       },
       onError: (error) => this.#say(`consumer: ${(error as Error).message}`),
     });
+    await consumer.start();
     return client;
   }
 

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type { RaftStatus } from '../protocol/requests.ts';
 
 /** What a check found. `detail` says why it fails, or what it waits for. */
 export interface HealthVerdict {
@@ -20,12 +21,19 @@ export interface HealthChecks {
   readonly startupz: readonly HealthCheck[];
 }
 
+/** /api/status: what this replica says of itself, whoever leads. Further fields may be added. */
+export interface AdminStatus extends RaftStatus {
+  readonly clusterId: string;
+  /** Of the package. */
+  readonly version: string;
+  readonly uptimeMs: number;
+}
+
 export interface AdminHttpSources {
   readonly health: HealthChecks;
   readonly metricsContentType: string;
   readonly metrics: () => Promise<string>;
-  /** Any JSON value: /api/status. */
-  readonly status: () => unknown;
+  readonly status: () => AdminStatus;
 }
 
 export interface AdminHttp {

@@ -1,6 +1,26 @@
 import { connect } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type AdminHttp, type HealthVerdict, startAdminHttp } from '../../src/gateway/admin-http.ts';
+import { type AdminHttp, type AdminStatus, type HealthVerdict, startAdminHttp } from '../../src/gateway/admin-http.ts';
+
+const STATUS: AdminStatus = {
+  clusterId: 'c',
+  version: '0.1.0',
+  uptimeMs: 5,
+  brokerName: 'a',
+  replicaId: 1,
+  role: 'leader',
+  term: 2,
+  leader: 1,
+  firstIndex: 1,
+  lastIndex: 2,
+  durableIndex: 2,
+  commitIndex: 2,
+  appliedIndex: 2,
+  startPosition: 0,
+  endPosition: 8192,
+  peers: [],
+  stateDigest: 0,
+};
 
 describe('admin HTTP', () => {
   let admin: AdminHttp;
@@ -18,7 +38,7 @@ describe('admin HTTP', () => {
       health: { livez: [checkDisk], readyz: [checkDisk, checkLeader], startupz: [] },
       metricsContentType: 'text/plain; version=0.0.4',
       metrics: () => metrics(),
-      status: () => ({ role: 'leader' }),
+      status: () => STATUS,
     });
   });
   afterEach(() => admin.close());
@@ -62,7 +82,7 @@ describe('admin HTTP', () => {
   });
 
   test('status is JSON; other paths are 404, other methods 405; HEAD has no body', async () => {
-    expect(await get('/api/status')).toEqual({ status: 200, type: 'application/json', text: '{"role":"leader"}\n' });
+    expect(await get('/api/status')).toEqual({ status: 200, type: 'application/json', text: `${JSON.stringify(STATUS)}\n` });
     expect((await get('/')).status).toBe(404);
     expect((await get('/livez', { method: 'POST', body: 'x' })).status).toBe(405);
     expect(await get('/livez', { method: 'HEAD' })).toMatchObject({ status: 200, text: '' });

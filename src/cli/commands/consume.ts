@@ -34,30 +34,36 @@ async function consume(context: Context, topic: string, flags: ConsumeFlags): Pr
   const { connectClient } = await import('../client.ts');
   const { onStopSignal } = await import('../signals.ts');
   await using client = await connectClient(endpoints);
-  let received = 0;
-  const { promise: done, resolve: finish } = Promise.withResolvers<'max' | 'signal' | 'timeout'>();
+  const { promise: ended, resolve: end } = Promise.withResolvers<'signal' | 'timeout'>();
   const consumer = client.consumer({
     group: flags.group,
     subscriptions: [{ topic, filter: flags.filter }],
     consumeFromWhere: flags.from,
-    concurrency: 1,
-    ordered: true,
-    handler: (message, { signal }) => {
-      // Behind --max: held back until the consumer closes, so that it stays uncommitted.
-      if (flags.max !== undefined && received >= flags.max) return untilAborted(signal);
-      received++;
-      print(context, flags, message);
-      if (received === flags.max) finish('max');
-      return undefined;
-    },
     onError: (error) => note(context, `ledgermq: ${(error as Error).message}`),
   });
-  const timer = flags.timeout === undefined ? null : setTimeout(() => finish('timeout'), flags.timeout * 1000);
+  await consumer.start();
+  const timer = flags.timeout === undefined ? null : setTimeout(() => end('timeout'), flags.timeout * 1000);
   const release = onStopSignal(
-    () => finish('signal'),
+    () => end('signal'),
     () => process.exit(Exit.failed),
   );
-  const how = await done;
+  const messages = consumer[Symbol.asyncIterator]();
+  let received = 0;
+  let how: 'max' | 'signal' | 'timeout' = 'max';
+  for (;;) {
+    // Asking for the next message says that the one before it is done: also after the last one, whose answer nobody waits for.
+    const next = messages.next();
+    next.catch(() => undefined);
+    if (received === flags.max) break;
+    const step = await Promise.race([next, ended]);
+    if (typeof step === 'string') {
+      how = step;
+      break;
+    }
+    if (step.done) break;
+    received++;
+    print(context, flags, step.value);
+  }
   if (timer !== null) clearTimeout(timer);
   release();
   await consumer.close();
@@ -65,12 +71,6 @@ async function consume(context: Context, topic: string, flags: ConsumeFlags): Pr
     note(context, `timed out: ${received} of ${flags.max} messages received`);
     context.exit = Exit.timedOut;
   }
-}
-
-function untilAborted(signal: AbortSignal): Promise<void> {
-  return new Promise((_resolve, reject) => {
-    signal.addEventListener('abort', () => reject(new Error('not handled')), { once: true });
-  });
 }
 
 function print(context: Context, flags: ConsumeFlags, message: ReceivedMessage): void {
