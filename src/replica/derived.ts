@@ -5,6 +5,8 @@
 export interface DerivedFiles {
   /** Forgets everything of entries at or after `position`. */
   truncateFrom(position: number): Promise<void>;
+  /** Whether everything between the log's start and `position` is in there, after truncateFrom(position). */
+  covers(startPosition: number, position: number): boolean;
   /** After a successful restore: what the state does not have goes. */
   dropUnclaimed(): Promise<void>;
   /** Writes what belongs to entries before `durablePosition`. */

@@ -87,7 +87,8 @@ async function restoreState(
     const found = await snapshots.loadNewest(maxPosition);
     if (found === null) break;
     await derived.truncateFrom(found.meta.position);
-    if (stateMachine.restore(found.state)) return { index: found.meta.index, position: found.meta.position };
+    const whole = stateMachine.restore(found.state) && derived.covers(stateMachine.startPosition(), found.meta.position);
+    if (whole) return { index: found.meta.index, position: found.meta.position };
     maxPosition = found.meta.position - 1;
   }
   await derived.truncateFrom(0);

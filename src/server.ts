@@ -1,0 +1,421 @@
+import { Broker } from './broker/broker.ts';
+import { type BrokerLimits, DEFAULT_BROKER_LIMITS } from './broker/limits.ts';
+import { type BrokerMetrics, NO_METRICS } from './broker/ports.ts';
+import { BrokerStateMachine } from './broker/state-machine.ts';
+import type { BrokerConfig } from './config.ts';
+import { type AdminHttp, startAdminHttp } from './gateway/admin-http.ts';
+import { NativeGateway } from './gateway/native.ts';
+import type { Io } from './io/io.ts';
+import { DEFAULT_HOT_TAIL } from './log/hot-tail.ts';
+import { createMeta, loadMeta, type Meta, updateMeta } from './log/meta.ts';
+import type { HotTailOptions } from './log/types.ts';
+import { createLogger, type Logger } from './metrics/logger.ts';
+import type { ErrorCode } from './protocol/errors.ts';
+import { Raft } from './raft/raft.ts';
+import { Formation, type PeerIdentity } from './replica/formation.ts';
+import { PeerLinks } from './replica/peer-links.ts';
+import { type Recovered, recoverReplica } from './replica/recover.ts';
+import { Replica } from './replica/replica.ts';
+import { StaticRouting } from './routing/static-routing.ts';
+import { DerivedStores } from './server/derived-files.ts';
+import { healthOf, statusOf } from './server/health.ts';
+import { ServerMetrics } from './server/server-metrics.ts';
+
+/** Raft's windows towards one follower are a part of what the hot tail holds, so that a follower in step is served from memory. */
+const MAX_APPEND_BYTES = 1024 * 1024;
+const INCARNATION_BYTES = 16;
+
+/** One event, one line; never bytes of messages. */
+export type ServerEvents = (name: string, fields: Readonly<Record<string, string | number>>) => void;
+
+export interface ServerOptions {
+  readonly onEvent?: ServerEvents;
+  readonly metrics?: BrokerMetrics;
+  readonly limits?: Partial<BrokerLimits>;
+  /** Smaller memory for simulations. */
+  readonly hotTail?: HotTailOptions;
+  /** Bytes kept free for what must go on on a full disk. Default: two segments. */
+  readonly reserveBytes?: number;
+}
+
+export type ServerState = 'recovering' | 'forming' | 'running' | 'draining' | 'stopped' | 'failed';
+
+/**
+ * One replica of a broker group, put together: recovery, links, formation, Raft, broker, gateway. Nothing here decides
+ * anything about messages; it says what is made of what, and in which order it starts and ends.
+ */
+export class Server {
+  readonly #config: BrokerConfig;
+  readonly #io: Io;
+  readonly #options: ServerOptions;
+  readonly #event: ServerEvents;
+  #state: ServerState = 'recovering';
+  #meta: Meta | null = null;
+  #formation: Formation | null = null;
+  #links: PeerLinks | null = null;
+  #derived: DerivedStores | null = null;
+  #stateMachine: BrokerStateMachine | null = null;
+  #recovered: Recovered | null = null;
+  #replica: Replica | null = null;
+  #broker: Broker | null = null;
+  #gateway: NativeGateway | null = null;
+  /** Health, metrics and status; the process sets it. */
+  admin: AdminHttp | null = null;
+  #end: (error: Error) => void = () => undefined;
+  /** Resolves with the reason when the replica ends by itself: a failed store, a lost directory. */
+  readonly ended: Promise<Error>;
+
+  constructor(config: BrokerConfig, io: Io, options: ServerOptions = {}) {
+    this.#config = config;
+    this.#io = io;
+    this.#options = options;
+    this.#event = options.onEvent ?? (() => undefined);
+    this.ended = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+  }
+
+  get state(): ServerState {
+    return this.#state;
+  }
+  get replica(): Replica | null {
+    return this.#replica;
+  }
+  get broker(): Broker | null {
+    return this.#broker;
+  }
+  get stateMachine(): BrokerStateMachine | null {
+    return this.#stateMachine;
+  }
+  get gateway(): NativeGateway | null {
+    return this.#gateway;
+  }
+  get recovered(): Recovered | null {
+    return this.#recovered;
+  }
+  /** Replicas that the formation still waits for. */
+  get missing(): readonly number[] {
+    return this.#formation?.missing() ?? [];
+  }
+
+  /** Recovers and begins to look for the peers. Rejects when the directory is refused or cannot be read; it is left as it was. */
+  async start(): Promise<void> {
+    const { disk, clock } = this.#io;
+    const config = this.#config;
+    const meta = await this.#identify();
+    this.#meta = meta;
+    const derived = await DerivedStores.open(disk, config.dataDir, (what, cause) =>
+      this.#event('derived file damaged', { what, cause: cause.message }),
+    );
+    this.#derived = derived;
+    this.#stateMachine = new BrokerStateMachine({ brokerName: config.brokerName, queues: derived, ids: derived });
+    const startedMs = clock.monotonicMs();
+    this.#recovered = await recoverReplica({
+      disk,
+      clock,
+      directory: config.dataDir,
+      clusterId: config.clusterId,
+      segmentBytes: config.segmentBytes,
+      hotTail: this.#hotTail(),
+      flush: config.flush,
+      asyncFlushMs: config.asyncFlushMs,
+      ...(this.#options.reserveBytes === undefined ? {} : { reserveBytes: this.#options.reserveBytes }),
+      stateMachine: this.#stateMachine,
+      derived,
+      logHandlers: {
+        onDurable: (lastIndex, term) => this.#replica?.onDurable(lastIndex, term),
+        onPoisoned: (error) => this.#failed(error),
+        onPinned: () => this.#links?.destroySlowest(),
+        onTruncating: (endPosition) => this.#replica?.onTruncating(endPosition) ?? Promise.resolve(),
+      },
+    });
+    const { log, applied } = this.#recovered;
+    this.#event('recovered', {
+      lastIndex: log.lastIndex,
+      appliedIndex: applied.index,
+      verifiedBytes: log.recovery.verifiedBytes,
+      tornBytes: log.recovery.tornBytes,
+      voteFloor: log.recovery.voteFloor,
+      recoveryMs: Math.round(clock.monotonicMs() - startedMs),
+    });
+    await this.#meetPeers(meta);
+  }
+
+  /** Orderly end: no new work, leadership to the best follower, pending answers. Bounded by drainTimeoutMs. */
+  async drain(): Promise<void> {
+    if (this.#state !== 'running') return;
+    this.#state = 'draining';
+    this.#event('draining', {});
+    const replica = this.#replica as Replica;
+    if (replica.role().role === 'leader' && this.#config.replicas.length > 1) {
+      await replica.transfer(0).catch((error: unknown) => this.#event('leadership not handed over', { error: String(error) }));
+    }
+    await (this.#gateway as NativeGateway).drain(this.#config.drainTimeoutMs);
+  }
+
+  async stop(): Promise<void> {
+    if (this.#state === 'stopped') return;
+    const failed = this.#state === 'failed';
+    this.#state = 'stopped';
+    await this.#gateway?.close();
+    this.#broker?.close();
+    await this.#links?.stop();
+    if (this.#replica !== null) await this.#replica.stop();
+    else await this.#recovered?.log.close();
+    if (!failed) await this.#derived?.flush(this.#recovered?.log.durablePosition ?? 0);
+    await this.#derived?.close();
+    await this.#recovered?.hardState.close();
+    await this.admin?.close();
+    this.#event('stopped', {});
+  }
+
+  // ---- start ---------------------------------------------------------------------------------------------------------------
+
+  async #identify(): Promise<Meta> {
+    const { disk, random } = this.#io;
+    const { dataDir, clusterId, brokerName, replicaId } = this.#config;
+    const identity = { clusterId, brokerName, replicaId };
+    const known = await loadMeta(disk, dataDir, identity);
+    if (known !== null) return known;
+    const bytes = new Uint8Array(INCARNATION_BYTES);
+    random.fill(bytes);
+    return createMeta(disk, dataDir, identity, Buffer.from(bytes).toString('hex'));
+  }
+
+  #hotTail(): HotTailOptions {
+    if (this.#options.hotTail !== undefined) return this.#options.hotTail;
+    const { chunkBytes } = DEFAULT_HOT_TAIL;
+    return { chunkBytes, maxChunks: Math.max(4, Math.floor(this.#config.hotTailBytes / chunkBytes)) };
+  }
+
+  async #meetPeers(meta: Meta): Promise<void> {
+    const { clusterId, brokerName, replicaId, peerSecret, host, port, replicas } = this.#config;
+    const own = (): PeerIdentity => ({
+      replicaId,
+      incarnation: meta.incarnation,
+      formedWith: (this.#meta as Meta).formedWith,
+    });
+    const formation = new Formation(
+      own(),
+      replicas.map((replica) => replica.replicaId),
+    );
+    this.#formation = formation;
+    this.#state = 'forming';
+    this.#links = new PeerLinks({
+      clusterId,
+      brokerName,
+      secret: peerSecret,
+      host,
+      port: port + 1,
+      peers: replicas
+        .filter((replica) => replica.replicaId !== replicaId)
+        .map((replica) => ({ replicaId: replica.replicaId, host: replica.host, port: replica.port + 1 })),
+      clock: this.#io.clock,
+      random: this.#io.random,
+      net: this.#io.net,
+      identity: own,
+      met: (peer) => this.#met(peer),
+      onEvent: this.#event,
+    });
+    await this.#links.start();
+    if (formation.formedWith !== null) await this.#formed();
+  }
+
+  /** @returns whether the link is kept */
+  #met(peer: PeerIdentity): boolean {
+    const formation = this.#formation as Formation;
+    const before = formation.formedWith;
+    const verdict = formation.hear(peer);
+    if (verdict === 'stranger') {
+      this.#event('peer refused', { peer: peer.replicaId, reason: 'its directory is not the one that the group was formed with' });
+      return false;
+    }
+    if (verdict === 'emptied') {
+      this.#failed(
+        new Error(
+          `the group knows replica ${this.#config.replicaId} by another data directory: this one is empty or was replaced, and must not vote. Restore the old directory, or replace the replica.`,
+        ),
+      );
+      return false;
+    }
+    if (before === null && formation.formedWith !== null) {
+      this.#formed().catch((error: unknown) => this.#failed(error));
+    }
+    return true;
+  }
+
+  /** The formation is written down before anything is said that depends on it. */
+  async #formed(): Promise<void> {
+    const { disk, clock, random } = this.#io;
+    const config = this.#config;
+    const formedWith = (this.#formation as Formation).formedWith as Readonly<Record<string, string>>;
+    const meta = this.#meta as Meta;
+    const isNew = meta.formedWith === null;
+    if (isNew) this.#meta = await updateMeta(disk, config.dataDir, meta, formedWith);
+    if (this.#state !== 'forming') return;
+    const recovered = this.#recovered as Recovered;
+    const { log, hardState, groupIndex, applied, snapshots } = recovered;
+    const stateMachine = this.#stateMachine as BrokerStateMachine;
+    const derived = this.#derived as DerivedStores;
+    const links = this.#links as PeerLinks;
+    const stored = hardState.load();
+    const windowBytes = Math.min(config.peerWindowBytes, (this.#hotTail().chunkBytes * this.#hotTail().maxChunks) / 4);
+    const raft = new Raft(
+      {
+        id: config.replicaId,
+        membership: { voters: config.replicas.map((replica) => replica.replicaId), learners: [], outgoing: null },
+        electionTimeoutMs: config.electionTimeoutMs,
+        heartbeatIntervalMs: config.heartbeatIntervalMs,
+        maxInflightMessages: config.peerWindowGroups,
+        maxInflightBytes: windowBytes,
+        maxAppendBytes: MAX_APPEND_BYTES,
+        maxUncommittedBytes: Math.min(config.maxUncommittedBytes, windowBytes * 2),
+        random: () => random.unit(),
+      },
+      { term: stored?.term ?? 0, votedFor: stored?.votedFor ?? 0 },
+      groupIndex,
+      applied.index,
+    );
+    const replica = new Replica({
+      id: config.replicaId,
+      brokerName: config.brokerName,
+      clock,
+      disk,
+      directory: config.dataDir,
+      raft,
+      log,
+      hardState,
+      links,
+      stateMachine,
+      derived,
+      snapshots,
+      snapshotIntervalBytes: config.snapshotIntervalBytes,
+      electionTimeoutMs: config.electionTimeoutMs,
+      tickMs: Math.max(5, Math.floor(config.heartbeatIntervalMs / 4)),
+      catchUpBytesPerSecond: config.catchUpBytesPerSecond,
+      segmentBytes: config.segmentBytes,
+      applied,
+      onEvent: this.#event,
+      onFailed: (error) => this.#failed(error),
+    });
+    this.#replica = replica;
+    this.#broker = this.#makeBroker(replica, stateMachine, derived);
+    this.#gateway = await NativeGateway.listen({
+      clock,
+      net: this.#io.net,
+      handler: this.#broker,
+      host: config.host,
+      port: config.port,
+      limits: {
+        maxConnections: config.maxConnections,
+        maxConnectionRequests: config.maxConnectionRequests,
+        sendWindowBytes: config.sendWindowBytes,
+        maxConnectionBufferBytes: config.maxConnectionBufferBytes,
+      },
+      onRefused: (code: ErrorCode, address: string, detail: string) => this.#event('client refused', { code, address, detail }),
+    });
+    if (this.#state !== 'forming') return;
+    this.#state = 'running';
+    this.#event('formed', { replicas: Object.keys(formedWith).length, first: Number(isNew) });
+    replica.start();
+    if (isNew) links.reintroduce();
+  }
+
+  #makeBroker(replica: Replica, state: BrokerStateMachine, derived: DerivedStores): Broker {
+    const config = this.#config;
+    return new Broker({
+      clusterId: config.clusterId,
+      brokerName: config.brokerName,
+      clock: this.#io.clock,
+      replica,
+      state,
+      ids: derived,
+      routes: new StaticRouting({
+        brokerName: config.brokerName,
+        replicas: config.replicas.map(({ replicaId, host, port }) => ({
+          replicaId,
+          endpoint: `ws://${replicaId === config.replicaId ? config.advertisedHost : host}:${port}`,
+        })),
+      }),
+      hooks: {
+        raftStatus: () => replica.status(),
+        transfer: (target) => replica.transfer(target),
+        verifyChain: (request) => replica.verifyChain(request),
+      },
+      limits: {
+        ...DEFAULT_BROKER_LIMITS,
+        maxPullWaitMs: config.maxPullWaitMs,
+        maxPullBytes: config.maxPullBytes,
+        maxWaiters: config.maxWaiters,
+        maxMessageBytes: config.maxMessageBytes,
+        maxBatchBytes: config.maxBatchBytes,
+        offsetCommitIntervalMs: config.offsetCommitIntervalMs,
+        minSessionTimeoutMs: config.minSessionTimeoutMs,
+        maxSessionTimeoutMs: config.maxSessionTimeoutMs,
+        closeGraceMs: config.sessionGraceMs,
+        ...this.#options.limits,
+      },
+      metrics: this.#options.metrics ?? NO_METRICS,
+    });
+  }
+
+  #failed(error: unknown): void {
+    if (this.#state === 'failed' || this.#state === 'stopped') return;
+    this.#state = 'failed';
+    const cause = error instanceof Error ? error : new Error(String(error));
+    this.#event('failed', { error: cause.stack ?? cause.message });
+    this.#replica?.fail(cause);
+    this.#end(cause);
+  }
+}
+
+/** What a process adds to a replica: its log, its metrics page, its health. */
+export interface ProcessOptions extends ServerOptions {
+  /** Default: JSON lines on standard output at the configured level. */
+  readonly logger?: Logger;
+  /** Default: on port P + 2. */
+  readonly adminHttp?: boolean;
+}
+
+/**
+ * Starts one replica as a process of its own. Resolves when the log is recovered and the peers are looked for; rejects when
+ * it must not start, with its data directory untouched.
+ */
+export async function startServer(config: BrokerConfig, io: Io, options: ProcessOptions = {}): Promise<Server> {
+  const logger =
+    options.logger ??
+    createLogger({ level: config.logLevel, fields: { broker: config.brokerName, replica: config.replicaId }, clock: io.clock });
+  const startedMs = io.clock.monotonicMs();
+  const metrics = new ServerMetrics(config);
+  const server = new Server(config, io, {
+    metrics: metrics.broker,
+    ...options,
+    onEvent: (name, fields) => {
+      logger[levelOf(name)](fields, name);
+      metrics.event(name, fields);
+      options.onEvent?.(name, fields);
+    },
+  });
+  metrics.watch(server);
+  if (options.adminHttp ?? true) {
+    server.admin = await startAdminHttp(config.host, config.port + 2, {
+      health: healthOf(server),
+      metricsContentType: metrics.contentType,
+      metrics: () => metrics.scrape(),
+      status: () => statusOf(server, config, Math.round(io.clock.monotonicMs() - startedMs)),
+    });
+  }
+  try {
+    await server.start();
+  } catch (error) {
+    logger.fatal({ error: String(error) }, 'start refused');
+    await server.stop();
+    throw error;
+  }
+  return server;
+}
+
+function levelOf(event: string): 'info' | 'warn' | 'error' {
+  if (event === 'failed') return 'error';
+  return /refused|damaged|stuck|not handed over|failed/.test(event) ? 'warn' : 'info';
+}
