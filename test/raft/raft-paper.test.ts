@@ -255,6 +255,46 @@ describe('paper 5.3 log replication', () => {
     expect(scenario.at(2).log.lastIndex).toBe(2);
   });
 
+  test('a rejection that arrives twice or late changes nothing', () => {
+    const scenario = led();
+    scenario.cut(3);
+    for (let at = 0; at < 3; at += 1) scenario.at(1).propose();
+    scenario.settle();
+    scenario.heal();
+    scenario.at(1).propose();
+    scenario.deliver(1, 3);
+    const [first] = inFlight(scenario, 'appendResponse').filter(({ from, success }) => from === 3 && !success);
+    scenario.deliver(3, 1);
+    const probed = inFlight(scenario, 'appendRequest').filter(({ to }) => to === 3).length;
+    // Again while the next probe is out: it is not the answer to that probe.
+    scenario.at(1).step({ ...(first as Message), rejectedIndex: 3 } as Message);
+    expect(inFlight(scenario, 'appendRequest').filter(({ to }) => to === 3)).toHaveLength(probed);
+    scenario.settle();
+    // And again when everything is acknowledged.
+    scenario.at(1).step(first as Message);
+    expect(scenario.at(1).raft.progress()[1]).toMatchObject({ id: 3, state: 'replicate', matchIndex: 5 });
+    expect(scenario.flying).toEqual([]);
+  });
+
+  test('a write that is reported under another term than the entry has now does not count', () => {
+    const scenario = led();
+    scenario.at(1).propose();
+    scenario.at(1).raft.stored(2, 7);
+    scenario.at(1).raft.stored(9, 1);
+    expect(scenario.at(1).raft.storedIndex).toBe(1);
+    scenario.at(1).raft.stored(2, 1);
+    expect(scenario.at(1).raft.storedIndex).toBe(2);
+  });
+
+  test('an acknowledgement of what was never sent is ignored', () => {
+    const scenario = led();
+    const ack = { type: 'appendResponse', to: 1, term: 1, success: true, lastIndex: 99, hintTerm: 0, rejectedIndex: 0 } as const;
+    scenario.at(1).step({ ...ack, from: 2 });
+    scenario.at(1).step({ ...ack, from: 3 });
+    expect(scenario.at(1).raft.commitIndex).toBe(1);
+    expect(scenario.at(1).raft.progress()[0]).toMatchObject({ matchIndex: 1 });
+  });
+
   test('uncommitted bytes are bounded: proposals are refused beyond, and accepted again after a commit', () => {
     const scenario = led(3, { maxUncommittedBytes: 4 * BLOCK });
     for (let at = 0; at < 4; at += 1) expect(scenario.at(1).propose()).toBe(true);
