@@ -7,7 +7,7 @@ import type { QueueOffset } from './commands.ts';
 import type { BrokerContext } from './context.ts';
 import type { Deadline } from './deadlines.ts';
 import type { GroupState } from './groups.ts';
-import { MAX_MEMBER_NAME_BYTES, StateLimits } from './limits.ts';
+import { MAX_MEMBER_NAME_CHARACTERS, StateLimits } from './limits.ts';
 import type { PendingCommands } from './pending-commands.ts';
 import type { Session } from './session.ts';
 import { queueKey } from './topics.ts';
@@ -308,7 +308,7 @@ function joinRefusal({ group, member, topics, strategy }: GroupJoinRequest): Led
     if (error instanceof LedgerError) return error;
     throw error;
   }
-  if (member.length === 0 || member.length > MAX_MEMBER_NAME_BYTES)
+  if (member.length === 0 || member.length > MAX_MEMBER_NAME_CHARACTERS)
     return new LedgerError('BAD_NAME', 'a member name has 1…255 characters');
   if (topics.length === 0 || topics.length > StateLimits.maxTopicsPerMember)
     return new LedgerError('BAD_REQUEST', 'a member has 1…100 topics');

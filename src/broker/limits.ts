@@ -19,10 +19,8 @@ export const StateLimits = {
   keptBatchResults: 8,
 } as const;
 
-/** RocketMQ's limits (semantics §10). */
-export const MAX_TOPIC_NAME_BYTES = 127;
-export const MAX_GROUP_NAME_BYTES = 120;
-export const MAX_MEMBER_NAME_BYTES = 255;
+/** Topic and group names: protocol/names.ts. */
+export const MAX_MEMBER_NAME_CHARACTERS = 255;
 
 /** Bounds of what one leader holds in memory: each replica may have its own. */
 export interface BrokerLimits {

@@ -5,11 +5,14 @@ import type { Session } from './session.ts';
 export class SendGather {
   readonly session: Session;
   readonly requestId: number;
+  readonly #answered: () => void;
   /** error, base offset, log time of each part. */
   readonly results: Float64Array;
   #missing: number;
 
-  constructor(session: Session, requestId: number, parts: number) {
+  /** @param answered called after the answer */
+  constructor(session: Session, requestId: number, parts: number, answered: () => void) {
+    this.#answered = answered;
     this.session = session;
     this.requestId = requestId;
     this.results = new Float64Array(3 * parts);
@@ -24,6 +27,7 @@ export class SendGather {
     if (this.#missing > 0) return;
     if (this.results.length === 3) this.session.sendAck(this.requestId, error, baseOffset, logTimeMs);
     else this.session.sendAckParts(this.requestId, this.results);
+    this.#answered();
   }
 }
 

@@ -50,8 +50,6 @@ export interface BrokerMetrics {
   damagedRead(position: number): void;
   /** From the arrival of a send's frame to its answer, ms; per request. */
   sendLatencyMs(ms: number): void;
-  /** From an entry's proposal to its apply, ms; one observation per applied run. */
-  applyLatencyMs(ms: number): void;
   /** Something that an operator wants in the log: event and fields, never payload. */
   event(name: string, fields: Readonly<Record<string, string | number>>): void;
 }
@@ -62,7 +60,6 @@ export const NO_METRICS: BrokerMetrics = {
   coldReadBytes: () => {},
   damagedRead: () => {},
   sendLatencyMs: () => {},
-  applyLatencyMs: () => {},
   event: () => {},
 };
 

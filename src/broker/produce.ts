@@ -50,7 +50,7 @@ export class Produce {
       if (!request.oneWay) session.refuse(requestId, refusal);
       return;
     }
-    const gather = request.oneWay ? null : new SendGather(session, requestId, request.parts.length);
+    const gather = request.oneWay ? null : this.#gather(session, requestId, request.parts.length);
     let at = 0;
     for (let part = 0; part < request.parts.length; part++) {
       const { sizeBytes } = request.parts[part] as SendPart;
@@ -58,6 +58,12 @@ export class Produce {
       if (code !== null) gather?.set(part, ERRORS[code].number, NO_OFFSET, 0);
       at += sizeBytes;
     }
+  }
+
+  #gather(session: Session, requestId: number, parts: number): SendGather {
+    const { clock, metrics } = this.#context;
+    const arrivedMs = clock.monotonicMs();
+    return new SendGather(session, requestId, parts, () => metrics.sendLatencyMs(clock.monotonicMs() - arrivedMs));
   }
 
   #requestRefusal(request: SendRequest, raw: Uint8Array): ErrorCode | null {

@@ -1,7 +1,6 @@
 import { assert } from '../base/assert.ts';
 import type { ErrorCode } from '../protocol/errors.ts';
 import { StateLimits } from './limits.ts';
-import type { QueueState, TopicState } from './topics.ts';
 
 const KEPT = StateLimits.keptBatchResults;
 /** Columns of a kept result. */
@@ -11,9 +10,16 @@ const BASE = 2;
 const TIME = 3;
 const COLUMNS = 4;
 
+/** What is needed of a queue here. */
+export interface SequencedQueue {
+  readonly topic: { readonly id: number };
+  readonly queueId: number;
+  readonly producers: Map<number, ProducerState>;
+}
+
 /** What one producer has stored in one queue, under its highest epoch. */
 export class ProducerState {
-  readonly queue: QueueState;
+  readonly queue: SequencedQueue;
   readonly producerId: number;
   epoch: number;
   nextSequence = 0;
@@ -27,7 +33,7 @@ export class ProducerState {
   older: ProducerState | null = null;
   newer: ProducerState | null = null;
 
-  constructor(queue: QueueState, producerId: number, epoch: number) {
+  constructor(queue: SequencedQueue, producerId: number, epoch: number) {
     this.queue = queue;
     this.producerId = producerId;
     this.epoch = epoch;
@@ -81,7 +87,7 @@ export class Producers {
   }
 
   /** Decides on a batch without changing anything; the answer is in `verdict`, valid until the next call. */
-  check(queue: QueueState, producerId: number, epoch: number, firstSequence: number, count: number): Verdict {
+  check(queue: SequencedQueue, producerId: number, epoch: number, firstSequence: number, count: number): Verdict {
     const verdict = this.verdict;
     verdict.error = null;
     verdict.duplicate = false;
@@ -115,7 +121,7 @@ export class Producers {
 
   /** Records a batch that check() passed. */
   accept(
-    queue: QueueState,
+    queue: SequencedQueue,
     producerId: number,
     epoch: number,
     firstSequence: number,
@@ -145,7 +151,7 @@ export class Producers {
     while (this.#oldest !== null && this.#oldest.lastTimeMs + StateLimits.producerExpiryMs < logTimeMs) this.#forget(this.#oldest);
   }
 
-  dropTopic(topic: TopicState): void {
+  dropTopic(topic: { readonly queues: readonly SequencedQueue[] }): void {
     for (const queue of topic.queues) for (const state of queue.producers.values()) this.#drop(state);
     for (const queue of topic.queues) queue.producers.clear();
   }
