@@ -33,6 +33,14 @@ export class ClientCore {
     return new Promise((resolve) => this.io.clock.setTimer(Math.max(0, delayMs), resolve));
   }
 
+  /** Waits for `work`, `timeoutMs` at most. No timer is left behind: it would keep the process alive. */
+  within(work: Promise<unknown>, timeoutMs: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const timer = this.io.clock.setTimer(timeoutMs, resolve);
+      work.finally(() => this.io.clock.clearTimer(timer)).then(() => resolve(), reject);
+    });
+  }
+
   /** One attempt at one broker. @throws LedgerError */
   ask<O extends RequestOp>(link: Link, op: O, body: Requests[O], timeoutMs: number): Promise<Reply<O>> {
     return new Promise((resolve, reject) => {

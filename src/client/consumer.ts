@@ -126,7 +126,7 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
       this.#dropReady(queue);
     }
     const { releaseTimeoutMs } = this.#settings;
-    if (this.#settings.handler !== null) await Promise.race([Promise.all(queues.map((q) => q.idle())), this.#core.sleep(releaseTimeoutMs)]);
+    if (this.#settings.handler !== null) await this.#core.within(Promise.all(queues.map((queue) => queue.idle())), releaseTimeoutMs);
     await this.#committer.close(releaseTimeoutMs);
     await Promise.all([...this.#sessions.values()].map((session) => session.leave(releaseTimeoutMs)));
     for (const queue of queues) queue.lose();
@@ -247,7 +247,7 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
 
   async #release(key: string, queue: ProcessQueue): Promise<void> {
     const { group, releaseTimeoutMs } = this.#settings;
-    await Promise.race([queue.idle(), this.#core.sleep(releaseTimeoutMs)]);
+    await this.#core.within(queue.idle(), releaseTimeoutMs);
     if (queue.state !== 'revoking' || this.#closing !== null || this.#queues.get(key) !== queue) return;
     queue.released = true;
     const { topic, brokerName, queueId } = queue.queue;

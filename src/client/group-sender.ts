@@ -291,6 +291,8 @@ const DECISIONS: { readonly [C in ErrorCode]?: Decision } = {
   BUSY: 'resend',
   STORE_POISONED: 'resendInDoubt',
   CONNECTION_LOST: 'resendInDoubt',
+  // Our own link to an address that no route names any more; a closed producer has nothing left to send.
+  CLOSED: 'resendInDoubt',
   DEADLINE_EXCEEDED: 'resendInDoubt',
   OUTCOME_UNKNOWN: 'resendInDoubt',
   INTERNAL: 'resendInDoubt',

@@ -172,7 +172,7 @@ export class Link {
         if (this.#connection === connection) this.#received(connection, frame);
       },
       onClose: (connection) => {
-        if (this.#connection === connection || this.#connection === null) this.#lost();
+        if (this.#connection === connection) this.#lost();
       },
     });
     this.#heardAt = this.#io.clock.monotonicMs();
