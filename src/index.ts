@@ -15,6 +15,7 @@ export { Admin, type TopicDefinition } from './client/admin.ts';
 export { Consumer } from './client/consumer.ts';
 export { LedgerClient } from './client/ledger-client.ts';
 export type { ReceivedMessage } from './client/message.ts';
+export type { MessageQueue } from './client/message-queue.ts';
 export {
   CLIENT_DEFAULTS,
   type ClientOptions,
@@ -32,7 +33,6 @@ export type {
   ConsumeFromWhere,
   Message,
   MessageHandler,
-  MessageQueue,
   MessageQueueSelector,
   PullOptions,
   PullResult,

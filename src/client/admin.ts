@@ -15,7 +15,8 @@ import {
 } from '../protocol/requests.ts';
 import type { ClientCore } from './client-core.ts';
 import { ReceivedBatch, ReceivedMessage } from './message.ts';
-import type { MessageQueue, Replication } from './types.ts';
+import type { MessageQueue } from './message-queue.ts';
+import type { Replication } from './types.ts';
 
 const PERM_READ_WRITE = 6;
 /** Administration waits through an election. */

@@ -7,10 +7,10 @@ import { Fetcher } from './fetcher.ts';
 import { GroupSession } from './group-session.ts';
 import { HandlerRunner } from './handler-runner.ts';
 import type { ReceivedMessage } from './message.ts';
+import type { MessageQueue } from './message-queue.ts';
 import { OffsetCommitter } from './offset-committer.ts';
 import type { ConsumerOptions } from './options.ts';
 import { ProcessQueue } from './process-queue.ts';
-import type { MessageQueue } from './types.ts';
 
 /** Topics that do not exist yet are looked for again. */
 const TOPIC_RETRY_MS = 1_000;

@@ -1,6 +1,6 @@
 import { isReservedProperty, Property } from '../protocol/properties.ts';
 import { BatchReader } from '../protocol/record-batch-reader.ts';
-import type { MessageQueue } from './types.ts';
+import type { MessageQueue } from './message-queue.ts';
 
 /** A batch out of a pull; its messages are views of these bytes, decoded when asked for. */
 export class ReceivedBatch extends BatchReader {

@@ -1,7 +1,8 @@
 import type { LedgerError } from '../protocol/errors.ts';
 import { joinMessageId } from '../protocol/message-id.ts';
 import type { BatchMessage, EncodedBatch } from '../protocol/record-batch-encoder.ts';
-import type { MessageQueue, SendCallback, SendResult } from './types.ts';
+import type { MessageQueue } from './message-queue.ts';
+import type { SendCallback, SendResult } from './types.ts';
 
 type Resolve = (result: SendResult) => void;
 type Reject = (error: LedgerError) => void;

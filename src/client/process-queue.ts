@@ -1,7 +1,7 @@
 import type { ReceivedBatch } from './message.ts';
 import { ReceivedMessage } from './message.ts';
+import type { MessageQueue } from './message-queue.ts';
 import type { TagFilter } from './selector.ts';
-import type { MessageQueue } from './types.ts';
 
 /**
  * A queue in the hands of this consumer: messages prefetched, messages given to handlers, and the offset below which all

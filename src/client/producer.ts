@@ -9,13 +9,14 @@ import { batchedSizeBound, checkMessage } from '../protocol/record-batch-encoder
 import { GroupSender, type GroupSenderContext } from './group-sender.ts';
 import { LatencyTracker } from './latency-tracker.ts';
 import type { ClientIo } from './link.ts';
+import type { MessageQueue } from './message-queue.ts';
 import type { ProducerOptions } from './options.ts';
 import { OutBatch, PendingMessage } from './out-batch.ts';
 import { type ProducerSettings, producerSettings } from './producer-settings.ts';
 import { QueueRotation } from './queue-rotation.ts';
 import type { KnownTopic, Router } from './router.ts';
 import { SendQueue, type SendQueueEvents } from './send-queue.ts';
-import type { Message, MessageQueue, SendCallback, SendResult } from './types.ts';
+import type { Message, SendCallback, SendResult } from './types.ts';
 
 const SINGLE = { whole: false, oneWay: false } as const;
 

@@ -3,8 +3,9 @@ import { Op } from '../protocol/requests.ts';
 import type { ClientCore } from './client-core.ts';
 import { ANSWER_GRACE_MS } from './link.ts';
 import { ReceivedBatch, ReceivedMessage } from './message.ts';
+import type { MessageQueue } from './message-queue.ts';
 import { parseTagFilter } from './selector.ts';
-import type { MessageQueue, PullOptions, PullResult, QueueRange } from './types.ts';
+import type { PullOptions, PullResult, QueueRange } from './types.ts';
 
 const DEFAULT_MAX_MESSAGES = 1_024;
 const DEFAULT_MAX_BYTES = 1024 * 1024;

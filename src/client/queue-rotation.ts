@@ -1,7 +1,7 @@
 import type { Random } from '../io/random.ts';
+import type { MessageQueue } from './message-queue.ts';
 import type { KnownTopic } from './router.ts';
 import type { SendQueue } from './send-queue.ts';
-import type { MessageQueue } from './types.ts';
 
 const PERM_WRITE = 2;
 

@@ -4,8 +4,8 @@ import { type BrokerRoute, Op, type RouteResponse, type TopicRoute } from '../pr
 import { type BackoffOptions, backoffMs } from './backoff.ts';
 import type { Connections } from './connections.ts';
 import type { ClientIo, Link } from './link.ts';
+import type { MessageQueue } from './message-queue.ts';
 import { configuredQueues } from './selector.ts';
-import type { MessageQueue } from './types.ts';
 
 /** A topic as the client uses it: its record and what is computed once from it. */
 export interface KnownTopic {

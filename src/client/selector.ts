@@ -1,7 +1,8 @@
 import { LedgerError } from '../protocol/errors.ts';
 import type { TopicRoute } from '../protocol/requests.ts';
 import { tagHash } from '../protocol/tag-hash.ts';
-import type { MessageQueue, MessageQueueSelector } from './types.ts';
+import type { MessageQueue } from './message-queue.ts';
+import type { MessageQueueSelector } from './types.ts';
 
 /** Configured queues of a topic over all groups, by brokerName, then queueId: the same list at every client. */
 export function configuredQueues(route: TopicRoute): MessageQueue[] {

@@ -1,6 +1,6 @@
 import { LedgerError } from '../protocol/errors.ts';
+import type { MessageQueue } from './message-queue.ts';
 import type { OutBatch } from './out-batch.ts';
-import type { MessageQueue } from './types.ts';
 
 /** What becomes of batches that leave the queue without having been stored. */
 export interface SendQueueEvents {

@@ -1,12 +1,6 @@
 import type { LedgerError } from '../protocol/errors.ts';
 import type { ReceivedMessage } from './message.ts';
-
-/** One queue of a topic. Offsets in it are dense from 0 and strictly first in, first out. */
-export interface MessageQueue {
-  readonly topic: string;
-  readonly brokerName: string;
-  readonly queueId: number;
-}
+import type { MessageQueue } from './message-queue.ts';
 
 /** What a producer sends. */
 export interface Message {
