@@ -1,4 +1,5 @@
 import { LedgerClient } from '../../src/client/ledger-client.ts';
+import type { SendResult } from '../../src/client/types.ts';
 import type { Io } from '../../src/io/io.ts';
 import { LedgerError } from '../../src/protocol/errors.ts';
 import { Op, ReplicationMode } from '../../src/protocol/requests.ts';
@@ -21,8 +22,8 @@ export interface Stage {
   readonly open: boolean;
   /** Numbers producers over all lives: a restarted client is a new producer. */
   nextProducer(): number;
-  /** Sends that have not settled, over all live actors. */
-  pending: number;
+  /** A send begins; what is returned says that it has settled. A client that dies takes its sends with it. */
+  begin(): () => void;
 }
 
 const sleep = (io: Io, ms: number): Promise<void> => new Promise((resolve) => void io.clock.setTimer(ms, resolve));
@@ -51,9 +52,9 @@ export async function producerActor(io: Io, stage: Stage): Promise<void> {
       void Promise.resolve(producer.sendOneWay(message)).catch(() => {});
       return;
     }
-    stage.pending++;
-    producer.send(message, (_error, result) => {
-      stage.pending--;
+    const settled = stage.begin();
+    producer.send(message, (_error: LedgerError | null, result: SendResult | null) => {
+      settled();
       if (result === null) return;
       const offset = result.offset ?? -1;
       stage.referee.acked.push({ queue: `${topic}/${result.queueId}`, offset, identity: result.msgId });
@@ -81,7 +82,14 @@ export async function consumerActor(io: Io, stage: Stage): Promise<void> {
         stage.referee.handled.add(`${message.topic}/${message.queueId}@${message.offset}`);
       },
     });
-    await consumer.start();
+    try {
+      await consumer.start();
+    } catch (error) {
+      // No broker answered in time: as an application would, another try.
+      if (!(error instanceof LedgerError)) throw error;
+      await consumer.close();
+      continue;
+    }
     do await sleep(io, 1_000 + prng.exponential(8_000));
     while (!stage.open || prng.chance(0.5));
     await consumer.close();

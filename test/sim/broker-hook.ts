@@ -4,7 +4,8 @@ import type { RaftStatus } from '../../src/protocol/requests.ts';
 
 /** One running replica, as the world sees it from within its process. */
 export interface BrokerHandle {
-  status(): RaftStatus;
+  /** null while the group is not formed as far as this replica knows. */
+  status(): RaftStatus | null;
   /** Hands leadership to another replica; a refusal is fine. */
   transfer(target: number): Promise<void>;
 }
@@ -12,5 +13,11 @@ export interface BrokerHandle {
 /**
  * Starts one replica over the given io. Rejects when it refuses to start.
  * @param ended called once when the process would end by itself (a poisoned store)
+ * @param event what it would log
  */
-export type StartBroker = (io: Io, config: BrokerConfig, ended: (error: unknown) => void) => Promise<BrokerHandle>;
+export type StartBroker = (
+  io: Io,
+  config: BrokerConfig,
+  ended: (error: unknown) => void,
+  event: (name: string, fields: object) => void,
+) => Promise<BrokerHandle>;

@@ -1,28 +1,28 @@
 import { batchChecksum } from '../../src/protocol/record-batch.ts';
 import { BatchReader } from '../../src/protocol/record-batch-reader.ts';
-import { Op } from '../../src/protocol/requests.ts';
+import { Op, type PullResponse } from '../../src/protocol/requests.ts';
 import type { FinalLog, QueueName, Seen } from './checkers/violation.ts';
 import { decodeBody } from './message-body.ts';
 import type { WireClient } from './wire-client.ts';
 
 const PULL_BYTES = 256 * 1024;
 
-/** Pulls every queue of these topics from one replica, from the first retained offset to the end. */
-export async function pullAll(replica: WireClient, topics: readonly string[]): Promise<FinalLog> {
+/** Pulls every queue of these topics from one replica, leader or not, from the first retained offset to the end. */
+export async function pullAll(replica: WireClient, topics: readonly string[], queuesPerTopic: number): Promise<FinalLog> {
   const queues = new Map<QueueName, { minOffset: number; messages: Seen[] }>();
-  const listed = await replica.request(Op.topicList, { topics: [...topics] });
-  for (const { topic, queues: described } of listed.body.topics) {
-    for (const { queueId } of described) {
-      const { body } = await replica.request(Op.queueRange, { topic, queueId, timeMs: 0 });
+  for (const topic of topics) {
+    for (let queueId = 0; queueId < queuesPerTopic; queueId++) {
       const messages: Seen[] = [];
-      for (let offset = body.minOffset; offset < body.maxOffset; ) offset = await pullOnce(replica, topic, queueId, offset, messages);
-      queues.set(`${topic}/${queueId}`, { minOffset: body.minOffset, messages });
+      let place = await pullOnce(replica, topic, queueId, 0, messages);
+      const { minOffset } = place;
+      while (place.nextOffset < place.maxOffset) place = await pullOnce(replica, topic, queueId, place.nextOffset, messages);
+      queues.set(`${topic}/${queueId}`, { minOffset, messages });
     }
   }
   return { queues };
 }
 
-async function pullOnce(replica: WireClient, topic: string, queueId: number, offset: number, into: Seen[]): Promise<number> {
+async function pullOnce(replica: WireClient, topic: string, queueId: number, offset: number, into: Seen[]): Promise<PullResponse> {
   const { body, raw } = await replica.request(Op.pull, {
     topic,
     queueId,
@@ -51,6 +51,7 @@ async function pullOnce(replica: WireClient, topic: string, queueId: number, off
       });
     }
   }
-  if (body.nextOffset <= offset) throw new Error(`pull of ${topic}/${queueId} at ${offset} of ${body.maxOffset} got nothing`);
-  return body.nextOffset;
+  if (body.nextOffset <= offset && offset < body.maxOffset)
+    throw new Error(`pull of ${topic}/${queueId} at ${offset} of ${body.maxOffset} got nothing`);
+  return body;
 }

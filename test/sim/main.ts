@@ -80,7 +80,17 @@ class Progress {
   finish(): void {
     const seconds = (performance.now() - this.#startedMs) / 1000;
     if (!values.json) console.log(`${this.#line()}, none failed`);
-    else console.log(JSON.stringify({ event: 'passed', seeds: this.#done, seconds, simulatedMs: this.#simulatedMs, faults: this.#faults, acked: this.#acked }));
+    else
+      console.log(
+        JSON.stringify({
+          event: 'passed',
+          seeds: this.#done,
+          seconds,
+          simulatedMs: this.#simulatedMs,
+          faults: this.#faults,
+          acked: this.#acked,
+        }),
+      );
   }
 }
 
@@ -129,7 +139,9 @@ async function many(start: number, count: number): Promise<void> {
 
 if (values.worker !== undefined) {
   const step = integer(values.worker, 'worker');
-  await runSeeds(seedRange(integer(values.start, 'start'), integer(values.seeds, 'seeds'), step), startBroker, (outcome) => process.send?.(outcome));
+  await runSeeds(seedRange(integer(values.start, 'start'), integer(values.seeds, 'seeds'), step), startBroker, (outcome) =>
+    process.send?.(outcome),
+  );
   process.disconnect();
 } else if (values.seed !== undefined) await one(integer(values.seed, 'seed'));
 else await many(integer(values.start, 'start'), integer(values.seeds, 'seeds'));

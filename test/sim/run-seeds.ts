@@ -1,5 +1,5 @@
-import { Violation } from './checkers/violation.ts';
 import type { StartBroker } from './broker-hook.ts';
+import { Violation } from './checkers/violation.ts';
 import type { TraceSink } from './trace.ts';
 import { type RunResult, runSeed } from './world.ts';
 

@@ -1,7 +1,8 @@
 import { type BrokerConfig, resolveConfig } from '../../src/config.ts';
 import { DiskError } from '../../src/io/disk.ts';
 import type { Io } from '../../src/io/io.ts';
-import { ACTORS, type ActorKind, QUICK_TOPIC, type Stage, TOPIC } from './actors.ts';
+import type { RaftStatus } from '../../src/protocol/requests.ts';
+import { ACTORS, type ActorKind, QUEUES, QUICK_TOPIC, type Stage, TOPIC } from './actors.ts';
 import type { BrokerHandle, StartBroker } from './broker-hook.ts';
 import { checkDuplicated } from './checkers/duplicated.ts';
 import { checkIdentical } from './checkers/identical.ts';
@@ -63,11 +64,12 @@ export class World {
   readonly #startBroker: StartBroker;
   readonly #replicas: Replica[] = [];
   readonly #clients = new Map<SimProcess, ActorKind>();
+  /** Unsettled sends of each client's present life. */
+  readonly #pending = new Map<SimProcess, { sends: number }>();
   readonly #plan: FaultPlan;
   readonly #injector: FaultInjector;
   readonly #seed: number;
   readonly #stage: { -readonly [K in keyof Stage]: Stage[K] };
-  #healing = false;
   #nextProcess = 1;
 
   constructor(options: RunOptions) {
@@ -85,7 +87,7 @@ export class World {
       referee: this.#referee,
       open: true,
       nextProducer: () => producers++,
-      pending: 0,
+      begin: () => () => {},
     };
     this.#makeClients();
     this.#injector = new FaultInjector(this.#scheduler, this.#net, this.#plan, {
@@ -164,7 +166,14 @@ export class World {
     const replica = this.#replicas.find((other) => other.process === process);
     if (replica === undefined) {
       const act = ACTORS[this.#clients.get(process) as ActorKind];
-      process.start((io) => void act(io, this.#stage).catch((error: unknown) => this.#crashed(process, error)));
+      const pending = { sends: 0 };
+      this.#pending.set(process, pending);
+      const begin = (): (() => void) => {
+        pending.sends++;
+        return () => pending.sends--;
+      };
+      const stage = Object.create(this.#stage, { begin: { value: begin } }) as Stage;
+      process.start((io) => void act(io, stage).catch((error: unknown) => this.#crashed(process, error)));
       return;
     }
     this.#referee.progress.restarted(replica.id);
@@ -178,7 +187,9 @@ export class World {
       if (process.life === life) this.#ended(replica, error);
     };
     try {
-      const handle = await this.#startBroker(io, replica.config, ended);
+      const handle = await this.#startBroker(io, replica.config, ended, (name, fields) =>
+        this.#scheduler.say(process.name, `${name} ${JSON.stringify(fields)}`),
+      );
       if (process.life === life) replica.handle = handle;
     } catch (error) {
       if (causedByDisk(error)) ended(error);
@@ -206,12 +217,12 @@ export class World {
     if (!process.alive) return;
     const replica = this.#replicas.find((other) => other.process === process);
     if (replica !== undefined) replica.handle = null;
-    else this.#stage.pending = 0;
+    else this.#pending.delete(process);
     process.kill(death);
   }
 
   #transfer(): void {
-    const leader = this.#replicas.find(({ handle }) => handle?.status().role === 'leader');
+    const leader = this.#replicas.find(({ handle }) => handle?.status()?.role === 'leader');
     const target = this.#prng.pick(this.#replicas).id;
     if (leader === undefined || leader.process.paused) return;
     leader.handle?.transfer(target).catch(() => {});
@@ -219,9 +230,13 @@ export class World {
 
   #watchStatus(): void {
     this.#scheduler.schedule(null, STATUS_INTERVAL_MS * 1000, EventKind.world, () => {
-      for (const { handle, process } of this.#replicas) if (handle !== null && !process.paused) this.#referee.saw(handle.status());
+      for (const { handle, process } of this.#replicas) if (!process.paused) this.#sawStatus(handle?.status() ?? null);
       this.#watchStatus();
     });
+  }
+
+  #sawStatus(status: RaftStatus | null): void {
+    if (status !== null) this.#referee.saw(status);
   }
 
   // ---- phases --------------------------------------------------------------------------------------------------------------
@@ -229,7 +244,6 @@ export class World {
   /** A random majority is healed, everything else stays as broken as it is; whatever is pending must end. */
   async #liveness(): Promise<void> {
     this.#injector.stop();
-    this.#healing = true;
     const size = this.#prng.chance(0.5) ? this.#replicas.length : Math.floor(this.#replicas.length / 2) + 1;
     const healed = this.#prng.shuffle(this.#replicas).slice(0, size);
     this.#scheduler.say('world', `liveness: healed ${healed.map(({ process }) => process.name).join(' ')}`);
@@ -251,8 +265,8 @@ export class World {
 
   /** What is not done yet, in words; null when everything is. */
   #unfinished(healed: readonly Replica[]): string | null {
-    if (!healed.some(({ handle }) => handle?.status().role === 'leader')) return 'no leader';
-    if (this.#stage.pending > 0) return `${this.#stage.pending} sends unanswered`;
+    if (!healed.some(({ handle }) => handle?.status()?.role === 'leader')) return 'no leader';
+    for (const [{ name }, { sends }] of this.#pending) if (sends > 0) return `${sends} sends of ${name} unanswered`;
     const missing = this.#referee.acked.find(
       ({ queue, offset }) => queue.startsWith(`${TOPIC}/`) && offset >= 0 && !this.#referee.handled.has(`${queue}@${offset}`),
     );
@@ -265,14 +279,15 @@ export class World {
     await this.#until('all replicas', CONVERGENCE_MS, () => {
       const views = this.#replicas.map(({ handle }) => handle?.status());
       const [first] = views;
-      if (first === undefined || views.some((view) => view === undefined)) return 'a replica is not running';
+      if (first === undefined || first === null || views.some((view) => view === undefined || view === null))
+        return 'a replica is not running';
       const same = views.every(
         (view) =>
           view?.appliedIndex === first.appliedIndex && view.commitIndex === first.appliedIndex && view.lastIndex === first.lastIndex,
       );
       return same && first.lastIndex === first.appliedIndex ? null : 'replicas are not equally far';
     });
-    const digests = new Set(this.#replicas.map(({ handle }) => handle?.status().stateDigest));
+    const digests = new Set(this.#replicas.map(({ handle }) => handle?.status()?.stateDigest));
     if (digests.size > 1) throw new Violation('state differs', `digests ${[...digests].join(' ')} at the end`);
   }
 
@@ -307,27 +322,27 @@ export class World {
   /** What every replica answers to a reader who pulls everything. */
   async #finalLogs(): Promise<FinalLog[]> {
     const logs: FinalLog[] = [];
+    let refusal = '';
     const reader = this.#process('judge');
     reader.start((io) => {
       for (const url of this.#stage.endpoints) {
         const replica = new WireClient(io, url);
         const pull = (): void => {
-          pullAll(replica, [TOPIC, QUICK_TOPIC]).then(
+          pullAll(replica, [TOPIC, QUICK_TOPIC], QUEUES).then(
             (log) => logs.push(log),
-            () => void io.clock.setTimer(200, pull),
+            (error: unknown) => {
+              refusal = String(error);
+              io.clock.setTimer(200, pull);
+            },
           );
         };
         io.clock.setTimer(50, pull);
       }
     });
     await this.#until('reading everything', CONVERGENCE_MS, () =>
-      logs.length === this.#replicas.length ? null : 'not everything could be read',
+      logs.length === this.#replicas.length ? null : `not everything could be read: ${refusal}`,
     );
     return logs;
-  }
-
-  get healing(): boolean {
-    return this.#healing;
   }
 }
 

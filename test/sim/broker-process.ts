@@ -1,0 +1,18 @@
+import { Server } from '../../src/server.ts';
+import type { StartBroker } from './broker-hook.ts';
+
+const MIB = 1024 * 1024;
+
+/** The real broker with the memory of a simulation, without its HTTP side. */
+export const startBroker: StartBroker = async (io, config, ended, event) => {
+  const server = new Server(config, io, {
+    onEvent: event,
+    hotTail: { chunkBytes: 8 * MIB, maxChunks: 3 },
+  });
+  void server.ended.then(ended);
+  await server.start();
+  return {
+    status: () => server.replica?.status() ?? null,
+    transfer: (target) => server.replica?.transfer(target) ?? Promise.resolve(),
+  };
+};
