@@ -148,7 +148,8 @@ export class CommitLog implements Log {
       await store.discard(leftOver);
       const hasTear = end.voteFloor === 0 && end.dirtyEnd > end.endPosition;
       if (hasTear) await store.zero(end.endPosition, end.dirtyEnd);
-      const from = options.flush === 'async' ? Math.max(durableEndPosition, verifyFrom.position) : end.unprovenPosition;
+      // Each synced write began after the one before it had ended: only the last can be unproven. A buffered one proves nothing.
+      const from = options.flush === 'async' ? verifyFrom.position : end.unprovenPosition;
       const rewrittenBytes = await rewrite(store, options, segmentBytes, Math.min(from, end.endPosition), end.endPosition);
       const report = {
         verifiedBytes: end.verifiedBytes,
@@ -192,6 +193,9 @@ export class CommitLog implements Log {
   }
   get durablePosition(): number {
     return this.#durablePosition;
+  }
+  get syncedPosition(): number {
+    return this.#commit.syncedEnd;
   }
   get poisoned(): Error | null {
     return this.#poisoned;
@@ -314,7 +318,7 @@ export class CommitLog implements Log {
     assert(group !== null && group.firstIndex === index, `truncation at ${index}, which is no known group's first index`);
     const before = this.#chain.truncateFrom(index);
     this.#closed = this.#closed.filter((closed) => closed.meta.firstIndex < index);
-    this.#commit.dropFrom(index);
+    this.#commit.dropFrom(index, group.position);
     this.#hot.truncate(group.position);
     this.#index.truncateFrom(index);
     this.#lastChecksum = before.checksum;
@@ -322,6 +326,7 @@ export class CommitLog implements Log {
     const endPosition = this.endPosition;
     this.#durableIndex = Math.min(this.#durableIndex, index - 1);
     this.#durablePosition = Math.min(this.#durablePosition, endPosition);
+    this.#commit.syncedEnd = Math.min(this.#commit.syncedEnd, endPosition);
     return this.#changeFiles(async () => {
       const { writtenEnd } = this.#commit;
       if (writtenEnd <= group.position) return;
@@ -351,7 +356,7 @@ export class CommitLog implements Log {
   reset(start: LogBoundary): Promise<void> {
     this.#open = null;
     this.#closed = [];
-    this.#commit.dropFrom(0);
+    this.#commit.dropFrom(0, start.position);
     this.#chain.clear();
     this.#hot.truncate(0);
     this.#index.reset(start.index, start.term, start.position);
@@ -360,6 +365,7 @@ export class CommitLog implements Log {
     this.#lastLogTimeMs = 0;
     this.#durableIndex = start.index;
     this.#durablePosition = start.position;
+    this.#commit.syncedEnd = start.position;
     this.#damagedEnd = 0;
     return this.#changeFiles(async () => {
       await this.#handlers.onTruncating?.(0);

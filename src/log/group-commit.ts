@@ -34,6 +34,10 @@ export interface GroupCommitOptions {
 export class GroupCommit {
   /** Behind the last byte that any write, finished or in flight, put into the files: so far a truncation must zero. */
   writtenEnd: number;
+  /** Proven to be on stable storage up to here. */
+  syncedEnd: number;
+  /** Behind the last finished write that is still part of the log. */
+  #finishedEnd: number;
   readonly #options: GroupCommitOptions;
   #pending: PendingWrite[] = [];
   /** Groups that the write in flight covers and that are still part of the log. */
@@ -48,6 +52,8 @@ export class GroupCommit {
   constructor(options: GroupCommitOptions) {
     this.#options = options;
     this.writtenEnd = options.writtenEnd;
+    this.syncedEnd = options.writtenEnd;
+    this.#finishedEnd = options.writtenEnd;
   }
 
   enqueue(meta: GroupMeta, chunk: HotChunk, offset: number): void {
@@ -94,8 +100,9 @@ export class GroupCommit {
     this.pump();
   }
 
-  /** Forgets the groups from `index` on; the write in flight ends, but they are not reported. */
-  dropFrom(index: number): void {
+  /** Forgets the groups from `index` on, which lie from `position` on; the write in flight ends, but they are not reported. */
+  dropFrom(index: number, position: number): void {
+    this.#finishedEnd = Math.min(this.#finishedEnd, position);
     this.#pending = this.#pending.filter((write) => write.meta.firstIndex < index);
     this.#flying = this.#flying.filter((write) => write.meta.firstIndex < index);
   }
@@ -132,7 +139,9 @@ export class GroupCommit {
     if (!this.#failed) {
       const last = this.#flying.at(-1);
       this.#flying = [];
+      if (last !== undefined) this.#finishedEnd = last.meta.position + last.meta.sizeBytes;
       if (this.#options.flush === 'async') this.#syncSoon();
+      else this.syncedEnd = this.#finishedEnd;
       // The next write first: the disk works while the acknowledgements are sent.
       this.pump();
       if (last !== undefined) this.#options.onDurable(last.meta);
@@ -160,7 +169,11 @@ export class GroupCommit {
 
   async #sync(): Promise<void> {
     try {
-      if (!this.#failed) await this.#options.store.syncDirty();
+      if (this.#failed) return;
+      const end = this.#finishedEnd;
+      await this.#options.store.syncDirty();
+      // A truncation meanwhile has shortened the log.
+      this.syncedEnd = Math.min(end, this.#finishedEnd);
     } catch (error) {
       this.fail();
       this.#options.onError(error as Error);

@@ -61,6 +61,7 @@ export class SegmentStore {
   readonly #options: SegmentStoreOptions;
   readonly #segments: Segment[] = [];
   readonly #zeros: Uint8Array;
+  readonly #header: Uint8Array;
   /** What is written ends here, what is to be written there. */
   #head = 0;
   #tail = 0;
@@ -77,6 +78,7 @@ export class SegmentStore {
     assert(options.segmentBytes >= BLOCK_BYTES + LARGEST_GROUP_BYTES, 'a segment does not hold the largest group');
     this.#options = options;
     this.#zeros = options.disk.allocateAligned(FILL_WRITE_BYTES);
+    this.#header = options.disk.allocateAligned(BLOCK_BYTES);
   }
 
   get diskFull(): boolean {
@@ -377,10 +379,9 @@ export class SegmentStore {
     const path = `${directory}/${segmentName(base)}`;
     const file = await disk.open(path + TEMPORARY, { access: 'readwrite', create: true, durable: flush === 'sync' });
     try {
-      const block = disk.allocateAligned(BLOCK_BYTES);
-      encodeSegmentHeader(block, base, segmentBytes, clusterHash);
+      encodeSegmentHeader(this.#header, base, segmentBytes, clusterHash);
       await file.truncate(0);
-      await file.write(block, 0);
+      await file.write(this.#header, 0);
       await file.sync();
       await disk.rename(path + TEMPORARY, path);
       await disk.syncDirectory(directory);

@@ -163,6 +163,8 @@ export interface Log {
   readonly lastLogTimeMs: number;
   readonly durableIndex: number;
   readonly durablePosition: number;
+  /** Proven to be on stable storage up to here: durablePosition, or with asynchronous flush the end at the last finished sync. For HardState.durableEndPosition. */
+  readonly syncedPosition: number;
   readonly poisoned: Error | null;
   /** Free space is below the reserve, or a segment could not be allocated: refuse clients' writes, go on reading. */
   readonly diskFull: boolean;

@@ -186,6 +186,7 @@ describe('CommitLog', () => {
     await appendDurable(opened, 1);
     await new Promise((resolve) => world.clock.setTimer(60, () => resolve(undefined)));
     await appendDurable(opened, 2);
+    expect([opened.log.syncedPosition, opened.log.durablePosition]).toEqual([2 * BLOCK_BYTES, 3 * BLOCK_BYTES]);
     world.disk.crash(() => false);
     const second = await openLog(world, { flush: 'async', unsyncedTailLost: true });
     expect(second.log.lastIndex).toBe(1);
