@@ -14,6 +14,7 @@ import { Op, ReplicationMode } from '../protocol/requests.ts';
 import type { BrokerContext } from './context.ts';
 import { groupDescription, groupLag, topicDescription, topicRoute } from './describe.ts';
 import { StateLimits } from './limits.ts';
+import { nameRefusal } from './name-refusal.ts';
 import type { PendingCommands } from './pending-commands.ts';
 import type { AdminHooks, OwnRoutes } from './ports.ts';
 import type { Session } from './session.ts';
@@ -177,16 +178,6 @@ export class Admin {
       if (ok) answer();
       else session.refuse(requestId, this.#context.leadership.leader ? 'NOT_READY' : 'NOT_LEADER');
     });
-  }
-}
-
-function nameRefusal(check: () => void): LedgerError | null {
-  try {
-    check();
-    return null;
-  } catch (error) {
-    if (error instanceof LedgerError) return error;
-    throw error;
   }
 }
 

@@ -40,7 +40,8 @@ export interface BrokerOptions {
 
 /**
  * What serves requests from the replicated state: the leader's memory (I7) and nothing that outlives the process.
- * Made after the replica and before its first apply(); the state machine tells it what was applied.
+ * Made once recovery has restored the state machine and the replica exists, before it starts: from then on the state machine
+ * tells it what was applied.
  */
 export class Broker implements RequestHandler, ApplyListener {
   readonly #options: BrokerOptions;
@@ -74,6 +75,7 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#endRouteListener = options.routes.onChange((change) => this.#pushRoutes(change));
     state.listen(this, (role) => this.#roleChanged(role));
     this.onRestored();
+    this.#roleChanged(replica.role());
   }
 
   /** Gauges for whoever scrapes. */

@@ -8,6 +8,7 @@ import type { BrokerContext } from './context.ts';
 import type { Deadline } from './deadlines.ts';
 import type { GroupState } from './groups.ts';
 import { MAX_MEMBER_NAME_CHARACTERS, StateLimits } from './limits.ts';
+import { nameRefusal } from './name-refusal.ts';
 import type { PendingCommands } from './pending-commands.ts';
 import type { Session } from './session.ts';
 import { queueKey } from './topics.ts';
@@ -73,6 +74,8 @@ export class GroupSessions {
   readonly #context: BrokerContext;
   readonly #commands: PendingCommands;
   readonly #memberships = new Map<string, Map<string, Membership>>();
+  /** So that a closed connection costs its own members, not all. */
+  readonly #bySession = new Map<Session, Set<Membership>>();
   readonly #revocations = new Map<string, Map<number, Revocation>>();
   readonly #changed = new Set<string>();
 
@@ -155,13 +158,11 @@ export class GroupSessions {
   closed(session: Session): void {
     const { closeGraceMs } = this.#context.limits;
     const now = this.#context.clock.monotonicMs();
-    for (const members of this.#memberships.values()) {
-      for (const membership of members.values()) {
-        if (membership.session !== session) continue;
-        membership.session = null;
-        if (membership.dueMs - now > closeGraceMs) this.#context.deadlines.set(membership, closeGraceMs);
-      }
+    for (const membership of this.#bySession.get(session) ?? []) {
+      membership.session = null;
+      if (membership.dueMs - now > closeGraceMs) this.#context.deadlines.set(membership, closeGraceMs);
     }
+    this.#bySession.delete(session);
   }
 
   /** From apply. The members are told at the end of the run. */
@@ -186,6 +187,7 @@ export class GroupSessions {
     for (const members of this.#memberships.values()) for (const membership of members.values()) this.#context.deadlines.remove(membership);
     for (const queues of this.#revocations.values()) for (const revocation of queues.values()) this.#context.deadlines.remove(revocation);
     this.#memberships.clear();
+    this.#bySession.clear();
     this.#revocations.clear();
     this.#changed.clear();
   }
@@ -263,12 +265,24 @@ export class GroupSessions {
 
   #heard(membership: Membership, session: Session): void {
     if (session.closed) return;
-    membership.session = session;
+    if (membership.session !== session) this.#bind(membership, session);
     this.#context.deadlines.set(membership, membership.timeoutMs);
+  }
+
+  #bind(membership: Membership, session: Session | null): void {
+    const before = membership.session;
+    const others = before === null ? undefined : this.#bySession.get(before);
+    if (before !== null && others?.delete(membership) === true && others.size === 0) this.#bySession.delete(before);
+    membership.session = session;
+    if (session === null) return;
+    const members = this.#bySession.get(session);
+    if (members === undefined) this.#bySession.set(session, new Set([membership]));
+    else members.add(membership);
   }
 
   #forget(membership: Membership): void {
     this.#context.deadlines.remove(membership);
+    this.#bind(membership, null);
     const members = this.#memberships.get(membership.group);
     members?.delete(membership.member);
     if (members?.size === 0) this.#memberships.delete(membership.group);
@@ -301,13 +315,11 @@ function refusedRelease(results: readonly number[]): ErrorCode | null {
 }
 
 function joinRefusal({ group, member, topics, strategy }: GroupJoinRequest): LedgerError | null {
-  try {
+  const name = nameRefusal(() => {
     checkUserGroupName(group);
     for (const topic of topics) checkTopicName(topic);
-  } catch (error) {
-    if (error instanceof LedgerError) return error;
-    throw error;
-  }
+  });
+  if (name !== null) return name;
   if (member.length === 0 || member.length > MAX_MEMBER_NAME_CHARACTERS)
     return new LedgerError('BAD_NAME', 'a member name has 1…255 characters');
   if (topics.length === 0 || topics.length > StateLimits.maxTopicsPerMember)

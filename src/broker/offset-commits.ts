@@ -1,9 +1,13 @@
+import type { ErrorCode } from '../protocol/errors.ts';
 import { ERRORS } from '../protocol/errors.ts';
+import { checkGroupName } from '../protocol/names.ts';
 import type { OffsetCommitRequest, OffsetFetchRequest } from '../protocol/requests.ts';
 import { Op } from '../protocol/requests.ts';
 import type { GatheredCommit } from './commands.ts';
 import type { BrokerContext } from './context.ts';
 import type { Deadline } from './deadlines.ts';
+import { MAX_MEMBER_NAME_CHARACTERS } from './limits.ts';
+import { nameRefusal } from './name-refusal.ts';
 import type { PendingCommands } from './pending-commands.ts';
 import type { Session } from './session.ts';
 import { queueKey } from './topics.ts';
@@ -18,6 +22,12 @@ interface WaitingCommit {
 
 /** Offsets in one request at most. */
 export const MAX_OFFSETS_PER_COMMIT = 10_000;
+
+function commitRefusal({ group, member, offsets, epoch }: OffsetCommitRequest): ErrorCode | null {
+  if (offsets.length > MAX_OFFSETS_PER_COMMIT || !Number.isSafeInteger(epoch)) return 'BAD_REQUEST';
+  if (member.length > MAX_MEMBER_NAME_CHARACTERS) return 'BAD_NAME';
+  return nameRefusal(() => checkGroupName(group))?.code ?? null;
+}
 
 /** Offset commits: one entry per 100 ms at most, however many consumers there are; acknowledged when applied (F21). */
 export class OffsetCommits implements Deadline {
@@ -36,7 +46,7 @@ export class OffsetCommits implements Deadline {
 
   commit(session: Session, requestId: number, request: OffsetCommitRequest): void {
     const { state, leadership, limits, clock, deadlines } = this.#context;
-    const refusal = leadership.refusal() ?? (request.offsets.length > MAX_OFFSETS_PER_COMMIT ? 'BAD_REQUEST' : null);
+    const refusal = leadership.refusal() ?? commitRefusal(request);
     if (refusal !== null) {
       session.refuse(requestId, refusal);
       return;

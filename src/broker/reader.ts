@@ -72,7 +72,7 @@ export class Reader {
     });
   }
 
-  /** Chooses batches within the bounds; stops at the first that is no longer hot, unless it is the very first. */
+  /** Chooses batches within the bounds: all hot, or all cold. */
   #collect(queue: QueueState, range: ReadRange, units: UnitBatch, length: number): ReadResult | Promise<ReadResult> {
     const { replica } = this.#context;
     const chosen: Chosen[] = [];
@@ -90,8 +90,10 @@ export class Reader {
         const full = bytes + sizeBytes > range.maxBytes || messages + count > range.maxMessages;
         if (chosen.length > 0 && full) break;
         const position = units.position[i] as number;
-        const view = cold ? null : replica.readHot(position, sizeBytes);
-        if (view === null) cold = true;
+        const view = replica.readHot(position, sizeBytes);
+        // Hot and cold are not mixed: what is hot may not be in the files yet (the quorum may be ahead of the own disk).
+        if (chosen.length > 0 && (view === null) !== cold) break;
+        cold = view === null;
         if (view === null || range.tagHashes.length === 0 || batchHasTag(view, ENTRY_HEADER_BYTES, range.tagHashes)) {
           chosen.push({ position, sizeBytes, baseOffset, count, logTimeMs: units.logTimeMs[i] as number });
           bytes += sizeBytes;

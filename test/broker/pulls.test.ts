@@ -51,6 +51,19 @@ describe('pulls', () => {
     expect(bases({ offset: 40 })).toEqual([]);
   });
 
+  test('F16 what is hot is not looked for in the files, where it may not be yet', async () => {
+    const broker = BrokerHarness.ready();
+    const session = broker.session();
+    for (let i = 0; i < 4; i++) broker.sent(session, 'T', 0, makeBatch());
+    broker.replica.hotFrom = broker.queues.queue('T', 1, 0).rows[2]?.position as number;
+    const cold = broker.pull(session, {});
+    await tick();
+    expect(bodyOf(session.answers.get(cold)).nextOffset).toBe(2);
+    const hot = broker.pull(session, { offset: 2 });
+    expect(bodyOf(session.answers.get(hot)).nextOffset).toBe(4);
+    expect(broker.replica.coldReads).toBe(1);
+  });
+
   test('F16 damaged bytes are never served', async () => {
     const broker = BrokerHarness.ready();
     const session = broker.session();
