@@ -38,10 +38,9 @@ export class Election {
     this.restartTimer();
   }
 
-  /** The leader's connection was reset: it is not "heard" any more, and the timer nearly runs out. */
+  /** The leader's connection was reset (the caller forgets the leader, so that others may be voted for): nearly time to campaign. */
   leaderSuspected(): void {
     const { config, nowMs } = this.#core;
-    this.#heardLeaderMs = Number.NEGATIVE_INFINITY;
     this.#deadlineMs = Math.min(this.#deadlineMs, nowMs + config.electionTimeoutMs * RESET_DELAY_PART * config.random());
   }
 

@@ -408,6 +408,32 @@ describe('thesis', () => {
     expect([scenario.at(2).raft.role, scenario.at(1).raft.leader, scenario.at(3).raft.leader]).toEqual(['leader', 2, 2]);
   });
 
+  test('3.10 transfer: a lost order to campaign is repeated after a heartbeat', () => {
+    const scenario = led();
+    scenario.command('transfer 1 2');
+    scenario.drop();
+    scenario.wait(100, 1);
+    scenario.settle();
+    expect(scenario.at(2).raft.role).toBe('leader');
+  });
+
+  test('a replica whose log is being replaced does not campaign', () => {
+    const scenario = led();
+    scenario.cut(3);
+    scenario.at(1).propose();
+    scenario.settle();
+    scenario.at(1).cutHead(2);
+    scenario.heal();
+    scenario.wait(100, 1);
+    scenario.settle();
+    expect(scenario.at(3).installing).toEqual({ from: 1, index: 2, lastTerm: 1 });
+    scenario.wait(5000, 3);
+    expect(scenario.at(3).raft.role).toBe('follower');
+    scenario.at(3).failInstall();
+    scenario.wait(5000, 3);
+    expect(scenario.at(3).raft.role).toBe('preCandidate');
+  });
+
   test('3.10 transfer: refused to a learner, a stranger, itself, and by a follower', () => {
     const scenario = led(2, { learner: 3 });
     expect([3, 7, 1].map((to) => scenario.at(1).raft.transferLeadership(to))).toEqual([false, false, false]);
