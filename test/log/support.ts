@@ -1,6 +1,7 @@
 import { readU32, writeU32 } from '../../src/base/bytes.ts';
 import { crc32 } from '../../src/base/crc.ts';
 import type { Clock, Timer } from '../../src/io/clock.ts';
+import type { Disk } from '../../src/io/disk.ts';
 import type { Random } from '../../src/io/random.ts';
 import { CommitLog } from '../../src/log/commit-log.ts';
 import { LARGEST_GROUP_BYTES } from '../../src/log/group-codec.ts';
@@ -98,7 +99,7 @@ export function isGroupWrite(operation: DiskOperation): boolean {
   return operation.operation === 'write' && operation.bytes !== null && readU32(operation.bytes, 0) === GROUP_MAGIC;
 }
 
-export async function openLog(world: { disk: MemoryDisk; clock: Clock }, options: Partial<CommitLogOptions> = {}): Promise<TestLog> {
+export async function openLog(world: { disk: Disk; clock: Clock }, options: Partial<CommitLogOptions> = {}): Promise<TestLog> {
   const durable: { index: number; term: number }[] = [];
   const errors: Error[] = [];
   let waiters: { index: number; resolve(): void }[] = [];

@@ -223,7 +223,7 @@ export class NodeDisk implements Disk {
   async list(path: string): Promise<string[]> {
     const full = this.#resolve(path);
     try {
-      return (await call<string[]>('readdir', full, (done) => fs.readdir(full, done))).sort();
+      return (await call<string[]>('readdir', full, (done) => fs.readdir(full, done))).sort((a, b) => (a < b ? -1 : 1));
     } catch (error) {
       if (error instanceof DiskError && error.code === 'ENOENT') return [];
       throw error;
