@@ -20,6 +20,7 @@ const AWAY_MS = 1000;
 const SETTLE_MS = 500;
 /** Nothing new for this long, longer than a session: what is missing does not come any more. */
 const STALLED_MS = 20_000;
+const MAX_DIFFERENT_NOTES = 20;
 /** Property that carries the message's number. */
 const NUMBER = 'demoNumber';
 
@@ -48,6 +49,7 @@ export class DemoRun {
   readonly #check: DeliveryCheck;
   readonly #killAfter: number;
   #gap = new GapMeter(0);
+  readonly #said = new Set<string>();
   #acknowledged = 0;
   #sendErrors = 0;
 
@@ -100,10 +102,17 @@ export class DemoRun {
       handler: (message) => {
         this.#check.received(message.orderingKey ?? '', Number(message.properties[NUMBER]));
       },
-      onError: (error) => this.#say(`consumer: ${(error as Error).message}`),
+      onError: (error) => this.#sayOnce(`consumer: ${(error as Error).message}`),
     });
     await consumer.start();
     return client;
+  }
+
+  /** Consumers meet the same refusal for each queue that moves. */
+  #sayOnce(text: string): void {
+    if (this.#said.has(text) || this.#said.size === MAX_DIFFERENT_NOTES) return;
+    this.#said.add(text);
+    this.#say(text);
   }
 
   /** Sends in order, at most MAX_IN_FLIGHT unanswered. */

@@ -10,6 +10,8 @@ const context: Context = {
   exit: Exit.done,
 };
 
+const END_GRACE_MS = 500;
+
 // `… | head` closes the pipe: the reader has what it wanted. Without this the process would end with a stack trace.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit(error.code === 'EPIPE' ? Exit.done : Exit.failed);
@@ -20,3 +22,17 @@ process.on('unhandledRejection', (reason) => {
 });
 
 process.exitCode = await run(process.argv.slice(2), context);
+
+/** Fires only when something else still holds the process: a command that is done must end, and not before its output has left. */
+function endSoon(): void {
+  setTimeout(() => {
+    if (process.stdout.writableLength > 0) {
+      endSoon();
+      return;
+    }
+    if (process.env['LEDGERMQ_DEBUG'] !== undefined)
+      process.stderr.write(`ledgermq: held by ${process.getActiveResourcesInfo().join(', ')}\n`);
+    process.exit();
+  }, END_GRACE_MS).unref();
+}
+endSoon();
