@@ -106,4 +106,16 @@ describe('administration', () => {
     expect(range(later)).toEqual({ minOffset: 0, maxOffset: 3, timeOffset: 2 });
     expect(range(later + 1)).toEqual({ minOffset: 0, maxOffset: 3, timeOffset: 3 });
   });
+
+  test('F01 a replica that installs a snapshot tells its topics, and answers the pulls it held', () => {
+    const source = BrokerHarness.ready({ T: 2, V: 1, W: 1 });
+    source.ask(source.session(), Op.topicDelete, { topic: 'W' });
+    const behind = BrokerHarness.ready({ T: 2, U: 1 });
+    behind.replica.follow(2);
+    const session = behind.session();
+    const held = behind.pull(session, { topic: 'U', waitMs: 30_000 });
+    expect(behind.machine.restore(source.machine.snapshot())).toBe(true);
+    expect(session.answers.get(held)).toBe('NOT_LEADER');
+    expect(behind.routing.route(['T', 'U', 'V']).topics.map(({ topic }) => topic)).toEqual(['T', 'V']);
+  });
 });

@@ -152,4 +152,14 @@ describe('sends', () => {
     broker.replica.nowInSync();
     expect(session.answers.get(all)).toEqual([0, 1, broker.replica.logTimeMs()]);
   });
+
+  test('F32 all: stored and applied, but leadership is lost before every replica has it: unknown', () => {
+    const broker = BrokerHarness.ready();
+    const session = broker.session();
+    broker.replica.inSync = false;
+    const all = broker.send(session, 'T', 0, makeBatch(), ReplicationMode.all);
+    broker.replica.commit();
+    broker.replica.follow(2);
+    expect(session.answers.get(all)).toEqual([ERRORS.OUTCOME_UNKNOWN.number, -1, broker.replica.logTimeMs()]);
+  });
 });
