@@ -323,7 +323,7 @@ export function configReference(): string {
   return [
     '# Settings of a broker',
     '',
-    'Generated from `src/config.ts` by `ledgermq reference`; do not edit.',
+    'Generated from `src/config.ts` by `npm run reference`; do not edit.',
     '',
     'Each setting is a key of the JSON file given by `--config FILE`, a flag (`electionTimeoutMs` is `--election-timeout-ms`) and',
     'a variable (`LEDGERMQ_ELECTION_TIMEOUT_MS`). Flags win over the environment, that over the file, that over the default.',

@@ -6,7 +6,7 @@ import { referencePages } from '../src/cli/reference-pages.ts';
 const pages = await referencePages();
 
 describe('reference', () => {
-  test.each(Object.keys(pages))('docs/reference/%s is what `npm run -s ledgermq -- reference` writes', (name) => {
+  test.each(Object.keys(pages))('docs/reference/%s is what `npm run reference` writes', (name) => {
     const checkedIn = readFileSync(join(import.meta.dirname, '..', 'docs', 'reference', name), 'utf8');
     expect(checkedIn).toBe(pages[name]);
   });

@@ -11,7 +11,6 @@ export interface CommandModule {
 
 interface CommandEntry {
   readonly summary: string;
-  readonly hidden?: true;
   readonly load: () => Promise<CommandModule>;
 }
 
@@ -29,7 +28,6 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   message: { summary: 'find a stored message', load: () => import('./commands/message.ts') },
   bench: { summary: 'measure: produce, consume, e2e', load: () => import('./commands/bench.ts') },
   verify: { summary: "compare the replicas' logs and states by hash", load: () => import('./commands/verify.ts') },
-  reference: { summary: 'write docs/reference from the tables in the source', hidden: true, load: () => import('./commands/reference.ts') },
 };
 
 export function packageVersion(): string {
@@ -54,7 +52,7 @@ export async function createProgram(context: Context, names: readonly string[]):
     );
   for (const [name, entry] of Object.entries(COMMANDS)) {
     if (names.includes(name)) (await entry.load()).register(program, context);
-    else program.command(name, { hidden: entry.hidden ?? false }).description(entry.summary);
+    else program.command(name).description(entry.summary);
   }
   inheritSettings(program);
   return program;

@@ -136,7 +136,7 @@ export function metricsReference(): string {
   return [
     '# Metrics',
     '',
-    'Generated from `src/metrics/definitions.ts` by `ledgermq reference`; do not edit.',
+    'Generated from `src/metrics/definitions.ts` by `npm run reference`; do not edit.',
     '',
     `Served at \`http://HOST:P+2/metrics\`. Every series also has ${BASE_LABELS.map((label) => `\`${label}\``).join(', ')}. Names and labels of`,
     'RocketMQ 5 are used where the meaning is the same. Series of deleted topics and groups end. `process_*` and `nodejs_*`',

@@ -12,8 +12,8 @@ describe('command line', () => {
   test('F42 command line: help is data and exits 0, for the program and every command', async () => {
     const program = await cli(['--help']);
     expect(program.exit).toBe(0);
-    for (const [name, entry] of Object.entries(COMMANDS)) {
-      expect(program.stdout.includes(`  ${name} `), name).toBe(entry.hidden === undefined);
+    for (const name of Object.keys(COMMANDS)) {
+      expect(program.stdout).toContain(`  ${name} `);
       const help = await cli([name, '--help']);
       expect(help.exit, name).toBe(0);
       expect(help.stdout, name).toContain(`ledgermq ${name}`);

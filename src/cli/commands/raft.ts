@@ -59,6 +59,9 @@ async function transfer(context: Context, flags: TransferFlags): Promise<void> {
   const startMs = performance.now();
   const { body } = await session.leader(Op.raftTransfer, { target: flags.to }, brokerName);
   const tookMs = Math.round(performance.now() - startMs);
-  if (flags.json) writeJson(context, { brokerName, leader: body.target, tookMs });
-  else write(context, `replica ${body.target} leads group ${brokerName} (${tookMs} ms)\n`);
+  // With --to 0 the broker chose; who it was shows when its followers have heard of it.
+  const views = body.target === 0 ? await session.replicas(brokerName) : [];
+  const leader = body.target || (views.find((view) => view.status?.role === 'leader')?.replicaId ?? 0);
+  if (flags.json) writeJson(context, { brokerName, leader, tookMs });
+  else write(context, `replica ${leader === 0 ? '(not known yet)' : leader} leads group ${brokerName} (${tookMs} ms)\n`);
 }
