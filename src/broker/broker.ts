@@ -20,6 +20,7 @@ import { Produce } from './produce.ts';
 import { Pulls } from './pulls.ts';
 import { Retention } from './retention.ts';
 import type { BrokerHello, Request, RequestHandler, Session } from './session.ts';
+import type { SettingName } from './settings.ts';
 import type { BrokerStateMachine } from './state-machine.ts';
 import type { TopicState } from './topics.ts';
 import { queueKey, topicIdOf } from './topics.ts';
@@ -36,6 +37,8 @@ export interface BrokerOptions {
   readonly hooks: AdminHooks;
   readonly limits: BrokerLimits;
   readonly metrics: BrokerMetrics;
+  /** Settings of the group as this replica's configuration has them: a new leader brings the log's in line. */
+  readonly settings?: Partial<Record<SettingName, number>>;
 }
 
 /**
@@ -293,10 +296,20 @@ export class Broker implements RequestHandler, ApplyListener {
       this.#becameReady = false;
       this.#groups.becameReady();
       this.#retention.becameReady();
+      this.#proposeSettings();
     }
     this.#commands.runApplied();
     this.#groups.runApplied();
     this.#pulls.waiters.wakeGrown();
+  }
+
+  #proposeSettings(): void {
+    for (const [name, value] of Object.entries(this.#options.settings ?? {}) as [SettingName, number][]) {
+      if (this.#context.state.setting(name) === value) continue;
+      this.#commands.propose({ type: 'setSetting', name, value }, (error) => {
+        this.#context.metrics.event('setting changed', { name, value, error: error ?? '' });
+      });
+    }
   }
 
   onRestored(): void {

@@ -90,4 +90,17 @@ describe('retention', () => {
     broker.clock.advance(60_000);
     expect(broker.replica.positions.length).toBe(entries);
   });
+
+  test('F34 a new leader brings the settings in the log in line with its configuration, once', () => {
+    const broker = new BrokerHarness({}, SEGMENT, { retentionMs: 5 * HOUR });
+    broker.replica.lead(1);
+    expect(broker.machine.setting('retentionMs')).toBe(72 * HOUR);
+    broker.replica.settle();
+    expect(broker.machine.setting('retentionMs')).toBe(5 * HOUR);
+    const entries = broker.replica.positions.length;
+    broker.replica.follow(2);
+    broker.replica.lead(3);
+    broker.replica.settle();
+    expect(broker.replica.positions.length).toBe(entries + 1);
+  });
 });

@@ -4,6 +4,7 @@ import { DEFAULT_BROKER_LIMITS } from '../../src/broker/limits.ts';
 import type { BrokerMetrics } from '../../src/broker/ports.ts';
 import { NO_METRICS } from '../../src/broker/ports.ts';
 import type { Request } from '../../src/broker/session.ts';
+import type { SettingName } from '../../src/broker/settings.ts';
 import { BrokerStateMachine } from '../../src/broker/state-machine.ts';
 import { encodeBatch } from '../../src/protocol/record-batch-encoder.ts';
 import type { PullRequest, RequestOp, Requests, Responses } from '../../src/protocol/requests.ts';
@@ -52,7 +53,7 @@ export class BrokerHarness {
   readonly damaged: number[] = [];
   #requestId = 0;
 
-  constructor(limits: Partial<BrokerLimits> = {}, segmentBytes?: number) {
+  constructor(limits: Partial<BrokerLimits> = {}, segmentBytes?: number, settings: Partial<Record<SettingName, number>> = {}) {
     this.replica = new FakeReplica({ machine: this.machine, ...(segmentBytes === undefined ? {} : { segmentBytes }) });
     const metrics: BrokerMetrics = {
       ...NO_METRICS,
@@ -71,6 +72,7 @@ export class BrokerHarness {
       hooks: { raftStatus: () => status, transfer: () => Promise.resolve(), verifyChain: () => Promise.reject(new Error('none')) },
       limits: { ...DEFAULT_BROKER_LIMITS, ...limits },
       metrics,
+      settings,
     });
   }
 
