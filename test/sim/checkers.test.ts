@@ -262,6 +262,7 @@ describe('checkers that watch a run', () => {
     });
     checker.appendResponse(2, 4, 5);
     checker.vote(1, 4, 2);
+    checker.vote(1, 3, 1);
     checker.clientAck(1, 5);
     caught('not synced', () => checker.appendResponse(2, 4, 6));
     caught('not synced', () => checker.appendResponse(2, 5, 5));

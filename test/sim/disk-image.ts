@@ -33,6 +33,14 @@ export class Inode {
     if (this.#pending.length > 0) this.#pending.push({ position, bytes: bytes.slice(), certain: true });
   }
 
+  /**
+   * A write that never ended: torn as the cache shows it, and not even that is certain. A process that comes back and believes
+   * what it reads is found out by the next power loss.
+   */
+  tear(bytes: Uint8Array, position: number, prng: Prng): void {
+    for (const { at, part } of tornParts(bytes, prng)) this.writeBuffered(part, position + at);
+  }
+
   truncate(sizeBytes: number): void {
     this.visible.truncate(sizeBytes);
     this.#pending.push({ truncateTo: sizeBytes });
@@ -49,7 +57,7 @@ export class Inode {
       if ('truncateTo' in pending) {
         if (prng.chance(0.5)) this.#settle(pending);
       } else if (pending.certain) this.#settle(pending);
-      else tornWrite(this.durable, pending.bytes, pending.position, prng);
+      else for (const { at, part } of tornParts(pending.bytes, prng)) this.durable.write(part, pending.position + at);
     }
     this.#pending = [];
     this.visible = this.durable.clone();
@@ -61,19 +69,19 @@ export class Inode {
   }
 }
 
-/** Writes all, nothing, the head, or any subset of the sectors of `bytes`. */
-export function tornWrite(into: SparseBytes, bytes: Uint8Array, position: number, prng: Prng): void {
+/** All, nothing, the head, or any subset of the sectors of `bytes`. */
+function tornParts(bytes: Uint8Array, prng: Prng): { readonly at: number; readonly part: Uint8Array }[] {
   const shape = prng.between(0, 3);
-  if (shape === 0) return;
+  if (shape === 0) return [];
+  if (shape === 1) return [{ at: 0, part: bytes }];
   const sectors = Math.ceil(bytes.length / SECTOR_BYTES);
   const head = prng.between(0, sectors);
-  for (let sector = 0; sector < sectors; sector++) {
-    const survives = shape === 1 || (shape === 2 ? sector < head : prng.chance(0.5));
-    if (survives) {
-      const at = sector * SECTOR_BYTES;
-      into.write(bytes.subarray(at, Math.min(bytes.length, at + SECTOR_BYTES)), position + at);
-    }
+  if (shape === 2) return [{ at: 0, part: bytes.subarray(0, head * SECTOR_BYTES) }];
+  const parts: { at: number; part: Uint8Array }[] = [];
+  for (let at = 0; at < bytes.length; at += SECTOR_BYTES) {
+    if (prng.chance(0.5)) parts.push({ at, part: bytes.subarray(at, Math.min(bytes.length, at + SECTOR_BYTES)) });
   }
+  return parts;
 }
 
 interface NameChange {

@@ -1,6 +1,6 @@
 import { type Disk, DiskError, type DiskFile, type OpenOptions } from '../../src/io/disk.ts';
-import { Inode, Names, parentOf, SECTOR_BYTES, tornWrite } from './disk-image.ts';
-import { Prng } from './prng.ts';
+import { Inode, Names, parentOf, SECTOR_BYTES } from './disk-image.ts';
+import type { Prng } from './prng.ts';
 import type { Death, SimProcess } from './process.ts';
 import { EventKind, type SimScheduler } from './scheduler.ts';
 
@@ -58,7 +58,7 @@ export class SimDisk {
 
   /** Killed: the page cache stays, writes in flight are torn. Power loss: everything unsynced is lost or torn, too. */
   crash(death: Death): void {
-    for (const { inode, bytes, position } of this.#inFlight) this.#tear(inode, bytes, position);
+    for (const { inode, bytes, position } of this.#inFlight) inode.tear(bytes, position, this.#prng);
     this.#inFlight.clear();
     if (death === 'power') {
       this.#names.lose(this.#prng);
@@ -70,6 +70,12 @@ export class SimDisk {
   /** As after a power loss that takes everything that may be lost. null: no such file then. */
   durableBytes(path: string): Uint8Array | null {
     return this.#names.durable(path)?.durable.toBytes() ?? null;
+  }
+
+  readDurable(path: string, position: number, sizeBytes: number): Uint8Array {
+    const bytes = new Uint8Array(sizeBytes);
+    const read = this.#names.visible.get(path)?.durable.read(bytes, position) ?? 0;
+    return bytes.subarray(0, read);
   }
 
   /** Would the file be found under this name after a power loss? */
@@ -152,7 +158,7 @@ export class SimDisk {
         this.#refuse('write', path);
       } catch (error) {
         // What a failed write left behind is anybody's guess.
-        this.#tear(inode, bytes, position);
+        inode.tear(bytes, position, this.#prng);
         throw error;
       }
       const grows = position + bytes.length - inode.visible.sizeBytes;
@@ -193,12 +199,6 @@ export class SimDisk {
       this.#refuse('fsync', path);
       this.#names.sync(path);
     });
-  }
-
-  #tear(inode: Inode, bytes: Uint8Array, position: number): void {
-    // The same tear in both images: what the disk has, the cache shows.
-    const seed = this.#prng.u32();
-    for (const image of [inode.visible, inode.durable]) tornWrite(image, bytes, position, new Prng(seed));
   }
 }
 

@@ -18,6 +18,8 @@ class MachineImage {
   groups: DurableGroup[] = [];
   /** Checksum of a batch → in how many durable entries. */
   readonly batches = new Map<number, number>();
+  /** Where a group starts whose end was not durable yet, by file: recovery writes in pieces that need not be whole groups. */
+  readonly unfinished = new Map<string, number>();
   term = 0;
   votedFor = 0;
   #hardStateSequence = 0;
@@ -81,23 +83,32 @@ export class DurableProbe implements DurableView, DiskWatcher {
     return this.#of(replicaId).image.batches.has(bodyChecksum);
   }
 
-  durable(disk: SimDisk, path: string, bytes: Uint8Array, _position: number): void {
+  durable(disk: SimDisk, path: string, bytes: Uint8Array, position: number): void {
     const image = this.#machines.get(disk);
     if (image === undefined) return;
-    if (path.includes('/commitlog/')) this.#log(image, path, bytes);
-    else if (path.endsWith('/hard-state')) image.hardState(bytes);
+    if (path.includes('/commitlog/')) {
+      const start = image.unfinished.get(path);
+      const end = position + bytes.length;
+      if (start !== undefined && start < position) this.#log(image, path, disk.readDurable(path, start, end - start), start);
+      else this.#log(image, path, bytes, position);
+    } else if (path.endsWith('/hard-state')) image.hardState(bytes);
   }
 
   crashed(_disk: SimDisk): void {
     // Only completed durable writes are counted, and those survive every crash.
   }
 
-  #log(image: MachineImage, path: string, bytes: Uint8Array): void {
+  #log(image: MachineImage, path: string, bytes: Uint8Array, position: number): void {
+    image.unfinished.delete(path);
     for (let at = 0; at + GROUP_HEADER_BYTES <= bytes.length; ) {
       const header = readU32(bytes, at) === GROUP_MAGIC ? readGroupHeader(bytes, at) : null;
-      if (header === null || typeof header === 'string' || at + header.sizeBytes > bytes.length) {
+      if (header === null || typeof header === 'string') {
         at += BLOCK_BYTES;
         continue;
+      }
+      if (at + header.sizeBytes > bytes.length) {
+        image.unfinished.set(path, position + at);
+        return;
       }
       const batches: number[] = [];
       forEachEntry(bytes.subarray(at, at + header.sizeBytes), this.#view, (entry) => {

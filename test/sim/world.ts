@@ -247,9 +247,18 @@ export class World {
     const size = this.#prng.chance(0.5) ? this.#replicas.length : Math.floor(this.#replicas.length / 2) + 1;
     const healed = this.#prng.shuffle(this.#replicas).slice(0, size);
     this.#scheduler.say('world', `liveness: healed ${healed.map(({ process }) => process.name).join(' ')}`);
+    for (const left of this.#replicas) if (!healed.includes(left)) this.#cutOff(left.process);
     this.#heal(healed.map(({ process }) => process));
     this.#stage.open = false;
     await this.#until('the healed majority', LIVENESS_MS, () => this.#unfinished(healed));
+  }
+
+  /** Whatever else is wrong with it: it may not lead a group that its clients cannot reach. */
+  #cutOff(process: SimProcess): void {
+    for (const other of [...this.#replicas.map((replica) => replica.process), ...this.#clients.keys()]) {
+      this.#net.links.set(process.name, other.name, { cut: true });
+      this.#net.links.set(other.name, process.name, { cut: true });
+    }
   }
 
   #heal(replicas: readonly SimProcess[]): void {

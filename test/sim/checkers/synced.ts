@@ -28,7 +28,8 @@ export class SyncedChecker {
 
   vote(replicaId: number, term: number, candidate: number): void {
     const durable = this.#view.durableTerm(replicaId);
-    if (durable.term === term && durable.votedFor === candidate) return;
+    // In a term that the disk has left behind nobody can be voted for any more.
+    if (durable.term > term || (durable.term === term && durable.votedFor === candidate)) return;
     throw new Violation(
       'not synced',
       `replica ${replicaId} votes for ${candidate} in term ${term}, its disk says ${durable.votedFor} in ${durable.term}`,
