@@ -154,6 +154,12 @@ export class HardStateFile {
       }
       const newest = newestOf(bytes, path);
       if (newest === null) await disk.syncDirectory(directory);
+      else {
+        // It may have been read from a cache, out of a write that never ended: it is spoken of only when it was written again (I3).
+        const at = (newest.sequence % 2) * SLOT_BYTES;
+        buffer.set(bytes.subarray(at, at + SLOT_BYTES));
+        await file.write(buffer, at);
+      }
       return new HardStateFile(file, buffer, newest?.sequence ?? 0, newest?.state ?? null);
     } catch (error) {
       await file.close();
