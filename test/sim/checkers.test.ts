@@ -222,7 +222,7 @@ describe('checkers that watch a run', () => {
       checker.saw(1, view);
       checker.saw(2, { term: 1, commitIndex: 1, appliedIndex: 1 });
       caught('went back', () => checker.saw(1, { ...view, [what]: view[what] - 1 }));
-      checker.restarted(1);
+      checker.restarted(1, 3);
       if (what === 'term') caught('went back', () => checker.saw(1, { ...view, term: 2 }));
       else checker.saw(1, { ...view, appliedIndex: 0, [what]: view[what] - 1 });
     }

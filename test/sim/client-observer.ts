@@ -1,4 +1,3 @@
-import { ERRORS } from '../../src/protocol/errors.ts';
 import { decodeBrokerFrame, decodeRequest, type Request } from '../../src/protocol/frame.ts';
 import { batchChecksum } from '../../src/protocol/record-batch.ts';
 import { BatchReader } from '../../src/protocol/record-batch-reader.ts';
@@ -115,9 +114,9 @@ export class ClientObserver {
       const fetched = body as { offsets: readonly number[] };
       const { group, queues } = request.body;
       if (this.#reset.has(group)) return;
-      queues.forEach(({ topic, queueId }, i) =>
-        offsets.fetched(group, `${topic}/${queueId}`, floors[i] as number, fetched.offsets[i] as number),
-      );
+      queues.forEach(({ topic, queueId }, i) => {
+        offsets.fetched(group, `${topic}/${queueId}`, floors[i] as number, fetched.offsets[i] as number);
+      });
     }
   }
 
@@ -141,9 +140,4 @@ export class ClientObserver {
       }
     }
   }
-}
-
-/** Errors after which a message was certainly not stored. */
-export function isDefiniteRefusal(code: keyof typeof ERRORS): boolean {
-  return ERRORS[code].retry !== 'unknown';
 }

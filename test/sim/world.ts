@@ -6,7 +6,7 @@ import { ACTORS, type ActorKind, QUEUES, QUICK_TOPIC, type Stage, TOPIC } from '
 import type { BrokerHandle, StartBroker } from './broker-hook.ts';
 import { checkDuplicated } from './checkers/duplicated.ts';
 import { checkIdentical } from './checkers/identical.ts';
-import { checkLost } from './checkers/lost.ts';
+import { type Acked, checkLost } from './checkers/lost.ts';
 import { checkOffsetGap } from './checkers/offset-gap.ts';
 import { checkReordered } from './checkers/reordered.ts';
 import { type FinalLog, Violation } from './checkers/violation.ts';
@@ -70,6 +70,8 @@ export class World {
   readonly #injector: FaultInjector;
   readonly #seed: number;
   readonly #stage: { -readonly [K in keyof Stage]: Stage[K] };
+  /** So many of what was acknowledged are known to be consumed. */
+  #consumed = 0;
   #nextProcess = 1;
 
   constructor(options: RunOptions) {
@@ -176,7 +178,7 @@ export class World {
       process.start((io) => void act(io, stage).catch((error: unknown) => this.#crashed(process, error)));
       return;
     }
-    this.#referee.progress.restarted(replica.id);
+    this.#referee.progress.restarted(replica.id, this.#referee.probe.durableTerm(replica.id).term);
     process.start((io) => void this.#startReplica(replica, io));
   }
 
@@ -276,10 +278,12 @@ export class World {
   #unfinished(healed: readonly Replica[]): string | null {
     if (!healed.some(({ handle }) => handle?.status()?.role === 'leader')) return 'no leader';
     for (const [{ name }, { sends }] of this.#pending) if (sends > 0) return `${sends} sends of ${name} unanswered`;
-    const missing = this.#referee.acked.find(
-      ({ queue, offset }) => queue.startsWith(`${TOPIC}/`) && offset >= 0 && !this.#referee.handled.has(`${queue}@${offset}`),
-    );
-    return missing === undefined ? null : `${missing.queue}@${missing.offset} is not consumed`;
+    const { acked, handled } = this.#referee;
+    for (; this.#consumed < acked.length; this.#consumed++) {
+      const { queue, offset } = acked[this.#consumed] as Acked;
+      if (queue.startsWith(`${TOPIC}/`) && offset >= 0 && !handled.has(`${queue}@${offset}`)) return `${queue}@${offset} is not consumed`;
+    }
+    return null;
   }
 
   /** All are healed: they end with the same log and the same state. */

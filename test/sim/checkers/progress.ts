@@ -8,7 +8,7 @@ export interface ReplicaView {
 }
 
 /**
- * Invariant: a replica's term never goes back, not through a crash either (it is on disk before it is spoken of);
+ * Invariant: a replica's term never goes back, and through a crash not behind what was on its disk;
  * its commit and applied index never go back within one life, and nothing is applied before it is committed.
  */
 export class ProgressChecker {
@@ -28,9 +28,8 @@ export class ProgressChecker {
     this.#views.set(replicaId, view);
   }
 
-  /** The next life starts from what was on disk: only the term is held to. */
-  restarted(replicaId: number): void {
-    const before = this.#views.get(replicaId);
-    if (before !== undefined) this.#views.set(replicaId, { term: before.term, commitIndex: 0, appliedIndex: 0 });
+  /** The next life starts from what was on disk. @param durableTerm what was certainly there; a term not yet there was not spoken of */
+  restarted(replicaId: number, durableTerm: number): void {
+    this.#views.set(replicaId, { term: durableTerm, commitIndex: 0, appliedIndex: 0 });
   }
 }

@@ -1,0 +1,18 @@
+import { CANARIES, runCanary } from './canaries.ts';
+
+/**
+ * npm run canary: plants bugs, one at a time, and runs seeds until a checker finds each. A checker that finds nothing when
+ * something is broken is worth nothing. Last line: `N of N planted bugs caught`; exit code 1 when one was not.
+ */
+let caught = 0;
+for (const canary of CANARIES) {
+  const startedMs = performance.now();
+  const failure = await runCanary(canary);
+  const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
+  const found = failure !== null && canary.caughtBy.includes(failure.checker);
+  if (found) caught++;
+  const what = failure === null ? `not found in ${canary.seeds} seeds` : `seed ${failure.seed}: ${failure.message.split('\n')[0]}`;
+  console.log(`${found ? 'caught' : 'MISSED'}  ${canary.name} (${canary.breaks})\n        ${what} (${seconds} s)`);
+}
+console.log(`${caught} of ${CANARIES.length} planted bugs caught`);
+process.exitCode = caught === CANARIES.length ? 0 : 1;
