@@ -226,7 +226,7 @@ export const CANARIES: readonly Canary[] = [
     name: 'an offset commit is not fenced',
     breaks: 'I7: assignment epochs fence',
     caughtBy: ['two owners', 'offset gone back'],
-    firstSeed: 1,
+    firstSeed: 100,
     seeds: 150,
     plant: () =>
       patch(
@@ -306,7 +306,7 @@ export const CANARIES: readonly Canary[] = [
   {
     name: 'the state depends on the machine',
     breaks: 'I6: the state machine is deterministic',
-    caughtBy: ['state differs'],
+    caughtBy: ['state differs', 'AssertionError'],
     firstSeed: 1,
     seeds: 10,
     plant: () => {
@@ -316,10 +316,11 @@ export const CANARIES: readonly Canary[] = [
         BrokerStateMachine.prototype,
         'apply',
         (original) =>
-          function (this: BrokerStateMachine, entry: { logTimeMs: number }) {
+          function (this: BrokerStateMachine, entry: { index: number }) {
             const machine = machines.get(this) ?? count++;
             machines.set(this, machine);
-            original.call(this, { ...entry, logTimeMs: entry.logTimeMs + machine });
+            // One machine forgets an entry now and then.
+            if (machine % 2 === 0 || entry.index % 40 !== 0) original.call(this, entry);
           },
       );
     },

@@ -1,7 +1,7 @@
 import { readU32 } from '../../src/base/bytes.ts';
 import { forEachEntry, newEntryView, readGroupHeader } from '../../src/log/group-codec.ts';
 import { decodeHardState } from '../../src/log/hard-state.ts';
-import { BLOCK_BYTES, GROUP_HEADER_BYTES, GROUP_MAGIC } from '../../src/log/layout.ts';
+import { BLOCK_BYTES, GROUP_HEADER_BYTES, GROUP_MAGIC, Group } from '../../src/log/layout.ts';
 import { EntryType } from '../../src/replica/types.ts';
 import type { DurableView } from './checkers/synced.ts';
 import type { DiskWatcher, SimDisk } from './disk.ts';
@@ -10,6 +10,8 @@ interface DurableGroup {
   readonly firstIndex: number;
   readonly lastIndex: number;
   readonly path: string;
+  /** Of the header, which chains to everything before: two groups with the same one are the same group. */
+  readonly checksum: number;
   readonly batches: readonly number[];
 }
 
@@ -33,9 +35,21 @@ class MachineImage {
   }
 
   put(group: DurableGroup): void {
+    if (this.#find(group.firstIndex)?.checksum === group.checksum) return; // recovery writes what is there again
     while (this.groups.length > 0 && (this.groups.at(-1) as DurableGroup).lastIndex >= group.firstIndex) this.#drop();
     this.groups.push(group);
     for (const batch of group.batches) this.batches.set(batch, (this.batches.get(batch) ?? 0) + 1);
+  }
+
+  #find(firstIndex: number): DurableGroup | undefined {
+    let [low, high] = [0, this.groups.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.groups[middle] as DurableGroup).firstIndex < firstIndex) low = middle + 1;
+      else high = middle;
+    }
+    const found = this.groups[low];
+    return found?.firstIndex === firstIndex ? found : undefined;
   }
 
   #drop(): void {
@@ -114,7 +128,13 @@ export class DurableProbe implements DurableView, DiskWatcher {
       forEachEntry(bytes.subarray(at, at + header.sizeBytes), this.#view, (entry) => {
         if (entry.type === EntryType.batch) batches.push(entry.bodyChecksum);
       });
-      image.put({ firstIndex: header.firstIndex, lastIndex: header.lastIndex, path, batches });
+      image.put({
+        firstIndex: header.firstIndex,
+        lastIndex: header.lastIndex,
+        path,
+        checksum: readU32(bytes, at + Group.checksum),
+        batches,
+      });
       at += header.sizeBytes;
     }
   }

@@ -30,6 +30,7 @@ const STATUS_INTERVAL_MS = 10;
 /** Longest delivery timeout, and 30 simulated seconds (FAULTS 24). */
 const LIVENESS_MS = 60_000;
 const CONVERGENCE_MS = 30_000;
+const SETTLE_MS = 1_000;
 
 export interface RunOptions {
   readonly seed: number;
@@ -289,6 +290,9 @@ export class World {
   /** All are healed: they end with the same log and the same state. */
   async #convergence(): Promise<void> {
     this.#heal(this.#replicas.map(({ process }) => process));
+    // From here on the log stands still: what is on its way arrives, nothing new is sent.
+    for (const process of this.#clients.keys()) this.#kill(process, 'kill');
+    await this.#scheduler.run(this.#scheduler.nowUs + SETTLE_MS * 1000);
     await this.#until('all replicas', CONVERGENCE_MS, () => {
       const views = this.#replicas.map(({ handle }) => handle?.status());
       const [first] = views;
