@@ -39,9 +39,9 @@ export async function producerActor(io: Io, stage: Stage): Promise<void> {
     replication: quick ? 'leader' : 'topicMinimum',
     deliveryTimeoutMs: prng.pick([30_000, 10_000, 3_000]),
   });
-  const meanMs = 10 + prng.exponential(80);
+  const meanMs = 15 + prng.exponential(150);
   const keys = prng.between(1, 5);
-  const burst = prng.pick([1, 1, 5, 40]);
+  const burst = prng.pick([1, 1, 4, 20]);
   const fillBytes = prng.pick([0, 20, 1000]);
   let n = 0;
   const sendOne = (): void => {
