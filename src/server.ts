@@ -20,6 +20,7 @@ import { StaticRouting } from './routing/static-routing.ts';
 import { DerivedStores } from './server/derived-files.ts';
 import { healthOf, statusOf } from './server/health.ts';
 import { ServerMetrics } from './server/server-metrics.ts';
+import type { ServerState, ServerView } from './server/server-view.ts';
 
 /** Raft's windows towards one follower are a part of what the hot tail holds, so that a follower in step is served from memory. */
 const MAX_APPEND_BYTES = 1024 * 1024;
@@ -38,13 +39,11 @@ export interface ServerOptions {
   readonly reserveBytes?: number;
 }
 
-export type ServerState = 'recovering' | 'forming' | 'running' | 'draining' | 'stopped' | 'failed';
-
 /**
  * One replica of a broker group, put together: recovery, links, formation, Raft, broker, gateway. Nothing here decides
  * anything about messages; it says what is made of what, and in which order it starts and ends.
  */
-export class Server {
+export class Server implements ServerView {
   readonly #config: BrokerConfig;
   readonly #io: Io;
   readonly #options: ServerOptions;

@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import type { BrokerConfig } from '../config.ts';
 import type { AdminStatus, HealthCheck, HealthChecks } from '../gateway/admin-http.ts';
-import type { Server } from '../server.ts';
+import type { ServerView } from './server-view.ts';
 
 const check = (name: string, ok: () => boolean, detail: () => string): HealthCheck => ({
   name,
@@ -12,7 +12,7 @@ const check = (name: string, ok: () => boolean, detail: () => string): HealthChe
  * Split by who asks. Alive: this event loop turns and the store is not poisoned; never the state of others, or a lost
  * quorum would restart every replica. Started: the log is recovered. Ready: this replica serves.
  */
-export function healthOf(server: Server): HealthChecks {
+export function healthOf(server: ServerView): HealthChecks {
   const store = check(
     'store',
     () => server.state !== 'failed' && (server.recovered?.log.poisoned ?? null) === null,
@@ -44,7 +44,7 @@ export function healthOf(server: Server): HealthChecks {
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
 
 /** /api/status: also before the group is formed, when there is no Raft yet. */
-export function statusOf(server: Server, config: BrokerConfig, uptimeMs: number): AdminStatus {
+export function statusOf(server: ServerView, config: BrokerConfig, uptimeMs: number): AdminStatus {
   const raft = server.replica?.status() ?? {
     brokerName: config.brokerName,
     replicaId: config.replicaId,

@@ -1,7 +1,7 @@
 import { type BrokerMetrics, NO_METRICS } from '../broker/ports.ts';
 import type { BrokerConfig } from '../config.ts';
 import { MetricsRegistry } from '../metrics/registry.ts';
-import type { Server } from '../server.ts';
+import type { ServerView } from './server-view.ts';
 
 /** Binds one replica's counters to the metrics page. */
 export class ServerMetrics {
@@ -22,7 +22,7 @@ export class ServerMetrics {
 
   event(_name: string, _fields: Readonly<Record<string, string | number>>): void {}
 
-  watch(server: Server): void {
+  watch(server: ServerView): void {
     const registry = this.#registry;
     registry.value('ledgermq_raft_term', () => server.replica?.role().term ?? 0);
   }

@@ -1,0 +1,19 @@
+import type { Broker } from '../broker/broker.ts';
+import type { BrokerStateMachine } from '../broker/state-machine.ts';
+import type { NativeGateway } from '../gateway/native.ts';
+import type { Recovered } from '../replica/recover.ts';
+import type { Replica } from '../replica/replica.ts';
+
+export type ServerState = 'recovering' | 'forming' | 'running' | 'draining' | 'stopped' | 'failed';
+
+/** What health and metrics read of a server. Parts are null until the start has come so far. */
+export interface ServerView {
+  readonly state: ServerState;
+  /** Replicas that the formation still waits for. */
+  readonly missing: readonly number[];
+  readonly recovered: Recovered | null;
+  readonly stateMachine: BrokerStateMachine | null;
+  readonly replica: Replica | null;
+  readonly broker: Broker | null;
+  readonly gateway: NativeGateway | null;
+}
