@@ -25,7 +25,8 @@ import { WireClient } from './wire-client.ts';
 
 const CLIENT_PORT = 7460;
 const DATA_DIR = '/data';
-const MIB = 1024 * 1024;
+const KIB = 1024;
+const MIB = 1024 * KIB;
 const STATUS_INTERVAL_MS = 10;
 /** Longest delivery timeout, and 30 simulated seconds (FAULTS 24). */
 const LIVENESS_MS = 60_000;
@@ -131,7 +132,7 @@ export class World {
     const replicas = Array.from({ length: count }, (_, at) => ({ replicaId: at + 1, host: `r${at + 1}`, port: CLIENT_PORT }));
     for (const { replicaId, host } of replicas) {
       const process = this.#process(host);
-      const config = resolveConfig({
+      const resolved = resolveConfig({
         flags: {
           replicaId,
           host,
@@ -144,6 +145,8 @@ export class World {
           logLevel: 'silent',
         },
       });
+      // Below what a user may set, so that snapshots are taken within seconds.
+      const config = { ...resolved, snapshotIntervalBytes: this.#prng.pick([64 * KIB, 512 * KIB, 16 * MIB]) };
       this.#replicas.push({ id: replicaId, process, config, handle: null });
       this.#referee.replica(replicaId, process);
     }
