@@ -3,6 +3,7 @@ import type { RequestOp, Requests, Responses } from '../protocol/requests.ts';
 import { backoffMs } from './backoff.ts';
 import type { Connections } from './connections.ts';
 import { ANSWER_GRACE_MS, type ClientIo, type Link } from './link.ts';
+import { Naps } from './naps.ts';
 import type { Router } from './router.ts';
 
 /** Between attempts of a request that met no leader. */
@@ -20,6 +21,7 @@ export class ClientCore {
   readonly connections: Connections;
   readonly clientId: string;
   readonly requestTimeoutMs: number;
+  readonly #naps: Naps;
 
   constructor(io: ClientIo, router: Router, connections: Connections, clientId: string, requestTimeoutMs: number) {
     this.io = io;
@@ -27,10 +29,17 @@ export class ClientCore {
     this.connections = connections;
     this.clientId = clientId;
     this.requestTimeoutMs = requestTimeoutMs;
+    this.#naps = new Naps(io.clock);
   }
 
+  /** Ends early when the client closes. */
   sleep(delayMs: number): Promise<void> {
-    return new Promise((resolve) => this.io.clock.setTimer(Math.max(0, delayMs), resolve));
+    return this.#naps.take(delayMs);
+  }
+
+  /** Whoever still asks a leader again and again gives up: nothing of a closed client keeps the process alive. */
+  close(): void {
+    this.#naps.close();
   }
 
   /** Waits for `work`, `timeoutMs` at most. No timer is left behind: it would keep the process alive. */
@@ -62,6 +71,7 @@ export class ClientCore {
     let failure = new LedgerError('NO_ROUTE', brokerName);
     for (let attempt = 0; ; attempt++) {
       const leftMs = deadlineAt - clock.monotonicMs();
+      if (this.#naps.closed) throw new LedgerError('CLOSED');
       if (leftMs <= 0) throw failure;
       const link = this.router.leader(brokerName);
       if (link?.ready) {

@@ -6,6 +6,7 @@ export class Connections {
   readonly #options: LinkOptions;
   readonly #events: LinkEvents;
   readonly #links = new Map<string, Link>();
+  #closed = false;
 
   constructor(io: ClientIo, options: LinkOptions, events: LinkEvents) {
     this.#io = io;
@@ -18,7 +19,9 @@ export class Connections {
     let link = this.#links.get(endpoint);
     if (link === undefined) {
       link = new Link(endpoint, this.#io, this.#options, this.#events);
-      this.#links.set(endpoint, link);
+      // Somebody who has not heard of the end yet gets a link that never dials: a new connection would outlive the client.
+      if (this.#closed) link.close();
+      else this.#links.set(endpoint, link);
     }
     link.connect();
     return link;
@@ -38,6 +41,7 @@ export class Connections {
   }
 
   close(): void {
+    this.#closed = true;
     for (const link of this.#links.values()) link.close();
     this.#links.clear();
   }

@@ -79,11 +79,12 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
     if (this.#started) return;
     this.#started = true;
     await this.#openSessions(true);
+    if (this.#closing !== null) return;
     this.#committer.start();
     this.#armPlacementCheck();
   }
 
-  /** Stops pulling, waits for running handlers (releaseTimeoutMs at most), commits what is done and leaves the group. */
+  /** Stops pulling, waits for running handlers (releaseTimeoutMs at most), commits what is done and leaves the group (the same again). */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -127,8 +128,12 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
     }
     const { releaseTimeoutMs } = this.#settings;
     if (this.#settings.handler !== null) await this.#core.within(Promise.all(queues.map((queue) => queue.idle())), releaseTimeoutMs);
+    // One bound for both: without a leader neither is answered, and the session ends by itself.
+    const { clock } = this.#core.io;
+    const deadlineAt = clock.monotonicMs() + releaseTimeoutMs;
     await this.#committer.close(releaseTimeoutMs);
-    await Promise.all([...this.#sessions.values()].map((session) => session.leave(releaseTimeoutMs)));
+    const leftMs = Math.max(1, deadlineAt - clock.monotonicMs());
+    await Promise.all([...this.#sessions.values()].map((session) => session.leave(leftMs)));
     for (const queue of queues) queue.lose();
     this.#queues.clear();
   }

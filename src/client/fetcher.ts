@@ -1,3 +1,4 @@
+import type { Timer } from '../io/clock.ts';
 import type { LedgerError } from '../protocol/errors.ts';
 import { Op, type PullResponse } from '../protocol/requests.ts';
 import { backoffMs } from './backoff.ts';
@@ -34,8 +35,8 @@ export class Fetcher {
   readonly #events: FetcherEvents;
   readonly #queues = new Set<ProcessQueue>();
   readonly #fetches = new Map<ProcessQueue, Fetch>();
-  /** Queues that wait for a retry; their timers look for themselves whether they still matter. */
-  readonly #resting = new Map<ProcessQueue, number>();
+  /** Queues that wait for a retry. */
+  readonly #resting = new Map<ProcessQueue, Timer>();
   readonly #forget: () => void;
   #heldMessages = 0;
   #heldBytes = 0;
@@ -63,7 +64,7 @@ export class Fetcher {
 
   remove(queue: ProcessQueue): void {
     this.#queues.delete(queue);
-    this.#resting.delete(queue);
+    this.#awake(queue);
     const fetch = this.#fetches.get(queue);
     if (fetch !== undefined) fetch.abandoned = true;
     this.#fetches.delete(queue);
@@ -83,7 +84,7 @@ export class Fetcher {
 
   /** What was refused may be granted now: no rest before the next pull. */
   retryNow(queue: ProcessQueue): void {
-    this.#resting.delete(queue);
+    this.#awake(queue);
     this.#fetch(queue);
   }
 
@@ -192,13 +193,21 @@ export class Fetcher {
   }
 
   #rest(queue: ProcessQueue, delayMs: number): void {
-    const until = this.#core.io.clock.monotonicMs() + delayMs;
-    this.#resting.set(queue, until);
-    this.#core.io.clock.setTimer(delayMs, () => {
-      if (this.#resting.get(queue) !== until) return;
+    this.#awake(queue);
+    // A queue given up meanwhile has nobody to wait for it, and a timer left behind would keep the process alive.
+    if (!this.#queues.has(queue)) return;
+    const timer = this.#core.io.clock.setTimer(delayMs, () => {
       this.#resting.delete(queue);
       this.#fetch(queue);
     });
+    this.#resting.set(queue, timer);
+  }
+
+  #awake(queue: ProcessQueue): void {
+    const timer = this.#resting.get(queue);
+    if (timer === undefined) return;
+    this.#core.io.clock.clearTimer(timer);
+    this.#resting.delete(queue);
   }
 
   /** A poll that hangs at an old leader is given up, and queues without a leader try at once. */
@@ -212,7 +221,7 @@ export class Fetcher {
         this.#fetches.delete(queue);
       }
       if (!this.#fetches.has(queue)) {
-        this.#resting.delete(queue);
+        this.#awake(queue);
         this.#fetch(queue);
       }
     }

@@ -76,11 +76,12 @@ export class GroupSession {
 
   /** Says goodbye, so that the queues move at once instead of after the session. */
   async leave(timeoutMs: number): Promise<void> {
-    const wasJoined = this.joined;
+    // A join on its way would make us a member after we left; the leave follows it on the same connection.
+    const known = this.joined || this.#joining;
     this.#closed = true;
     this.#forget();
     if (this.#heartbeatTimer !== null) this.#core.io.clock.clearTimer(this.#heartbeatTimer);
-    if (!wasJoined) return;
+    if (!known) return;
     const { group, member } = this.#options;
     try {
       await this.#core.askLeader(this.brokerName, Op.groupLeave, { group, member }, timeoutMs);

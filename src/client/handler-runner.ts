@@ -41,6 +41,7 @@ export class HandlerRunner {
   #running = 0;
   #scheduled = false;
   #rateTimer: Timer | null = null;
+  readonly #retryTimers = new Set<Timer>();
   #closed = false;
 
   constructor(io: ClientIo, settings: ConsumerSettings, events: HandlerRunnerEvents) {
@@ -62,6 +63,8 @@ export class HandlerRunner {
   close(): void {
     this.#closed = true;
     if (this.#rateTimer !== null) this.#io.clock.clearTimer(this.#rateTimer);
+    for (const timer of this.#retryTimers) this.#io.clock.clearTimer(timer);
+    this.#retryTimers.clear();
     for (const waiter of this.#waiters.splice(0)) waiter(null);
   }
 
@@ -213,12 +216,16 @@ export class HandlerRunner {
     attempt.failures += 1;
     for (const message of attempt.messages) message.reconsumeTimes = attempt.failures;
     onError(error);
-    this.#io.clock.setTimer(delayMs, () => {
+    // Failed while closing: not done, so it comes again to whoever is next.
+    if (this.#closed) return;
+    const timer = this.#io.clock.setTimer(delayMs, () => {
+      this.#retryTimers.delete(timer);
       // A queue that is being given back goes without this message done: the next owner gets it.
-      if (this.#closed || attempt.queue.state !== 'active') return;
+      if (attempt.queue.state !== 'active') return;
       this.#retries.push(attempt);
       this.#schedule();
     });
+    this.#retryTimers.add(timer);
     this.#schedule();
   }
 }

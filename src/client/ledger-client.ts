@@ -99,6 +99,7 @@ export class LedgerClient {
     this.#closed = true;
     await Promise.all([...this.#consumers].map((consumer) => consumer.close()));
     await Promise.all([...this.#producers].map((producer) => producer.close()));
+    this.#core.close();
     this.#router.close();
     this.#connections.close();
   }

@@ -52,8 +52,9 @@ export class OffsetCommitter {
   async close(timeoutMs: number): Promise<void> {
     this.#closed = true;
     if (this.#timer !== null) this.#core.io.clock.clearTimer(this.#timer);
-    if (this.#busy !== null) await this.#busy;
-    await this.#commit(timeoutMs);
+    const deadlineAt = this.#core.io.clock.monotonicMs() + timeoutMs;
+    if (this.#busy !== null) await this.#core.within(this.#busy, timeoutMs);
+    await this.#commit(Math.max(1, deadlineAt - this.#core.io.clock.monotonicMs()));
   }
 
   async #commit(timeoutMs: number): Promise<void> {

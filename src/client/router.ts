@@ -5,6 +5,7 @@ import { type BackoffOptions, backoffMs } from './backoff.ts';
 import type { Connections } from './connections.ts';
 import type { ClientIo, Link } from './link.ts';
 import type { MessageQueue } from './message-queue.ts';
+import { Naps } from './naps.ts';
 import { configuredQueues } from './selector.ts';
 
 /** A topic as the client uses it: its record and what is computed once from it. */
@@ -35,6 +36,7 @@ export class Router {
   /** Topics that a broker was asked for, so that refreshes keep them. */
   readonly #wanted = new Set<string>();
   readonly #listeners = new Set<() => void>();
+  readonly #naps: Naps;
   #refreshTimer: Timer | null = null;
   #urgentTimer: Timer | null = null;
   #urgentAttempts = 0;
@@ -44,6 +46,7 @@ export class Router {
     this.#io = io;
     this.#connections = connections;
     this.#options = options;
+    this.#naps = new Naps(io.clock);
   }
 
   start(): void {
@@ -55,6 +58,9 @@ export class Router {
     this.#closed = true;
     if (this.#refreshTimer !== null) this.#io.clock.clearTimer(this.#refreshTimer);
     if (this.#urgentTimer !== null) this.#io.clock.clearTimer(this.#urgentTimer);
+    this.#naps.close();
+    // Who waits for a change sees that there will be none.
+    this.#changed();
     this.#listeners.clear();
   }
 
@@ -125,7 +131,7 @@ export class Router {
       if (missing) throw new LedgerError('TOPIC_NOT_FOUND', name);
       if (clock.monotonicMs() >= deadlineAt) throw new LedgerError('NO_ROUTE', name);
       const delayMs = Math.min(backoffMs(this.#options.backoff, attempt, this.#io.random), deadlineAt - clock.monotonicMs());
-      await new Promise<void>((resolve) => clock.setTimer(Math.max(1, delayMs), resolve));
+      await this.#naps.take(Math.max(1, delayMs));
     }
     throw new LedgerError('CLOSED');
   }

@@ -22,6 +22,10 @@ export class ManualClock implements Clock {
   monotonicMs(): number {
     return this.#nowMs;
   }
+  /** Timers that would still fire. */
+  get armedCount(): number {
+    return this.#armed.size;
+  }
   setTimer(delayMs: number, callback: () => void): Timer {
     const timer = { atMs: this.#nowMs + delayMs, number: this.#number++, callback };
     this.#armed.add(timer);

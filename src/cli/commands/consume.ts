@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { ReceivedMessage } from '../../client/message.ts';
-import { endpointsOf } from '../admin-session.ts';
+import { AdminSession, endpointsOf } from '../admin-session.ts';
 import { type Context, Exit } from '../context.ts';
 import { type ClientFlags, type From, integer, parseFrom, positive, withClientFlags } from '../options.ts';
 import { note, write, writeJson } from '../output.ts';
@@ -67,6 +67,8 @@ async function consume(context: Context, topic: string, flags: ConsumeFlags): Pr
   if (timer !== null) clearTimeout(timer);
   release();
   await consumer.close();
+  // Nothing came: because there was nothing, or because nobody is there any more? The second one is a failure.
+  if (how === 'timeout') (await AdminSession.connect(endpoints)).close();
   if (how === 'timeout' && flags.max !== undefined) {
     note(context, `timed out: ${received} of ${flags.max} messages received`);
     context.exit = Exit.timedOut;
