@@ -79,6 +79,7 @@ export class Raft implements RaftCore {
   readonly #follower: Follower;
   #leading: Leader | null = null;
   #ticked: boolean = false;
+  elections = 0;
 
   /**
    * @param log what is on stable storage; the core owns it from now on
@@ -205,7 +206,7 @@ export class Raft implements RaftCore {
     if (this.#core.role !== 'follower' || this.#core.leader !== id) return;
     this.#follower.connectionLost();
     this.#core.leader = 0;
-    this.#election.leaderSuspected();
+    this.#election.leaderSuspected(id);
   }
 
   stepDown(_reason: string): void {
@@ -246,6 +247,10 @@ export class Raft implements RaftCore {
 
   progress(): readonly PeerStatus[] {
     return this.#leading?.progress() ?? [];
+  }
+
+  get uncommittedBytes(): number {
+    return this.#leading?.uncommittedBytes ?? 0;
   }
 
   quorumFresh(nowMs: number): boolean {
@@ -398,7 +403,7 @@ export class Raft implements RaftCore {
     const core = this.#core;
     core.role = 'preCandidate';
     core.leader = 0;
-    this.#election.beginRound();
+    this.#election.beginRound(true);
     if (this.#election.outcome() === 'won') {
       this.#campaign(false);
       return;
@@ -408,12 +413,13 @@ export class Raft implements RaftCore {
 
   #campaign(transfer: boolean): void {
     const core = this.#core;
+    this.elections++;
     core.role = 'candidate';
     core.leader = 0;
     core.term += 1;
     core.votedFor = core.config.id;
     this.#follower.forgetLeader();
-    this.#election.beginRound();
+    this.#election.beginRound(false);
     if (this.#election.outcome() === 'won') {
       this.#becomeLeader();
       return;
