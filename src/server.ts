@@ -25,6 +25,7 @@ import type { ServerState, ServerView } from './server/server-view.ts';
 /** Raft's windows towards one follower are a part of what the hot tail holds, so that a follower in step is served from memory. */
 const MAX_APPEND_BYTES = 1024 * 1024;
 const INCARNATION_BYTES = 16;
+const MS_PER_HOUR = 3_600_000;
 
 /** One event, one line; never bytes of messages. */
 export type ServerEvents = (name: string, fields: Readonly<Record<string, string | number>>) => void;
@@ -355,6 +356,7 @@ export class Server implements ServerView {
         ...this.#options.limits,
       },
       metrics: this.#options.metrics ?? NO_METRICS,
+      settings: { retentionMs: config.retentionHours * MS_PER_HOUR, retentionBytes: config.retentionBytes },
     });
   }
 
@@ -385,16 +387,13 @@ export async function startServer(config: BrokerConfig, io: Io, options: Process
     options.logger ??
     createLogger({ level: config.logLevel, fields: { broker: config.brokerName, replica: config.replicaId }, clock: io.clock });
   const startedMs = io.clock.monotonicMs();
-  const metrics = new ServerMetrics(config);
-  const server = new Server(config, io, {
-    metrics: metrics.broker,
-    ...options,
-    onEvent: (name, fields) => {
-      logger[levelOf(name)](fields, name);
-      metrics.event(name, fields);
-      options.onEvent?.(name, fields);
-    },
-  });
+  const onEvent: ServerEvents = (name, fields) => {
+    logger[levelOf(name)](fields, name);
+    metrics.event(name, fields);
+    options.onEvent?.(name, fields);
+  };
+  const metrics = new ServerMetrics(config, io, onEvent);
+  const server = new Server(config, io, { metrics: metrics.broker, ...options, onEvent });
   metrics.watch(server);
   if (options.adminHttp ?? true) {
     server.admin = await startAdminHttp(config.host, config.port + 2, {

@@ -52,7 +52,11 @@ export class Admin {
       session.refuse(requestId, name?.code ?? 'BAD_REQUEST', name?.message);
       return;
     }
+    const { clock, metrics } = this.#context;
+    const arrivedMs = clock.monotonicMs();
     this.#commands.propose({ type: 'topicCreate', name: topic, queues, perm, messageType, replication }, (error) => {
+      if (error === null) metrics.topicCreatedMs(clock.monotonicMs() - arrivedMs);
+      this.#note(session, requestId, 'topic create', { topic, queues, perm, messageType, replication }, error);
       this.#answerRoute(session, requestId, Op.topicCreate, topic, error);
     });
   }
@@ -65,6 +69,7 @@ export class Admin {
       return;
     }
     this.#commands.propose({ type: 'topicUpdate', name: topic, queues, perm, replication }, (error) => {
+      this.#note(session, requestId, 'topic update', { topic, queues, perm, replication }, error);
       this.#answerRoute(session, requestId, Op.topicUpdate, topic, error);
     });
   }
@@ -83,6 +88,7 @@ export class Admin {
 
   topicDelete(session: Session, requestId: number, topic: string): void {
     this.#commands.propose({ type: 'topicDelete', name: topic }, (error) => {
+      this.#note(session, requestId, 'topic delete', { topic }, error);
       if (error !== null) session.refuse(requestId, error);
       else session.respond(Op.topicDelete, requestId, {});
     });
@@ -127,6 +133,7 @@ export class Admin {
       return;
     }
     this.#commands.propose({ type: 'groupResetOffset', group, topicId: topic.id, queueId, offset }, (error, results) => {
+      this.#note(session, requestId, 'offset reset', { group, topic: topic.name, queueId, offset }, error);
       if (error !== null) session.refuse(requestId, error);
       else session.respond(Op.groupResetOffset, requestId, { previous: results[0] ?? -1 });
     });
@@ -159,6 +166,7 @@ export class Admin {
   }
 
   raftTransfer(session: Session, requestId: number, { target }: RaftTransferRequest): void {
+    this.#note(session, requestId, 'transfer asked for', { target }, null);
     this.#options.hooks.transfer(target).then(
       () => session.respond(Op.raftTransfer, requestId, { target }),
       (error: unknown) => refuseWith(session, requestId, error),
@@ -170,6 +178,17 @@ export class Admin {
       (response) => session.respond(Op.verifyChain, requestId, response),
       (error: unknown) => refuseWith(session, requestId, error),
     );
+  }
+
+  /** What an operator changed, and by which request: one line of the log each. */
+  #note(
+    session: Session,
+    requestId: number,
+    event: string,
+    fields: Readonly<Record<string, string | number>>,
+    error: ErrorCode | null,
+  ): void {
+    this.#context.metrics.event(event, { ...fields, requestId, client: session.clientId, address: session.address, error: error ?? '' });
   }
 
   /** Runs when the state here includes everything acknowledged before now (FAULTS 12). */

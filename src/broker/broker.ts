@@ -41,6 +41,17 @@ export interface BrokerOptions {
   readonly settings?: Partial<Record<SettingName, number>>;
 }
 
+export interface BrokerGauges {
+  /** Waiting now. */
+  readonly pendingSends: number;
+  readonly pendingCommands: number;
+  readonly waiters: number;
+  readonly sessions: number;
+  /** Pulls answered since the start: from the hot tail, from segment files. */
+  readonly hotAnswers: number;
+  readonly coldAnswers: number;
+}
+
 /**
  * What serves requests from the replicated state: the leader's memory (I7) and nothing that outlives the process.
  * Made once recovery has restored the state machine and the replica exists, before it starts: from then on the state machine
@@ -82,13 +93,21 @@ export class Broker implements RequestHandler, ApplyListener {
   }
 
   /** Gauges for whoever scrapes. */
-  get gauges(): { readonly pendingSends: number; readonly pendingCommands: number; readonly waiters: number; readonly sessions: number } {
+  get gauges(): BrokerGauges {
+    const { reader } = this.#pulls;
     return {
+      hotAnswers: reader.hotAnswers,
+      coldAnswers: reader.coldAnswers,
       pendingSends: this.#produce.pendingCount,
       pendingCommands: this.#commands.size,
       waiters: this.#pulls.waiters.size,
       sessions: this.#routed.size,
     };
+  }
+
+  /** Sessions of group members that are connected here. */
+  connectedMembers(): Iterable<{ readonly group: string; readonly session: Session }> {
+    return this.#groups.connected();
   }
 
   /** Leads, and has applied everything that earlier leaders acknowledged. */
@@ -117,7 +136,8 @@ export class Broker implements RequestHandler, ApplyListener {
     } catch (error) {
       // A broken invariant ends the process; anything else is one request's trouble.
       if (error instanceof AssertionError) throw error;
-      this.#context.metrics.event('request failed', { op: request.op, error: String(error) });
+      const { op, requestId } = request;
+      this.#context.metrics.event('request failed', { op, requestId, client: session.clientId, error: String(error) });
       session.refuse(request.requestId, 'INTERNAL');
     }
   }
@@ -269,6 +289,7 @@ export class Broker implements RequestHandler, ApplyListener {
   }
 
   onGroupChanged(group: string): void {
+    this.#context.metrics.groupChanged(group);
     this.#groups.groupChanged(group);
   }
 

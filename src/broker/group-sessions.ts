@@ -95,6 +95,8 @@ export class GroupSessions {
     const sessionTimeoutMs = Math.min(Math.max(wantedMs, limits.minSessionTimeoutMs), limits.maxSessionTimeoutMs);
     const { group, member, strategy } = request;
     const topics = [...new Set(request.topics)].sort();
+    const arrivedMs = this.#context.clock.monotonicMs();
+    const isNew = this.#context.state.groups.named(group) === undefined;
     this.#commands.propose(
       { type: 'groupJoin', group, member, address: session.address, topics, strategy, sessionTimeoutMs },
       (error, _, index) => {
@@ -102,6 +104,7 @@ export class GroupSessions {
           session.refuse(requestId, error);
           return;
         }
+        if (isNew) this.#context.metrics.groupCreatedMs(this.#context.clock.monotonicMs() - arrivedMs);
         const membership = this.#membership(group, member, index, sessionTimeoutMs);
         membership.joinIndex = index;
         this.#heard(membership, session);
@@ -111,6 +114,13 @@ export class GroupSessions {
         else session.respond(Op.groupJoin, requestId, assignment);
       },
     );
+  }
+
+  /** Sessions of the members that are connected here. */
+  *connected(): Generator<{ readonly group: string; readonly session: Session }> {
+    for (const [group, members] of this.#memberships) {
+      for (const { session } of members.values()) if (session !== null) yield { group, session };
+    }
   }
 
   heartbeat(session: Session, requestId: number, request: GroupHeartbeatRequest): void {

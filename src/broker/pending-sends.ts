@@ -5,13 +5,14 @@ import type { Session } from './session.ts';
 export class SendGather {
   readonly session: Session;
   readonly requestId: number;
-  readonly #answered: () => void;
+  readonly #answered: (error: number) => void;
+  #error = 0;
   /** error, base offset, log time of each part. */
   readonly results: Float64Array;
   #missing: number;
 
-  /** @param answered called after the answer */
-  constructor(session: Session, requestId: number, parts: number, answered: () => void) {
+  /** @param answered called after the answer, with the error of the first part that failed, or 0 */
+  constructor(session: Session, requestId: number, parts: number, answered: (error: number) => void) {
     this.#answered = answered;
     this.session = session;
     this.requestId = requestId;
@@ -23,11 +24,12 @@ export class SendGather {
     this.results[3 * part] = error;
     this.results[3 * part + 1] = baseOffset;
     this.results[3 * part + 2] = logTimeMs;
+    if (this.#error === 0) this.#error = error;
     this.#missing--;
     if (this.#missing > 0) return;
     if (this.results.length === 3) this.session.sendAck(this.requestId, error, baseOffset, logTimeMs);
     else this.session.sendAckParts(this.requestId, this.results);
-    this.#answered();
+    this.#answered(this.#error);
   }
 }
 

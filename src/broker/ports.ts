@@ -48,8 +48,16 @@ export interface BrokerMetrics {
   coldReadBytes(bytes: number): void;
   /** Stored bytes failed their checksum when read. They were not served. */
   damagedRead(position: number): void;
-  /** From the arrival of a send's frame to its answer, ms; per request. */
-  sendLatencyMs(ms: number): void;
+  /** From the arrival of a send's frame to its answer, ms; per request. `error`: of its first failed part, 0 = none. */
+  sendLatencyMs(ms: number, error: number): void;
+  /** The same of a pull that was answered; `held`: it was a long poll. */
+  pullLatencyMs(ms: number, held: boolean): void;
+  /** From the request to its answer, ms, replication included. */
+  topicCreatedMs(ms: number): void;
+  /** The join that made a group. */
+  groupCreatedMs(ms: number): void;
+  /** Members, owners or targets of a group changed (on every replica). */
+  groupChanged(group: string): void;
   /** Something that an operator wants in the log: event and fields, never payload. */
   event(name: string, fields: Readonly<Record<string, string | number>>): void;
 }
@@ -60,6 +68,10 @@ export const NO_METRICS: BrokerMetrics = {
   coldReadBytes: () => {},
   damagedRead: () => {},
   sendLatencyMs: () => {},
+  pullLatencyMs: () => {},
+  topicCreatedMs: () => {},
+  groupCreatedMs: () => {},
+  groupChanged: () => {},
   event: () => {},
 };
 

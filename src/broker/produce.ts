@@ -63,7 +63,7 @@ export class Produce {
   #gather(session: Session, requestId: number, parts: number): SendGather {
     const { clock, metrics } = this.#context;
     const arrivedMs = clock.monotonicMs();
-    return new SendGather(session, requestId, parts, () => metrics.sendLatencyMs(clock.monotonicMs() - arrivedMs));
+    return new SendGather(session, requestId, parts, (error) => metrics.sendLatencyMs(clock.monotonicMs() - arrivedMs, error));
   }
 
   #requestRefusal(request: SendRequest, raw: Uint8Array): ErrorCode | null {

@@ -127,6 +127,8 @@ export class Pulls {
     this.#context.metrics.event('pull failed', {
       topic: waiter.request.topic,
       queueId: waiter.request.queueId,
+      requestId: waiter.requestId,
+      client: waiter.session.clientId,
       code,
       error: String(error),
     });
@@ -142,6 +144,8 @@ export class Pulls {
 
   #answer(waiter: Waiter, queue: QueueState, read: ReadResult | null): void {
     const { session, requestId, request } = waiter;
+    const { clock, metrics } = this.#context;
+    metrics.pullLatencyMs(clock.monotonicMs() - waiter.arrivedMs, waiter.waitMs > 0);
     const body = {
       minOffset: queue.minOffset,
       maxOffset: queue.nextOffset,
@@ -152,7 +156,7 @@ export class Pulls {
       session.respond(Op.pull, requestId, body);
       return;
     }
-    this.#context.metrics.messagesOut(request.topic, request.group, read.messages, read.raw.length - read.headroomBytes);
+    metrics.messagesOut(request.topic, request.group, read.messages, read.raw.length - read.headroomBytes);
     session.respond(Op.pull, requestId, body, read.raw, read.headroomBytes);
   }
 

@@ -50,6 +50,9 @@ export class Reader {
   readonly #context: BrokerContext;
   readonly #units: UnitBatch[] = [];
   #coldReads = 0;
+  /** Answers from the hot tail and from segment files so far. */
+  hotAnswers = 0;
+  coldAnswers = 0;
   readonly #coldQueue: (() => void)[] = [];
 
   constructor(context: BrokerContext) {
@@ -107,6 +110,7 @@ export class Reader {
   }
 
   #copyHot(chosen: readonly Chosen[], nextOffset: number, messages: number, bytes: number): ReadResult {
+    this.hotAnswers++;
     const headroomBytes = pullHeadroomBytes(chosen.length);
     const raw = new Uint8Array(headroomBytes + bytes - chosen.length * ENTRY_HEADER_BYTES);
     let at = headroomBytes;
@@ -120,6 +124,7 @@ export class Reader {
 
   async #readCold(queue: QueueState, range: ReadRange, chosen: readonly Chosen[], nextOffset: number): Promise<ReadResult> {
     await this.#coldSlot();
+    this.coldAnswers++;
     try {
       const entries = await this.#readEntries(chosen);
       if ((chosen[0] as Chosen).baseOffset + (chosen[0] as Chosen).count <= queue.minOffset) {

@@ -12,6 +12,8 @@ export interface Session {
   readonly clientId: string;
   readonly namespace: string;
   readonly zone: string;
+  /** Name and version of the client library, as it says. */
+  readonly agent: string;
   /** host:port of the other end, for people. */
   readonly address: string;
   /** More is queued towards the client than it takes: let pulls wait until RequestHandler.drained(). */

@@ -60,6 +60,8 @@ export class BrokerStateMachine implements StateMachine {
   #onRole: ((role: ReplicaRole) => void) | null = null;
   #featureLevel = FEATURE_LEVEL;
   #appliedIndex = 0;
+  /** Batches that apply found to be stored already, since this process started. Not part of the state. */
+  duplicateBatches = 0;
   /** Log time and end of the last entry applied. */
   #logTimeMs = 0;
   #endPosition = 0;
@@ -148,6 +150,7 @@ export class BrokerStateMachine implements StateMachine {
       const sequence = batchFirstSequence(body, 0);
       const verdict = this.producers.check(queue, producerId, epoch, sequence, count);
       if (verdict.error !== null || verdict.duplicate) {
+        if (verdict.duplicate) this.duplicateBatches++;
         this.#batchDone(
           entry,
           numberOf(verdict.error),

@@ -6,6 +6,7 @@ import type { HelloRequest, Pushes, PushKindNumber, RequestOp, Responses } from 
 import { Op, PushKind } from '../protocol/requests.ts';
 import { SendAckWriter } from '../protocol/send-acks.ts';
 import type { GatewayLimits } from './limits.ts';
+import type { Traffic } from './traffic.ts';
 
 /** A pull may be held for long and has no raw bytes: a stopping broker does not wait for it. */
 export const HELD = -1;
@@ -13,6 +14,7 @@ export const HELD = -1;
 /** What a session tells its gateway. */
 export interface SessionOwner {
   readonly limits: GatewayLimits;
+  readonly traffic: Traffic;
   /** The session has acknowledgements: flushAcks() at the end of the turn. Said once a turn. */
   acksWaiting(session: ClientSession): void;
   drained(session: ClientSession): void;
@@ -29,6 +31,7 @@ export class ClientSession implements Session {
   readonly clientId: string;
   readonly namespace: string;
   readonly zone: string;
+  readonly agent: string;
   readonly address: string;
   readonly #connection: FrameConnection;
   readonly #owner: SessionOwner;
@@ -39,12 +42,15 @@ export class ClientSession implements Session {
   readonly #acks = new SendAckWriter();
   #congested = false;
   #closed = false;
+  /** It has sent a message. */
+  isProducer = false;
 
   constructor(id: number, hello: HelloRequest, connection: FrameConnection, owner: SessionOwner) {
     this.id = id;
     this.clientId = hello.clientId;
     this.namespace = hello.namespace;
     this.zone = hello.zone;
+    this.agent = hello.agent;
     this.address = connection.remoteAddress;
     this.#connection = connection;
     this.#owner = owner;
@@ -99,18 +105,21 @@ export class ClientSession implements Session {
 
   refuse(requestId: number, code: ErrorCode, detail?: string): void {
     if (!this.#settle(requestId)) return;
+    this.#owner.traffic.errorCode(code);
     this.#send(encodeRefusal(requestId, code, detail));
     this.#owner.answered(this);
   }
 
   sendAck(requestId: number, error: number, baseOffset: number, logTimeMs: number): void {
     if (!this.#settle(requestId)) return;
+    if (error !== 0) this.#owner.traffic.error(error);
     this.#announceAcks();
     this.#acks.add(requestId, error, baseOffset, logTimeMs);
   }
 
   sendAckParts(requestId: number, results: ArrayLike<number>): void {
     if (!this.#settle(requestId)) return;
+    for (let at = 0; at < results.length; at += 3) if (results[at] !== 0) this.#owner.traffic.error(results[at] as number);
     this.#announceAcks();
     this.#acks.addParts(requestId, results);
   }
@@ -126,6 +135,7 @@ export class ClientSession implements Session {
 
   /** A refusal of something that was never admitted. */
   refuseUnadmitted(requestId: number, code: ErrorCode, detail?: string): void {
+    this.#owner.traffic.errorCode(code);
     this.#send(encodeRefusal(requestId, code, detail));
   }
 
@@ -183,6 +193,7 @@ export class ClientSession implements Session {
     const connection = this.#connection;
     const bound = this.#owner.limits.maxConnectionBufferBytes;
     const queuedBytes = connection.bufferedBytes;
+    this.#owner.traffic.out(frame.length);
     // A client that takes nothing while answers pile up is gone or stuck; its memory is not ours to give.
     if (queuedBytes > 2 * bound) {
       connection.destroy();

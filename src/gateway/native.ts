@@ -6,6 +6,7 @@ import { decodeRequest, encodePush, encodeRefusal, type Request } from '../proto
 import { type HelloRequest, Op, PROTOCOL_VERSION, PushKind } from '../protocol/requests.ts';
 import { ClientSession, HELD, type SessionOwner } from './client-session.ts';
 import { DEFAULT_GATEWAY_LIMITS, type GatewayLimits } from './limits.ts';
+import { Traffic } from './traffic.ts';
 
 export interface NativeGatewayOptions {
   readonly clock: Clock;
@@ -31,6 +32,7 @@ export interface GatewayCounts {
 export class NativeGateway {
   readonly #options: NativeGatewayOptions;
   readonly #limits: GatewayLimits;
+  readonly traffic = new Traffic();
   readonly #guests = new Set<Guest>();
   readonly #sessions = new Set<ClientSession>();
   readonly #owner: SessionOwner;
@@ -47,6 +49,7 @@ export class NativeGateway {
     this.#limits = { ...DEFAULT_GATEWAY_LIMITS, ...options.limits };
     this.#owner = {
       limits: this.#limits,
+      traffic: this.traffic,
       acksWaiting: (session) => {
         this.#ackers.push(session);
         if (this.#ackers.length === 1) options.clock.defer(this.#flushAcks);
@@ -74,6 +77,18 @@ export class NativeGateway {
     let pendingRequests = 0;
     for (const session of this.#sessions) pendingRequests += session.pending;
     return { connections: this.#guests.size, pendingRequests };
+  }
+
+  /** Connections that are not read from because their window is full. */
+  get pausedConnections(): number {
+    let paused = 0;
+    for (const session of this.#sessions) if (session.paused) paused++;
+    return paused;
+  }
+
+  /** Agents of the connections that have sent a message. */
+  *producerAgents(): Generator<string> {
+    for (const session of this.#sessions) if (session.isProducer) yield session.agent;
   }
 
   /**
@@ -145,6 +160,7 @@ export class NativeGateway {
 
   #onFrame(guest: Guest, frame: Uint8Array): void {
     if (guest.leaving) return;
+    this.traffic.in(frame.length);
     guest.lastFrameMs = this.#options.clock.monotonicMs();
     try {
       const request = decodeRequest(frame);
@@ -181,6 +197,7 @@ export class NativeGateway {
     const { requestId } = request;
     if (request.op === Op.hello) throw new LedgerError('BAD_REQUEST', 'a second hello');
     const oneWay = request.op === Op.send && request.body.oneWay;
+    if (request.op === Op.send) session.isProducer = true;
     if (this.#draining) {
       if (!oneWay) session.refuseUnadmitted(requestId, 'NOT_READY', 'the broker stops');
       return;
@@ -200,6 +217,7 @@ export class NativeGateway {
     if (guest.leaving) return;
     guest.leaving = true;
     this.#clearHelloTimer(guest);
+    this.traffic.refuse(code);
     this.#options.onRefused?.(code, guest.connection.remoteAddress, detail);
     guest.connection.send(encodePush(PushKind.goAway, { error: ERRORS[code].number, detail: detail.slice(0, 1024) }));
     guest.connection.close();

@@ -6,6 +6,7 @@ import { type GroupHeader, MIN_ENTRY_BODY_BYTES, paddedBytes, verifyGroup, write
 import { GroupCommit } from './group-commit.ts';
 import { DEFAULT_HOT_TAIL, type HotChunk, HotTail } from './hot-tail.ts';
 import { BLOCK_BYTES, ENTRY_HEADER_BYTES, GROUP_HEADER_BYTES, MAX_ENTRY_BODY_BYTES, MAX_GROUP_BYTES } from './layout.ts';
+import { LogCounts } from './log-counts.ts';
 import { LogReader } from './log-reader.ts';
 import { type RecoveredEnd, recover } from './recovery.ts';
 import { baseOf, DEFAULT_SEGMENT_BYTES, placeOf } from './segment.ts';
@@ -44,6 +45,7 @@ interface OpenGroup {
 /** See `Log` for the contract of each member. */
 export class CommitLog implements Log {
   readonly recovery: RecoveryReport;
+  readonly counts = new LogCounts();
   readonly #handlers: CommitLogHandlers;
   readonly #segmentBytes: number;
   readonly #store: SegmentStore;
@@ -93,11 +95,12 @@ export class CommitLog implements Log {
       clock: options.clock,
       flush: options.flush ?? 'sync',
       asyncFlushMs: options.asyncFlushMs ?? DEFAULT_ASYNC_FLUSH_MS,
+      counts: this.counts,
       onDurable: (group) => this.#onDurable(group),
       onError: (error) => this.#poison(error),
       writtenEnd: end.endPosition,
     });
-    this.#reader = new LogReader({ store, hot: this.#hot, index, clock: options.clock, segmentBytes });
+    this.#reader = new LogReader({ store, hot: this.#hot, index, clock: options.clock, segmentBytes, counts: this.counts });
   }
 
   /**
@@ -202,6 +205,12 @@ export class CommitLog implements Log {
   }
   get diskFull(): boolean {
     return this.#store.diskFull;
+  }
+  get segmentCount(): number {
+    return this.#store.bases.length;
+  }
+  get hotTailBytes(): number {
+    return this.#hot.sizeBytes;
   }
   get openBytes(): number {
     return this.#open?.dataBytes ?? 0;
@@ -463,6 +472,7 @@ export class CommitLog implements Log {
     this.#chain.push(firstIndex, this.#lastChecksum, this.#lastLogTimeMs);
     this.#lastChecksum = lastChecksum;
     this.#lastLogTimeMs = header.logTimeMs;
+    this.counts.paddingBytes += sizeBytes - header.dataBytes;
     this.#commit.enqueue(meta, chunk, offset);
     return meta;
   }

@@ -2,6 +2,7 @@ import type { Clock, Timer } from '../io/clock.ts';
 import type { GroupMeta } from '../raft/types.ts';
 import { LARGEST_GROUP_BYTES } from './group-codec.ts';
 import type { HotChunk } from './hot-tail.ts';
+import type { LogCounts } from './log-counts.ts';
 import type { SegmentStore } from './segment-store.ts';
 import type { FlushMode } from './types.ts';
 
@@ -21,6 +22,7 @@ export interface GroupCommitOptions {
   readonly clock: Clock;
   readonly flush: FlushMode;
   readonly asyncFlushMs: number;
+  readonly counts: LogCounts;
   /** Behind the last byte in the files. */
   readonly writtenEnd: number;
   onDurable(group: GroupMeta): void;
@@ -84,8 +86,13 @@ export class GroupCommit {
     const { chunk, offset } = first;
     // A truncation forgets groups while the disk still reads their memory.
     chunk.retain();
+    const { clock, counts } = this.#options;
+    const startedMs = clock.monotonicMs();
     store.append(chunk.bytes.subarray(offset, offset + sizeBytes), position).then(
-      () => this.#written(chunk),
+      () => {
+        counts.wrote(sizeBytes, count, clock.monotonicMs() - startedMs);
+        this.#written(chunk);
+      },
       (error: unknown) => this.#fail(error as Error, chunk),
     );
   }

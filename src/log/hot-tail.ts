@@ -78,6 +78,13 @@ export class HotTail {
     return this.#recycle(durablePosition) ?? this.#recycleAfterPinned(durablePosition);
   }
 
+  /** Bytes of groups that are held. */
+  get sizeBytes(): number {
+    let sizeBytes = 0;
+    for (const chunk of this.#chunks) for (const run of chunk.runs) sizeBytes += run.sizeBytes;
+    return sizeBytes;
+  }
+
   /** Records that the group at `position` is laid at the chunk's tail, and moves the tail. */
   add(chunk: HotChunk, position: number, sizeBytes: number): void {
     const last = chunk.runs.at(-1);

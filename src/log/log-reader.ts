@@ -6,6 +6,7 @@ import { LogCorrupt } from './errors.ts';
 import { forEachEntry, type GroupHeader, LARGEST_GROUP_BYTES, newEntryView, readGroupHeader, verifyGroup } from './group-codec.ts';
 import type { HotTail } from './hot-tail.ts';
 import { BLOCK_BYTES, GROUP_HEADER_BYTES } from './layout.ts';
+import type { LogCounts } from './log-counts.ts';
 import type { SegmentStore } from './segment-store.ts';
 import type { EntryView, GroupRun } from './types.ts';
 
@@ -20,6 +21,7 @@ export interface LogReaderOptions {
   readonly index: GroupIndex;
   readonly clock: Clock;
   readonly segmentBytes: number;
+  readonly counts: LogCounts;
 }
 
 /** Finds groups and entries again: in memory while they are hot, else in the files. */
@@ -104,7 +106,9 @@ export class LogReader {
       left -= sizeBytes;
       next = last + 1;
     }
-    return runs.length === 0 ? null : runs;
+    if (runs.length === 0) return null;
+    this.#options.counts.hotReads++;
+    return runs;
   }
 
   async coldGroups(firstIndex: number, lastIndex: number, maxBytes: number): Promise<GroupRun> {
@@ -113,7 +117,10 @@ export class LogReader {
     const buffer = await this.#takeBuffer();
     try {
       const into = buffer.subarray(0, Math.min(buffer.length, Math.max(maxBytes, first.sizeBytes)));
-      const got = await this.#options.store.read(into, first.position);
+      const { store, counts } = this.#options;
+      const got = await store.read(into, first.position);
+      counts.coldReads++;
+      counts.coldReadBytes += got;
       const last = verifyRun(into.subarray(0, got), first, lastIndex);
       return {
         firstIndex: first.firstIndex,
@@ -123,6 +130,7 @@ export class LogReader {
       };
     } catch (error) {
       this.#giveBuffer(buffer);
+      if (error instanceof LogCorrupt) this.#options.counts.corruptions++;
       throw error;
     }
   }

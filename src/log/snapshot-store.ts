@@ -23,6 +23,8 @@ const MAX_STATE_BYTES = 2 ** 31;
  * sync, rename and directory sync. Few at a time: one at each retained segment's head, and the newest.
  */
 export class SnapshotStore {
+  /** Snapshots that save() wrote since the store was opened. */
+  savedCount = 0;
   readonly #disk: Disk;
   readonly #directory: string;
   /** Oldest first. */
@@ -75,6 +77,7 @@ export class SnapshotStore {
         await file.sync();
       });
       await this.#install(SAVING, meta);
+      this.savedCount++;
       return meta;
     });
   }

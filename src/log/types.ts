@@ -1,6 +1,7 @@
 import type { Clock } from '../io/clock.ts';
 import type { Disk } from '../io/disk.ts';
 import type { GroupMeta } from '../raft/types.ts';
+import type { LogCounts } from './log-counts.ts';
 
 /** A place between two write groups: everything up to `index` lies before `position`. */
 export interface LogBoundary {
@@ -168,6 +169,12 @@ export interface Log {
   readonly poisoned: Error | null;
   /** Free space is below the reserve, or a segment could not be allocated: refuse clients' writes, go on reading. */
   readonly diskFull: boolean;
+  /** Segment files. */
+  readonly segmentCount: number;
+  /** Newest bytes held in memory. */
+  readonly hotTailBytes: number;
+  /** What it did since it was opened. */
+  readonly counts: LogCounts;
   /** Bytes laid into the open group. */
   readonly openBytes: number;
 

@@ -99,8 +99,8 @@ function readInto(
   put: (labels: Record<string, string>, value: number) => void,
 ): void {
   metric.reset();
-  // prom-client shows a metric without labels as 0 from the start; one that nothing reports must not claim a value.
-  if (sources === undefined && definition.labels.length === 0) metric.remove({});
+  // prom-client shows a metric without labels as 0 after a reset; one that nothing reports now must not claim a value.
+  if (definition.labels.length === 0) metric.remove({});
   let series = 0;
   for (const read of sources ?? []) {
     read((value, ...labels) => {

@@ -71,13 +71,18 @@ export class Leader {
     return quorum.reached(this.#scratch) > nowMs - config.electionTimeoutMs;
   }
 
+  /** Bytes in the log that wait for their commit. */
+  get uncommittedBytes(): number {
+    const { log, commitIndex } = this.#core;
+    return commitIndex === log.lastIndex ? 0 : log.endPosition - log.positionAtOrBelow(commitIndex + 1);
+  }
+
   canPropose(sizeBytes: number): boolean {
     const { log, commitIndex, config } = this.#core;
     if (log.lastIndex < this.#termStartIndex) return true; // without the no-op nothing of older terms commits
     if (this.#transferTo !== 0) return false;
     if (commitIndex === log.lastIndex) return true;
-    const uncommittedBytes = log.endPosition - log.positionAtOrBelow(commitIndex + 1);
-    if (uncommittedBytes + sizeBytes > config.maxUncommittedBytes) return false;
+    if (this.uncommittedBytes + sizeBytes > config.maxUncommittedBytes) return false;
     // Truncation needs exact group starts: no tail may grow out of the exact window.
     return log.exactGroupsAfter(commitIndex) < log.exactCapacity >> 1;
   }

@@ -206,6 +206,10 @@ export interface RaftCore {
   /** Durable end of the own log. */
   readonly storedIndex: number;
   readonly isSingleVoter: boolean;
+  /** Elections that this replica started since it was made, pre-votes not counted. */
+  readonly elections: number;
+  /** Leader: bytes in the log that wait for their commit; 0 elsewhere. */
+  readonly uncommittedBytes: number;
   /** Target of a leadership transfer under way, else 0. */
   readonly transferTarget: ReplicaId;
   /** Monotonic ms. First call of a turn: everything else is measured with it. */

@@ -27,6 +27,11 @@ export class ReadBarriers {
     this.#ask = ask;
   }
 
+  /** Rounds asked for so far. */
+  get rounds(): number {
+    return this.#nextContext - 1;
+  }
+
   add(done: (ok: boolean) => void): void {
     if (this.#waiting >= MAX_WAITING_READS) {
       done(false);

@@ -53,6 +53,15 @@ export interface ReplicaPorts {
   onFailed(error: unknown): void;
 }
 
+export interface ReplicaCounts {
+  readonly elections: number;
+  readonly leaderChanges: number;
+  readonly uncommittedBytes: number;
+  readonly refusedProposals: Readonly<Record<ProposeRefusal, number>>;
+  readonly readBarriers: number;
+  readonly snapshotsSent: number;
+}
+
 /**
  * One replica of a broker group: the only place where Raft, log and peers meet. It has no semantics of messages: it lays
  * proposals into write groups, moves bytes between disk and peers as the core says, and takes committed entries to the
@@ -72,6 +81,9 @@ export class Replica implements ReplicaApi {
   readonly #snapshots: Snapshots;
   readonly #sender: SnapshotSender;
   readonly #installer: SnapshotInstaller;
+  readonly #refused: Record<ProposeRefusal, number> = { notLeader: 0, tooManyUncommitted: 0, diskFull: 0, poisoned: 0 };
+  #leaderChanges = 0;
+  #knownLeader = 0;
   #role: ReplicaRole = { role: 'follower', term: 0, leader: 0 };
   /** Monotonic ms since when closed groups wait for the own disk; 0 = none waits. */
   #diskWaitsSinceMs = 0;
@@ -220,8 +232,10 @@ export class Replica implements ReplicaApi {
 
   propose(type: EntryType, topicId: number, queueId: number, bodyChecksum: number, body: Uint8Array): number | ProposeRefusal {
     // Commands go on below the reserve: offsets, cuts and membership are what frees a full disk (FAULTS 3).
-    if (type === EntryType.batch && this.#ports.log.diskFull) return 'diskFull';
-    return this.#proposer.propose(type, topicId, queueId, bodyChecksum, body);
+    const full = type === EntryType.batch && this.#ports.log.diskFull;
+    const index = full ? 'diskFull' : this.#proposer.propose(type, topicId, queueId, bodyChecksum, body);
+    if (typeof index === 'string') this.#refused[index]++;
+    return index;
   }
 
   appliedIndex(): number {
@@ -316,6 +330,19 @@ export class Replica implements ReplicaApi {
   /** How far this replica's wall clock is from the median of the group's, ms. */
   clockSkewMs(): number {
     return this.#logClock.skewMs();
+  }
+
+  /** For metrics: since this process formed or joined the group. */
+  get counts(): ReplicaCounts {
+    const { raft } = this.#ports;
+    return {
+      elections: raft.elections,
+      leaderChanges: this.#leaderChanges,
+      uncommittedBytes: raft.uncommittedBytes,
+      refusedProposals: this.#refused,
+      readBarriers: this.#barriers.rounds,
+      snapshotsSent: this.#sender.sentCount,
+    };
   }
 
   get failed(): boolean {
@@ -420,6 +447,10 @@ export class Replica implements ReplicaApi {
 
   #roleChanged(change: NonNullable<Effects['roleChange']>): void {
     const led = this.#role.role === 'leader';
+    if (change.leader !== 0 && change.leader !== this.#knownLeader) {
+      this.#knownLeader = change.leader;
+      this.#leaderChanges++;
+    }
     this.#role = { role: change.role, term: change.term, leader: change.leader };
     this.#ports.onEvent('role', { role: change.role, term: change.term, leader: change.leader });
     if (led && change.role !== 'leader') {

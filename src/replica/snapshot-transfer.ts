@@ -21,6 +21,8 @@ export class SnapshotSender {
   readonly #store: SnapshotStore;
   readonly #links: PeerLinks;
   readonly #sending = new Set<ReplicaId>();
+  /** Sent whole. */
+  sentCount = 0;
 
   constructor(store: SnapshotStore, links: PeerLinks) {
     this.#store = store;
@@ -45,6 +47,7 @@ export class SnapshotSender {
         if (!(await this.#flushed(request.to, head, slice))) return;
         offset += slice.length;
       }
+      this.sentCount++;
     } finally {
       this.#sending.delete(request.to);
     }

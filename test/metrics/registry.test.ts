@@ -21,13 +21,9 @@ const ROCKETMQ_LABELS: Readonly<Record<string, readonly string[]>> = {
   rocketmq_consumer_connections: ['consumer_group', 'language', 'version', 'consume_mode', 'protocol_type', 'is_system'],
   rocketmq_consumer_lag_messages: ['consumer_group', 'topic', 'is_retry', 'is_system'],
   rocketmq_consumer_lag_latency: ['consumer_group', 'topic', 'is_retry', 'is_system'],
-  rocketmq_consumer_inflight_messages: ['consumer_group', 'topic', 'is_retry', 'is_system'],
-  rocketmq_consumer_ready_messages: ['consumer_group', 'topic', 'is_retry', 'is_system'],
-  rocketmq_consumer_queueing_latency: ['consumer_group', 'topic', 'is_retry', 'is_system'],
   rocketmq_storage_size: ['storage_type', 'storage_medium'],
   rocketmq_storage_flush_behind_bytes: ['storage_type', 'storage_medium'],
   rocketmq_storage_dispatch_behind_bytes: ['storage_type', 'storage_medium'],
-  rocketmq_storage_message_reserve_time: ['storage_type', 'storage_medium'],
 };
 
 describe('metrics', () => {

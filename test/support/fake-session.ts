@@ -9,6 +9,7 @@ export class FakeSession implements Session {
   readonly id = ++lastId;
   readonly clientId = `client-${this.id}`;
   readonly namespace = '';
+  readonly agent = 'test/1.0';
   readonly zone = '';
   readonly address = '127.0.0.1:1';
   congested = false;

@@ -1,0 +1,127 @@
+import type { BrokerMetrics } from '../broker/ports.ts';
+import { BucketCounts } from '../metrics/bucket-counts.ts';
+import { METRICS } from '../metrics/definitions.ts';
+import { MAX_SERIES_PER_METRIC } from '../metrics/registry.ts';
+
+export class TopicIn {
+  messages = 0;
+  bytes = 0;
+  readonly messageBytes = new BucketCounts(METRICS.rocketmq_message_size.buckets);
+}
+
+export interface TopicOut {
+  messages: number;
+  bytes: number;
+}
+
+/** What exists now: series of everything else end. */
+export interface KnownNames {
+  hasTopic(topic: string): boolean;
+  hasGroup(group: string): boolean;
+}
+
+/** The broker's counters as plain numbers. A message costs a share of two additions for its batch, and no memory. */
+export class BrokerCounters implements BrokerMetrics {
+  readonly topicsIn = new Map<string, TopicIn>();
+  /** By topic, then by group. */
+  readonly topicsOut = new Map<string, Map<string, TopicOut>>();
+  readonly rebalances = new Map<string, number>();
+  /** By error number, 0 = stored. */
+  readonly sendMs = new Map<number, BucketCounts>();
+  readonly pullMs = new BucketCounts(METRICS.rocketmq_rpc_latency.buckets);
+  readonly longPullMs = new BucketCounts(METRICS.rocketmq_rpc_latency.buckets);
+  readonly topicCreateMs = new BucketCounts(METRICS.rocketmq_topic_create_execution_time.buckets);
+  readonly groupCreateMs = new BucketCounts(METRICS.rocketmq_consumer_group_create_execution_time.buckets);
+  coldBytes = 0;
+  damagedReads = 0;
+  readonly #known: KnownNames;
+  readonly #onEvent: BrokerMetrics['event'];
+  #outSeries = 0;
+
+  constructor(known: KnownNames, onEvent: BrokerMetrics['event']) {
+    this.#known = known;
+    this.#onEvent = onEvent;
+  }
+
+  messagesIn(topic: string, messages: number, bytes: number): void {
+    let counts = this.topicsIn.get(topic);
+    if (counts === undefined) {
+      if (this.topicsIn.size >= MAX_SERIES_PER_METRIC) this.forgetDeleted();
+      counts = new TopicIn();
+      this.topicsIn.set(topic, counts);
+    }
+    counts.messages += messages;
+    counts.bytes += bytes;
+    counts.messageBytes.observe(bytes / messages, messages);
+  }
+
+  messagesOut(topic: string, group: string, messages: number, bytes: number): void {
+    let groups = this.topicsOut.get(topic);
+    if (groups === undefined) {
+      groups = new Map();
+      this.topicsOut.set(topic, groups);
+    }
+    // A pull may name any group: only those of the log are label values, or a client could make series without end.
+    const label = this.#known.hasGroup(group) ? group : '';
+    let counts = groups.get(label);
+    if (counts === undefined) {
+      if (this.#outSeries >= MAX_SERIES_PER_METRIC) this.forgetDeleted();
+      counts = { messages: 0, bytes: 0 };
+      groups.set(label, counts);
+      this.#outSeries++;
+    }
+    counts.messages += messages;
+    counts.bytes += bytes;
+  }
+
+  coldReadBytes(bytes: number): void {
+    this.coldBytes += bytes;
+  }
+
+  damagedRead(position: number): void {
+    this.damagedReads++;
+    this.#onEvent('damaged bytes read', { position });
+  }
+
+  sendLatencyMs(ms: number, error: number): void {
+    let counts = this.sendMs.get(error);
+    if (counts === undefined) {
+      counts = new BucketCounts(METRICS.rocketmq_rpc_latency.buckets);
+      this.sendMs.set(error, counts);
+    }
+    counts.observe(ms);
+  }
+
+  pullLatencyMs(ms: number, held: boolean): void {
+    (held ? this.longPullMs : this.pullMs).observe(ms);
+  }
+
+  topicCreatedMs(ms: number): void {
+    this.topicCreateMs.observe(ms);
+  }
+
+  groupCreatedMs(ms: number): void {
+    this.groupCreateMs.observe(ms);
+  }
+
+  groupChanged(group: string): void {
+    this.rebalances.set(group, (this.rebalances.get(group) ?? 0) + 1);
+  }
+
+  event(name: string, fields: Readonly<Record<string, string | number>>): void {
+    this.#onEvent(name, fields);
+  }
+
+  /** Called at each scrape: what was deleted since has no series any more. */
+  forgetDeleted(): void {
+    const known = this.#known;
+    for (const topic of this.topicsIn.keys()) if (!known.hasTopic(topic)) this.topicsIn.delete(topic);
+    for (const group of this.rebalances.keys()) if (!known.hasGroup(group)) this.rebalances.delete(group);
+    this.#outSeries = 0;
+    for (const [topic, groups] of this.topicsOut) {
+      for (const group of groups.keys()) if (group !== '' && !known.hasGroup(group)) groups.delete(group);
+      if (!known.hasTopic(topic)) this.topicsOut.delete(topic);
+      else this.#outSeries += groups.size;
+    }
+  }
+}
