@@ -361,7 +361,11 @@ export class Producer {
       (oneWay ? queue.oneWay : queue.pending).push(batch);
     }
     batch.add(pending);
-    if (batch.sizeBytes >= maxBatchBytes || batch.count >= maxBatchMessages) topic.rotation.closed(queue);
+    if (batch.sizeBytes >= maxBatchBytes || batch.count >= maxBatchMessages) {
+      // Full: it leaves with this turn, however long others linger.
+      batch.closed = true;
+      topic.rotation.closed(queue);
+    }
     this.#mark(queue);
   }
 
@@ -412,7 +416,8 @@ export class Producer {
   }
 
   #flushNow(): void {
-    for (const topic of this.#topics.values()) topic.rotation.turnEnded();
+    const now = this.#io.clock.monotonicMs();
+    for (const topic of this.#topics.values()) topic.rotation.turnEnded(this.#settings.lingerMs, now);
     let lingerMs = Number.POSITIVE_INFINITY;
     for (const group of this.#groups.values()) lingerMs = Math.min(lingerMs, group.flush());
     if (lingerMs === Number.POSITIVE_INFINITY || this.#lingerTimer !== null) return;

@@ -39,10 +39,13 @@ export class QueueRotation {
     if (this.#current === queue) this.#current = null;
   }
 
-  /** What was gathered leaves now. A queue whose window is full goes on gathering: it keeps its turn. */
-  turnEnded(): void {
+  /**
+   * What was gathered leaves now. A queue whose window is full, or whose batch lingers, goes on gathering: it keeps its turn.
+   * @param now monotonic, ms
+   */
+  turnEnded(lingerMs: number, now: number): void {
     const current = this.#current;
-    if (current?.hasNext(0, Number.POSITIVE_INFINITY)) this.#current = null;
+    if (current?.hasNext(lingerMs, now)) this.#current = null;
   }
 
   /** A queue of another group, for a batch that this group refused; null when there is none that answers. */
