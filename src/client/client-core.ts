@@ -96,8 +96,11 @@ export class ClientCore {
   }
 }
 
+/** OUTCOME_UNKNOWN: the leader changed under a command that may be carried out twice. */
+const AGAIN: ReadonlySet<string> = new Set(['CONNECTION_LOST', 'DEADLINE_EXCEEDED', 'OUTCOME_UNKNOWN', 'TOO_MANY']);
+
 /** The request met no leader, or its answer was lost: another attempt may fare better. */
 export function isTransient(error: LedgerError): boolean {
   const { retry } = ERRORS[error.code];
-  return retry === 'redirect' || error.code === 'CONNECTION_LOST' || error.code === 'DEADLINE_EXCEEDED' || error.code === 'TOO_MANY';
+  return retry === 'redirect' || AGAIN.has(error.code);
 }

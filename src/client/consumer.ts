@@ -41,8 +41,10 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
 
   constructor(core: ClientCore, options: ConsumerOptions, number: number) {
     this.#core = core;
-    this.#settings = consumerSettings(options);
-    this.#member = `${core.clientId}@${number}`;
+    const settings = consumerSettings(options);
+    this.#settings = { ...settings, onError: (error) => this.#tell(settings.onError, error) };
+    // Two processes may be given one client id by their configuration; as one member both would own the same queues.
+    this.#member = `${core.clientId}@${number}-${core.io.random.u32().toString(36)}`;
     this.#fetcher = new Fetcher(core, this.#settings, this.#member, {
       arrived: (queue) => this.#runner.offer(queue),
       ownershipRefused: (queue) => this.#doubt(queue),
@@ -78,7 +80,13 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
     if (this.#closing !== null) throw new LedgerError('CLOSED');
     if (this.#started) return;
     this.#started = true;
-    await this.#openSessions(true);
+    try {
+      await this.#openSessions(true);
+    } catch (error) {
+      // Not started: another start() must not resolve over a consumer that does nothing.
+      this.#started = false;
+      throw error;
+    }
     if (this.#closing !== null) return;
     this.#committer.start();
     this.#armPlacementCheck();
@@ -202,8 +210,9 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
   #own(key: string, brokerName: string, assigned: AssignedQueue): void {
     const { topic, queueId, epoch, committedOffset } = assigned;
     const known = this.#queues.get(key);
-    if (known !== undefined && known.epoch === epoch && !known.released) {
-      this.#fetcher.retryNow(known);
+    if (known?.epoch === epoch) {
+      // Its release is on the way: what comes back to us then has an epoch of its own. Begun again now, it would repeat what is done.
+      if (!known.released) this.#fetcher.retryNow(known);
       return;
     }
     if (known !== undefined && !known.released) {
@@ -256,7 +265,7 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
     if (queue.state !== 'revoking' || this.#closing !== null || this.#queues.get(key) !== queue) return;
     queue.released = true;
     const { topic, brokerName, queueId } = queue.queue;
-    const offset = Math.max(queue.doneOffset, 0);
+    const offset = queue.doneOffset;
     const request = { group, member: this.#member, queues: [{ topic, queueId, epoch: queue.epoch, offset }] };
     try {
       await this.#core.askLeader(brokerName, Op.groupRelease, request, this.#settings.sessionTimeoutMs);
@@ -270,6 +279,7 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
   #reactivate(queue: ProcessQueue): void {
     queue.state = 'active';
     this.#fetcher.add(queue);
+    this.#runner.kept(queue);
   }
 
   /** A broker says that the queue is not ours: nothing new starts from what is buffered until an assignment says so again. */
@@ -290,6 +300,17 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
     const { heldMessages, heldBytes } = queue;
     queue.lose();
     this.#fetcher.released(heldMessages, heldBytes);
+  }
+
+  /** A user's function that throws must not end what called it half done. Thrown again from nowhere, it is still seen. */
+  #tell(onError: (error: unknown) => void, failure: unknown): void {
+    try {
+      onError(failure);
+    } catch (error) {
+      this.#core.io.clock.defer(() => {
+        throw error;
+      });
+    }
   }
 
   #finished(queue: ProcessQueue, messages: readonly ReceivedMessage[]): void {

@@ -131,6 +131,8 @@ export class Fetcher {
       if (fetch.abandoned) return;
       this.#fetches.delete(queue);
       if (error !== null) this.#refused(queue, error);
+      // Buffered messages were given back meanwhile: what was asked for lies behind them, and taking it in would skip them.
+      else if (queue.nextOffset !== request.offset) this.#fetch(queue);
       else this.#took(queue, body as PullResponse, raw);
     });
   }

@@ -39,9 +39,13 @@ export class HandlerRunner {
   readonly #waiters: ((message: ReceivedMessage | null) => void)[] = [];
   readonly #owners = new WeakMap<ReceivedMessage, ProcessQueue>();
   #running = 0;
+  /** Messages that loops took since sockets had their turn. */
+  #takenInTurn = 0;
   #scheduled = false;
   #rateTimer: Timer | null = null;
   readonly #retryTimers = new Set<Timer>();
+  /** Attempts that came due while their queue was being given back. */
+  readonly #shelved = new WeakMap<ProcessQueue, Attempt[]>();
   #closed = false;
 
   constructor(io: ClientIo, settings: ConsumerSettings, events: HandlerRunnerEvents) {
@@ -60,6 +64,13 @@ export class HandlerRunner {
     this.#schedule();
   }
 
+  /** The queue stays after all: what failed in it is tried again, or its offset would stand still for good. */
+  kept(queue: ProcessQueue): void {
+    this.#retries.push(...(this.#shelved.get(queue) ?? []));
+    this.#shelved.delete(queue);
+    this.offer(queue);
+  }
+
   close(): void {
     this.#closed = true;
     if (this.#rateTimer !== null) this.#io.clock.clearTimer(this.#rateTimer);
@@ -71,7 +82,9 @@ export class HandlerRunner {
   /** For iteration: the next message, or null when closed. */
   next(): ReceivedMessage | null | Promise<ReceivedMessage | null> {
     if (this.#closed) return null;
-    return this.#waiters.length === 0 && this.#allowed() ? (this.#takeOne() ?? this.#wait()) : this.#wait();
+    if (this.#waiters.length > 0 || this.#takenInTurn >= MAX_CALLS_PER_TURN || !this.#allowed()) return this.#wait();
+    this.#takenInTurn += 1;
+    return this.#takeOne() ?? this.#wait();
   }
 
   /** For iteration: the loop came back, so the work on `message` is done. */
@@ -92,6 +105,7 @@ export class HandlerRunner {
     this.#scheduled = true;
     this.#io.clock.defer(() => {
       this.#scheduled = false;
+      this.#takenInTurn = 0;
       if (this.#settings.handler === null) this.#serveWaiters();
       else this.#pump();
     });
@@ -220,13 +234,19 @@ export class HandlerRunner {
     if (this.#closed) return;
     const timer = this.#io.clock.setTimer(delayMs, () => {
       this.#retryTimers.delete(timer);
-      // A queue that is being given back goes without this message done: the next owner gets it.
-      if (attempt.queue.state !== 'active') return;
-      this.#retries.push(attempt);
-      this.#schedule();
+      this.#due(attempt);
     });
     this.#retryTimers.add(timer);
     this.#schedule();
+  }
+
+  /** A queue that is being given back goes without this message done: the next owner gets it, or we when it stays. */
+  #due(attempt: Attempt): void {
+    const { queue } = attempt;
+    if (queue.state === 'active') {
+      this.#retries.push(attempt);
+      this.#schedule();
+    } else if (queue.state === 'revoking') this.#shelved.set(queue, [...(this.#shelved.get(queue) ?? []), attempt]);
   }
 }
 

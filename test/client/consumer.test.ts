@@ -176,7 +176,7 @@ describe('push consumer', () => {
     expect(releases()).toEqual([]);
     done[0]?.();
     await group.clock.run(500);
-    expect(releases()).toEqual([{ group: 'cg', member: 'test@1', queues: [{ topic: 't', queueId: 0, epoch: 1, offset: 1 }] }]);
+    expect(releases()).toEqual([{ group: 'cg', member: made.member, queues: [{ topic: 't', queueId: 0, epoch: 1, offset: 1 }] }]);
     expect(done).toHaveLength(1);
     expect(made.assignment).toEqual([]);
     expect(made.heldMessages).toBe(0);

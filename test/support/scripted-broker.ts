@@ -65,6 +65,10 @@ export class ScriptedGroup {
   assignment: Assignment | null = null;
   script: (batch: SentBatch) => Verdict = () => null;
   refusePulls: ErrorCode | null = null;
+  refuseCommits: ErrorCode | null = null;
+  /** Nothing is answered: releases that travel. */
+  swallowReleases = false;
+  #member = '';
   readonly #sequences = new Map<string, { epoch: number; next: number; results: Map<number, number> }>();
   readonly #polls = new Set<Poll>();
   readonly #connections = new Set<FrameConnection>();
@@ -115,7 +119,8 @@ export class ScriptedGroup {
 
   assign(assignment: Assignment): void {
     this.assignment = assignment;
-    for (const connection of this.#connections) connection.send(encodePush(PushKind.assignment, assignment));
+    const mine = this.#member === '' ? assignment : { ...assignment, member: this.#member };
+    for (const connection of this.#connections) connection.send(encodePush(PushKind.assignment, mine));
   }
 
   #request(endpoint: string, connection: FrameConnection, request: Request): void {
@@ -160,6 +165,7 @@ export class ScriptedGroup {
         this.#answerPolls();
         return;
       case Op.groupJoin:
+        this.#member = request.body.member;
         if (this.assignment === null) {
           connection.send(encodeRefusal(requestId, 'NOT_READY'));
           return;
@@ -170,16 +176,24 @@ export class ScriptedGroup {
         connection.send(encodeResponse(Op.groupHeartbeat, requestId, { assignment: null }));
         return;
       case Op.groupRelease:
+        if (this.swallowReleases) return;
         for (const { queueId, offset } of request.body.queues) this.committed.set(queueId, offset);
         connection.send(encodeResponse(Op.groupRelease, requestId, {}));
         return;
       case Op.groupLeave:
         connection.send(encodeResponse(Op.groupLeave, requestId, {}));
         return;
-      case Op.offsetCommit:
+      case Op.offsetCommit: {
+        const { refuseCommits } = this;
+        if (refuseCommits !== null) {
+          const errors = request.body.offsets.map(() => ERRORS[refuseCommits].number);
+          connection.send(encodeResponse(Op.offsetCommit, requestId, { errors }));
+          return;
+        }
         for (const { queueId, offset } of request.body.offsets) this.committed.set(queueId, offset);
         connection.send(encodeResponse(Op.offsetCommit, requestId, { errors: request.body.offsets.map(() => 0) }));
         return;
+      }
       case Op.queueRange: {
         const end = this.#end(request.body.queueId);
         connection.send(encodeResponse(Op.queueRange, requestId, { minOffset: 0, maxOffset: end, timeOffset: 0 }));
