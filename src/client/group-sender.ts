@@ -15,6 +15,9 @@ import type { SendQueue } from './send-queue.ts';
 /** Small batches of a turn share a frame up to this; a batch above a fraction of it travels alone, without being copied. */
 const MAX_SHARED_FRAME_BYTES = 512 * 1024;
 const MAX_COPIED_BATCH_BYTES = 32 * 1024;
+/** One-way sends are not answered, so nothing else bounds them: above this they wait in the producer's buffer, then BUSY. */
+const MAX_ONE_WAY_SOCKET_BYTES = 4 * 1024 * 1024;
+const ONE_WAY_RETRY_MS = 10;
 /** Waits between attempts at a group without a reachable leader; a new route ends the wait. */
 const REDIRECT_BACKOFF = { baseMs: 10, factor: 2, capMs: 500, jitter: true } as const;
 
@@ -94,7 +97,7 @@ export class GroupSender {
     let lingerLeftMs = Number.POSITIVE_INFINITY;
     let frame = this.#newFrame(link, now);
     for (const queue of this.#dirty) {
-      this.#sendOneWay(link, queue);
+      if (!this.#sendOneWay(link, queue)) lingerLeftMs = Math.min(lingerLeftMs, ONE_WAY_RETRY_MS);
       while (queue.hasNext(lingerMs, now)) {
         const batch = queue.next() as OutBatch;
         const alone = batch.sizeBytes > MAX_COPIED_BATCH_BYTES;
@@ -116,6 +119,7 @@ export class GroupSender {
         }
       }
       const open = queue.open();
+      if (queue.oneWay.length > 0) continue;
       if (lingerMs > 0 && open !== undefined) lingerLeftMs = Math.min(lingerLeftMs, open.createdAt + lingerMs - now);
       else this.#dirty.delete(queue);
     }
@@ -166,8 +170,11 @@ export class GroupSender {
     );
   }
 
-  #sendOneWay(link: Link, queue: SendQueue): void {
-    for (const batch of queue.oneWay.splice(0)) {
+  /** @returns false when some stay because the socket is full */
+  #sendOneWay(link: Link, queue: SendQueue): boolean {
+    while (queue.oneWay.length > 0) {
+      if (link.bufferedBytes > MAX_ONE_WAY_SOCKET_BYTES) return false;
+      const batch = queue.oneWay.shift() as OutBatch;
       const idLow = this.#context.takeIds(batch.count);
       const headroom = sendHeadroomBytes(1, queue.queue.topic.length);
       const header = { producerId: 0, producerEpoch: 0, firstSequence: 0, idHigh: this.#context.idHigh, idLow };
@@ -176,6 +183,7 @@ export class GroupSender {
       link.post(Op.send, { oneWay: true, replication: this.#context.settings.replication, parts }, buffer, headroom);
       this.#context.oneWayDone(batch);
     }
+    return true;
   }
 
   #answered(frame: SendFrame, error: LedgerError | null, body: SendResponse | null): void {

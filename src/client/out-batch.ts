@@ -126,21 +126,32 @@ export class OutBatch {
     this.inDoubt = false;
   }
 
-  /** @param baseOffset −1 = unknown */
-  resolve(queue: MessageQueue, baseOffset: number, idHighText: string): void {
+  /**
+   * @param baseOffset −1 = unknown
+   * @param thrown what a callback threw: the others are told nevertheless
+   */
+  resolve(queue: MessageQueue, baseOffset: number, idHighText: string, thrown: (error: unknown) => void): void {
     const messages = this.messages;
     for (let i = 0; i < messages.length; i++) {
       const message = messages[i] as PendingMessage;
       const result = new StoredMessage(queue, baseOffset < 0 ? null : baseOffset + i, idHighText, this.idLow + i);
       if (message.resolve !== null) message.resolve(result);
-      else if (message.callback !== null) message.callback(null, result);
+      else if (message.callback !== null) callBack(message.callback, null, result, thrown);
     }
   }
 
-  reject(error: LedgerError): void {
+  reject(error: LedgerError, thrown: (error: unknown) => void): void {
     for (const message of this.messages) {
       if (message.reject !== null) message.reject(error);
-      else if (message.callback !== null) message.callback(error, null);
+      else if (message.callback !== null) callBack(message.callback, error, null, thrown);
     }
+  }
+}
+
+function callBack(callback: SendCallback, error: LedgerError | null, result: SendResult | null, thrown: (error: unknown) => void): void {
+  try {
+    callback(error, result);
+  } catch (failure) {
+    thrown(failure);
   }
 }

@@ -60,6 +60,8 @@ export class Producer {
   #lingerTimer: Timer | null = null;
   #expiryTimer: Timer | null = null;
   #closed = false;
+  #closing: Promise<void> | null = null;
+  #admitting = false;
   #idle: (() => void)[] = [];
   #resolve: (result: SendResult) => void = nothing;
   #reject: (error: LedgerError) => void = nothing;
@@ -118,7 +120,7 @@ export class Producer {
         pending.callback = callback;
         this.#submit({ message, pending, arg: undefined, oneWay: false });
       } catch (error) {
-        callback(asLedgerError(error), null);
+        this.#call(callback, asLedgerError(error));
       }
       return undefined;
     }
@@ -170,7 +172,7 @@ export class Producer {
         first.topic,
         (topic) => {
           const queue = this.#place(topic, first, arg);
-          const batch = this.#newBatch({ whole: true, oneWay: false, movable: isMovable(first) });
+          const batch = this.#newBatch({ whole: true, oneWay: false, movable: isMovable(first, arg) });
           for (const pending of accepted) batch.add(pending);
           queue.pending.push(batch);
           topic.rotation.closed(queue);
@@ -185,15 +187,19 @@ export class Producer {
     return Promise.all(results);
   }
 
-  /** Resolves when everything sent before has settled. */
+  /** Resolves when nothing is unsettled: for a producer that nobody sends with meanwhile. */
   async flush(): Promise<void> {
     if (this.#bufferedMessages === 0) return;
     await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
   /** Refuses further sends and waits for the others to settle, the delivery deadline at most. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     this.#closed = true;
     await this.flush();
     this.#forget();
@@ -349,7 +355,7 @@ export class Producer {
   #enqueue(topic: ProducerTopic, { message, pending, arg, oneWay }: Unplaced): void {
     const queue = this.#place(topic, message, arg);
     const { maxBatchBytes, maxBatchMessages } = this.#settings;
-    const movable = isMovable(message);
+    const movable = isMovable(message, arg);
     let batch = oneWay ? queue.oneWay[queue.oneWay.length - 1] : queue.open();
     const room =
       batch !== undefined &&
@@ -372,7 +378,7 @@ export class Producer {
   #newBatch(kind: { whole: boolean; oneWay: boolean; movable: boolean }): OutBatch {
     const now = this.#io.clock.monotonicMs();
     const { deliveryTimeoutMs } = this.#settings;
-    if (this.#expiryTimer === null && !kind.oneWay) this.#armExpiry(deliveryTimeoutMs);
+    if (this.#expiryTimer === null) this.#armExpiry(deliveryTimeoutMs);
     return new OutBatch(now, now + deliveryTimeoutMs, kind);
   }
 
@@ -440,9 +446,16 @@ export class Producer {
 
   #settled(queue: SendQueue, batch: OutBatch, error: LedgerError | null, baseOffset: number): void {
     this.#release(batch);
-    if (error === null) batch.resolve(queue.queue, baseOffset, this.#idHighText);
-    else batch.reject(error);
+    if (error === null) batch.resolve(queue.queue, baseOffset, this.#idHighText, this.#thrown);
+    else batch.reject(error, this.#thrown);
   }
+
+  /** A callback's own error goes where errors of callbacks go; answers that come behind it are still read. */
+  readonly #thrown = (error: unknown): void => {
+    this.#io.clock.defer(() => {
+      throw error;
+    });
+  };
 
   #release(batch: OutBatch): void {
     this.#unbuffer(batch.sizeBytes, batch.count);
@@ -451,30 +464,46 @@ export class Producer {
   #unbuffer(sizeBytes: number, count: number): void {
     this.#bufferedBytes -= sizeBytes;
     this.#bufferedMessages -= count;
-    while (this.#waitingHead < this.#waiting.length && !this.#full()) (this.#waiting[this.#waitingHead++] as () => void)();
+    this.#admitWaiting();
+    if (this.#bufferedMessages > 0) return;
+    for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  /** One that is refused as it enters makes room itself: called again from there, a long queue would overflow the stack. */
+  #admitWaiting(): void {
+    if (this.#admitting) return;
+    this.#admitting = true;
+    try {
+      while (this.#waitingHead < this.#waiting.length && !this.#full()) (this.#waiting[this.#waitingHead++] as () => void)();
+    } finally {
+      this.#admitting = false;
+    }
     if (this.#waitingHead === this.#waiting.length) {
       this.#waiting = [];
       this.#waitingHead = 0;
     }
-    if (this.#bufferedMessages > 0) return;
-    for (const resolve of this.#idle.splice(0)) resolve();
   }
 
   #armExpiry(delayMs: number): void {
     this.#expiryTimer = this.#io.clock.setTimer(delayMs, () => this.#expire());
   }
 
-  /** Delivery deadlines. One timer: a batch made later never has an earlier deadline. */
+  /** Delivery deadlines, one timer for all. One-way messages that found no leader until then are lost, as they may be. */
   #expire(): void {
     this.#expiryTimer = null;
     const now = this.#io.clock.monotonicMs();
     let next = Number.POSITIVE_INFINITY;
     for (const queue of this.#queues) {
-      for (let batch = queue.pending[0]; batch !== undefined && batch.deadlineAt <= now; batch = queue.pending[0]) {
+      // One that moved here from another group may be older than those before it.
+      for (const batch of queue.pending.filter(({ deadlineAt }) => deadlineAt <= now)) {
+        // Settled with one before it.
+        if (!queue.pending.includes(batch)) continue;
         const unknown = batch.inDoubt || batch.attempt !== null;
         queue.drop(batch, new LedgerError(unknown ? 'OUTCOME_UNKNOWN' : 'RETRIES_EXHAUSTED', 'delivery deadline', [...batch.causes]));
       }
+      while ((queue.oneWay[0]?.deadlineAt ?? Number.POSITIVE_INFINITY) <= now) this.#release(queue.oneWay.shift() as OutBatch);
       for (const batch of queue.pending) next = Math.min(next, batch.deadlineAt);
+      next = Math.min(next, queue.oneWay[0]?.deadlineAt ?? Number.POSITIVE_INFINITY);
     }
     if (next !== Number.POSITIVE_INFINITY && this.#expiryTimer === null) this.#armExpiry(next - now);
     this.#scheduleFlush();
@@ -483,8 +512,9 @@ export class Producer {
 
 function nothing(): void {}
 
-function isMovable(message: Message): boolean {
-  return message.queue === undefined && message.orderingKey === undefined;
+/** A place that was asked for, by queue, key or selector, is kept: keys wait or fail, they never move. */
+function isMovable(message: Message, arg: unknown): boolean {
+  return message.queue === undefined && message.orderingKey === undefined && arg === undefined;
 }
 
 function asLedgerError(error: unknown): LedgerError {
