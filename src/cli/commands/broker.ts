@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import { type Command, Option } from 'commander';
 import { type BrokerConfig, CONFIG_KEYS, ConfigError, defaultOf, flagOf, rangeOf, resolveConfig, settingOf } from '../../config.ts';
 import { CommandError, type Context, Exit } from '../context.ts';
@@ -34,6 +35,8 @@ async function run(context: Context, flags: BrokerFlags): Promise<void> {
   const { stopSignal } = await import('../signals.ts');
   const stopAsked = Promise.race([stopSignal(Exit.failed), ...(flags.stopWithStdin ? [endOf(context.stdin)] : [])]);
   const server = await startServer(config, nodeIo());
+  // A replica may end by kill -9: what was compiled is kept now.
+  flushCompileCache();
   const end = await Promise.race([stopAsked.then(() => null), server.ended]);
   if (end === null) {
     await server.drain();
