@@ -2,7 +2,16 @@ import { assert, assertU53 } from '../base/assert.ts';
 import { GroupIndex } from '../raft/group-index.ts';
 import type { GroupMeta } from '../raft/types.ts';
 import { LogPoisoned, LogShortened } from './errors.ts';
-import { type GroupHeader, MIN_ENTRY_BODY_BYTES, paddedBytes, verifyGroup, writeEntry, writeGroupHeader } from './group-codec.ts';
+import {
+  type ExpectedGroup,
+  type GroupHeader,
+  MIN_ENTRY_BODY_BYTES,
+  misplaced,
+  paddedBytes,
+  verifyGroup,
+  writeEntry,
+  writeGroupHeader,
+} from './group-codec.ts';
 import { GroupCommit } from './group-commit.ts';
 import { DEFAULT_HOT_TAIL, type HotChunk, HotTail } from './hot-tail.ts';
 import { BLOCK_BYTES, ENTRY_HEADER_BYTES, GROUP_HEADER_BYTES, MAX_ENTRY_BODY_BYTES, MAX_GROUP_BYTES } from './layout.ts';
@@ -15,10 +24,12 @@ import { TailChain } from './tail-chain.ts';
 import type {
   AppendGroupsResult,
   AppendRefusal,
+  CheckedGroup,
   ClosedGroup,
   CommitLogHandlers,
   CommitLogOptions,
   EntryView,
+  GroupFault,
   GroupRun,
   Log,
   LogBoundary,
@@ -131,7 +142,9 @@ export class CommitLog implements Log {
     try {
       await options.disk.mkdir(options.directory);
       const { leftOver } = await store.load(start.position);
-      if (store.bases.length === 0 && durableEndPosition > start.position) throw new LogShortened('the segment files are gone');
+      // An empty log is whole only when it ended where it starts: after a state from a peer and a clean stop.
+      if (store.bases.length === 0 && durableEndPosition > 0 && durableEndPosition !== start.position)
+        throw new LogShortened('the segment files are gone');
       const index = new GroupIndex({ startIndex: start.index, startTerm: start.term, startPosition: start.position });
       const chain = new TailChain();
       const end = await recover({
@@ -152,7 +165,8 @@ export class CommitLog implements Log {
       const hasTear = end.voteFloor === 0 && end.dirtyEnd > end.endPosition;
       if (hasTear) await store.zero(end.endPosition, end.dirtyEnd);
       // Each synced write began after the one before it had ended: only the last can be unproven. A buffered one proves nothing.
-      const from = options.flush === 'async' ? verifyFrom.position : end.unprovenPosition;
+      const buffered = options.flush === 'async' || options.lastRunWasBuffered === true;
+      const from = buffered ? verifyFrom.position : end.unprovenPosition;
       const rewrittenBytes = await rewrite(store, options, segmentBytes, Math.min(from, end.endPosition), end.endPosition);
       const report = {
         verifiedBytes: end.verifiedBytes,
@@ -283,6 +297,10 @@ export class CommitLog implements Log {
     return closed;
   }
 
+  get hasClosed(): boolean {
+    return this.#closed.length > 0;
+  }
+
   takeClosed(): ClosedGroup[] {
     const closed = this.#closed;
     this.#closed = [];
@@ -293,15 +311,20 @@ export class CommitLog implements Log {
     this.#open = null;
   }
 
-  appendGroups(bytes: Uint8Array): AppendGroupsResult {
+  hasRoom(sizeBytes: number): boolean {
+    return this.#hot.room(sizeBytes, this.#durablePosition) !== null;
+  }
+
+  appendGroups(bytes: Uint8Array, checked?: readonly CheckedGroup[]): AppendGroupsResult {
     assert(this.#open === null, 'groups of a leader while a group of our own is open');
     if (this.#poisoned !== null) return { ok: false, reason: 'poisoned' };
-    const verified: { header: GroupHeader; lastChecksum: number }[] = [];
+    const verified: CheckedGroup[] = [];
     let expected = { index: this.lastIndex + 1, previousChecksum: this.#lastChecksum, logTimeMs: this.#lastLogTimeMs };
     let term = this.lastTerm;
     let end = this.endPosition;
     for (let at = 0; at < bytes.length; ) {
-      const result = verifyGroup(bytes.subarray(at), { ...expected, position: null });
+      const known = checked?.[verified.length];
+      const result = known === undefined ? verifyGroup(bytes.subarray(at), { ...expected, position: null }) : continues(known, expected);
       if (!result.ok) return { ok: false, reason: result.reason };
       const { header, lastChecksum } = result;
       if (!this.#mayFollow(end, header)) return { ok: false, reason: 'position' };
@@ -534,6 +557,15 @@ export class CommitLog implements Log {
     this.#commit.fail();
     this.#handlers.onPoisoned(error);
   }
+}
+
+/** The same of a group whose bytes were checked before. */
+function continues(
+  group: CheckedGroup,
+  expected: Omit<ExpectedGroup, 'position'>,
+): (CheckedGroup & { ok: true }) | { ok: false; reason: GroupFault } {
+  const reason = misplaced(group.header, { ...expected, position: null });
+  return reason === null ? { ok: true, ...group } : { ok: false, reason };
 }
 
 /** Writes a range again with the same bytes and syncs it: only then is it known to be on the disk and not in a cache (I3). */

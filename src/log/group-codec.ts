@@ -1,7 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { alignUp, readU16, readU32, readU53, writeU16, writeU32, writeU53 } from '../base/bytes.ts';
 import { crc32 } from '../base/crc.ts';
-import type { GroupMeta } from '../raft/types.ts';
 import {
   BLOCK_BYTES,
   ENTRY_HEADER_BYTES,
@@ -14,7 +13,9 @@ import {
   MAX_ENTRY_BODY_BYTES,
   MAX_GROUP_BYTES,
 } from './layout.ts';
-import type { EntryView, GroupFault } from './types.ts';
+import type { EntryView, GroupFault, GroupHeader } from './types.ts';
+
+export type { GroupHeader } from './types.ts';
 
 /** Every body begins with its own CRC-32. */
 export const MIN_ENTRY_BODY_BYTES = 4;
@@ -49,13 +50,6 @@ export function writeEntry(into: Uint8Array, at: number, fields: Omit<EntryView,
   writeU32(into, at + Entry.checksum, checksum);
   into.set(body, at + ENTRY_HEADER_BYTES);
   return checksum;
-}
-
-export interface GroupHeader extends GroupMeta {
-  readonly logTimeMs: number;
-  readonly entryCount: number;
-  readonly dataBytes: number;
-  readonly previousChecksum: number;
 }
 
 /** Writes the header of a group whose entries are laid already, and zeroes its padding (a chunk's old bytes may lie there). */
@@ -155,7 +149,8 @@ export function verifyGroup(bytes: Uint8Array, expected?: ExpectedGroup): Verifi
   return { ok: true, header, lastChecksum: previous };
 }
 
-function misplaced(header: GroupHeader, expected: ExpectedGroup): GroupFault | null {
+/** Whether a group of this header is the one that is expected next. @returns null when it is */
+export function misplaced(header: GroupHeader, expected: ExpectedGroup): GroupFault | null {
   if (expected.position !== null && header.position !== expected.position) return 'position';
   if (header.firstIndex !== expected.index) return 'index';
   if (header.previousChecksum !== expected.previousChecksum) return 'chain';

@@ -137,7 +137,7 @@ export class GroupCommit {
     if (this.#syncTimer !== null) this.#options.clock.clearTimer(this.#syncTimer);
     this.#syncTimer = null;
     await this.#syncing;
-    if (!this.#failed) await this.#options.store.syncDirty();
+    if (!this.#failed) await this.#sync();
   }
 
   #written(chunk: HotChunk): void {

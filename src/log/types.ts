@@ -69,6 +69,8 @@ export interface CommitLogOptions {
   readonly unsyncedTailLost?: boolean;
   /** Called for every group found, oldest first, before open() resolves: fills the Raft core's own index. */
   readonly onGroup?: (group: GroupMeta) => void;
+  /** The last run flushed asynchronously and did not end cleanly: what is read may be in the page cache only, whatever `flush` is now. */
+  readonly lastRunWasBuffered?: boolean;
 }
 
 /** What open() found. */
@@ -142,6 +144,19 @@ export type GroupFault =
   | 'logTime'
   | 'term';
 
+export interface GroupHeader extends GroupMeta {
+  readonly logTimeMs: number;
+  readonly entryCount: number;
+  readonly dataBytes: number;
+  readonly previousChecksum: number;
+}
+
+/** A group that verifyGroup() passed, with the chain's value behind it. */
+export interface CheckedGroup {
+  readonly header: GroupHeader;
+  readonly lastChecksum: number;
+}
+
 export type AppendGroupsResult =
   | { readonly ok: true; readonly groups: readonly GroupMeta[] }
   | { readonly ok: false; readonly reason: AppendRefusal | GroupFault };
@@ -195,10 +210,17 @@ export interface Log {
   closeGroup(): ClosedGroup | null;
   /** Leader: every group closed since the last call, oldest first: append() closes full ones itself. Called after each closeGroup(). */
   takeClosed(): ClosedGroup[];
+  /** Whether takeClosed() has any. */
+  readonly hasClosed: boolean;
   /** Drops the open group: its entries were shown to nobody. */
   discardOpen(): void;
-  /** Follower: whole groups back to back that continue the log, one chunk of the hot tail at most. All or none are taken. Verified here; bytes are copied. */
-  appendGroups(bytes: Uint8Array): AppendGroupsResult;
+  /**
+   * Follower: whole groups back to back that continue the log, one chunk of the hot tail at most. All or none are taken. Bytes are copied.
+   * @param checked the groups in `bytes` when verifyGroup() was passed already (one pass over bodies): only that they continue the log is checked
+   */
+  appendGroups(bytes: Uint8Array, checked?: readonly CheckedGroup[]): AppendGroupsResult;
+  /** Follower: false while appendGroups() of so many bytes would answer 'full'. Asked before Raft is told of them: it cannot take back. */
+  hasRoom(sizeBytes: number): boolean;
   /** Cuts from the group that starts at `index` on; on stable storage when it resolves. Appends may follow at once, they are written behind it. */
   truncateFrom(index: number): Promise<void>;
   /** Deletes whole segments before `position`. @returns the new start */

@@ -215,7 +215,7 @@ export interface RaftCore {
   /** Monotonic ms. First call of a turn: everything else is measured with it. */
   tick(nowMs: number): void;
   step(message: Message): void;
-  /** Leader: `group` was laid at lastIndex + 1 with the current term. @returns false when refused (canPropose says so before). */
+  /** Leader: `group` was laid at lastIndex + 1 with the current term. @returns false when this is no leader; bounds are asked of canPropose() before a group is laid. */
   propose(group: GroupMeta): boolean;
   /** False unless leader, no transfer under way, and within maxUncommittedBytes. The first group of a term is always allowed. */
   canPropose(sizeBytes: number): boolean;

@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { verifyGroup } from '../log/group-codec.ts';
-import type { GroupFault, Log } from '../log/types.ts';
+import type { CheckedGroup, GroupFault, Log } from '../log/types.ts';
 import type { AppendRequest, Effects, GroupMeta, Message, RaftCore } from '../raft/types.ts';
 import type { DurableState } from './durable-state.ts';
 
@@ -19,9 +19,12 @@ export interface DriverPorts {
 }
 
 interface Incoming {
-  readonly groups: readonly GroupMeta[];
+  readonly groups: readonly CheckedGroup[];
   readonly bytes: Uint8Array;
 }
+
+/** Messages held back behind a vote that is being written; beyond, the newest are dropped: Raft repeats what matters. */
+const MAX_HELD_MESSAGES = 4096;
 
 /**
  * The loop between the Raft core and the world: event in, effects out, until there are none. Two rules live here.
@@ -59,7 +62,7 @@ export class RaftDriver {
 
   /** @returns why the bytes are not what they should be, null when they were taken */
   stepAppend(message: AppendRequest, bytes: Uint8Array): GroupFault | null {
-    const groups: GroupMeta[] = [];
+    const groups: CheckedGroup[] = [];
     let index = message.firstIndex;
     let chain: number | null = null;
     for (let at = 0; at < bytes.length; ) {
@@ -68,15 +71,21 @@ export class RaftDriver {
       const { header } = verified;
       if (header.firstIndex !== index) return 'index';
       if (chain !== null && header.previousChecksum !== chain) return 'chain';
-      groups.push(header);
+      groups.push(verified);
       chain = verified.lastChecksum;
       index = header.lastIndex + 1;
       at += header.sizeBytes;
     }
     if (index !== message.lastIndex + 1 && bytes.length > 0) return 'index';
+    // The core cannot take back what it accepted, so it is not told of what finds no room: it hears its leader, says how far
+    // it is, and the leader sends the rest again.
+    if (bytes.length > 0 && !this.#ports.log.hasRoom(bytes.length)) {
+      this.step({ ...message, lastIndex: message.firstIndex - 1, groups: [] });
+      return null;
+    }
     this.#incoming = { groups, bytes };
     try {
-      this.step({ ...message, groups });
+      this.step({ ...message, groups: groups.map(({ header }) => header) });
     } finally {
       this.#incoming = null;
     }
@@ -113,7 +122,7 @@ export class RaftDriver {
     if (effects.roleChange !== null) this.#ports.roleChanged(effects.roleChange);
     for (const message of effects.messages) {
       if (this.#ports.durable.settled && this.#held.length === 0) this.#ports.deliver(message);
-      else this.#held.push(message);
+      else if (this.#held.length < MAX_HELD_MESSAGES) this.#held.push(message);
     }
     if (effects.commitIndex !== null) this.#ports.committed(effects.commitIndex);
     if (effects.reads.length > 0) this.#ports.reads(effects.reads);
@@ -131,16 +140,27 @@ export class RaftDriver {
     this.run();
   }
 
+  /** A report of a write that is cut now must not be told later: the same index and term may have been written again, and not be durable. */
+  #cutHeldStored(truncateFrom: number): void {
+    const held = this.#heldStored;
+    if (held === null || held.lastIndex < truncateFrom) return;
+    const lastIndex = truncateFrom - 1;
+    this.#heldStored = lastIndex === 0 ? null : { lastIndex, term: this.#ports.log.termAt(lastIndex) };
+  }
+
   #store(truncateFrom: number | null, groups: readonly GroupMeta[]): void {
     const { log } = this.#ports;
-    if (truncateFrom !== null) log.truncateFrom(truncateFrom).catch((error: unknown) => this.#ports.failed(error));
+    if (truncateFrom !== null) {
+      this.#cutHeldStored(truncateFrom);
+      log.truncateFrom(truncateFrom).catch((error: unknown) => this.#ports.failed(error));
+    }
     if (groups.length === 0) return;
     const incoming = this.#incoming;
     assert(incoming !== null, 'entries to store without their bytes');
     const skipped = incoming.groups.length - groups.length;
     let offset = 0;
-    for (let at = 0; at < skipped; at++) offset += (incoming.groups[at] as GroupMeta).sizeBytes;
-    const result = log.appendGroups(incoming.bytes.subarray(offset));
+    for (let at = 0; at < skipped; at++) offset += (incoming.groups[at] as CheckedGroup).header.sizeBytes;
+    const result = log.appendGroups(incoming.bytes.subarray(offset), incoming.groups.slice(skipped));
     if (!result.ok && result.reason !== 'poisoned') this.#ports.failed(new Error(`log refused verified groups: ${result.reason}`));
   }
 }

@@ -45,9 +45,13 @@ export class DurableState {
     this.#file.save(this.#state).catch(this.#failed);
   }
 
-  /** The log is durable up to here: noted now and then, so that a shortened log is recognised at the next start (I5). */
+  /**
+   * The log is proven to be on stable storage up to here: noted now and then, and the first time at once, so that a shortened
+   * or emptied log is recognised at the next start (I5).
+   */
   noteDurableEnd(position: number): void {
-    if (position < this.#state.durableEndPosition + DURABLE_END_STEP_BYTES) return;
+    const noted = this.#state.durableEndPosition;
+    if (position <= noted || (noted !== 0 && position < noted + DURABLE_END_STEP_BYTES)) return;
     this.#state = { ...this.#state, durableEndPosition: position };
     this.#file.save(this.#state).catch(this.#failed);
   }

@@ -40,6 +40,9 @@ export class Proposer {
     if (term === 0) return 'notLeader';
     if (!this.#ports.canPropose(log.openBytes + body.length)) return 'tooManyUncommitted';
     const index = log.append(type, topicId, queueId, bodyChecksum, body, term, this.#ports.logTimeMs());
+    // append() closes a full group by itself. Raft hears of it at once: its write may end before this turn does, and a group that
+    // Raft does not know would stay in the log when leadership ends.
+    if (log.hasClosed) this.#handOver();
     if (index === 'full') return 'tooManyUncommitted';
     if (index === 'poisoned') return 'poisoned';
     if (!this.#turnEndAwaited) {
@@ -67,16 +70,20 @@ export class Proposer {
       return;
     }
     log.closeGroup();
-    for (const group of log.takeClosed()) {
-      this.#inFlight.push(group.meta.lastIndex);
-      this.#ports.closed(group);
-    }
+    this.#handOver();
   }
 
   /** Leadership ended: what is open was shown to nobody. */
   reset(): void {
     this.#ports.log.discardOpen();
     this.#inFlight = [];
+  }
+
+  #handOver(): void {
+    for (const group of this.#ports.log.takeClosed()) {
+      this.#inFlight.push(group.meta.lastIndex);
+      this.#ports.closed(group);
+    }
   }
 
   #closeWhenDue(): void {

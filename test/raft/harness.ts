@@ -150,7 +150,7 @@ export class Replica {
       sizeBytes: blocks * BLOCK,
       tag,
     };
-    if (!this.raft.propose(group)) return false;
+    if (!this.raft.canPropose(group.sizeBytes) || !this.raft.propose(group)) return false;
     this.memory.groups.push(group);
     this.#writes.push({ truncateFrom: null, groups: [group], overtaken: false });
     this.carryOut();
