@@ -3,7 +3,9 @@
  * decided one batch or command differently differ from then on. Not a checksum against damage: the log has those.
  */
 export class Digest {
-  value = 0x1ed6e4;
+  /** Of the state before the first entry, on every replica. */
+  static readonly INITIAL = 0x1ed6e4;
+  value = Digest.INITIAL;
 
   /** A number below 2^53: both halves count. */
   mix(number: number): void {

@@ -13,6 +13,9 @@ import type { PendingCommands } from './pending-commands.ts';
 import type { Session } from './session.ts';
 import { queueKey } from './topics.ts';
 
+/** A release before the member knew where to start: the queue goes, no offset goes with it. */
+const NO_OFFSET = -1;
+
 /** A refused expiry or revocation is proposed again after this. */
 const RETRY_MS = 1_000;
 
@@ -151,7 +154,7 @@ export class GroupSessions {
     const queues: QueueOffset[] = [];
     for (const { topic: name, queueId, offset, epoch } of request.queues) {
       const topic = state.topics.named(name);
-      if (topic === undefined || !Number.isSafeInteger(offset) || offset < 0) {
+      if (topic === undefined || !Number.isSafeInteger(offset) || offset < NO_OFFSET) {
         session.refuse(requestId, topic === undefined ? 'TOPIC_NOT_FOUND' : 'BAD_REQUEST');
         return;
       }

@@ -79,7 +79,8 @@ export class Groups {
   }
 
   join(command: GroupJoin, index: number): ErrorCode | null {
-    for (const topic of command.topics) if (this.#topics.named(topic) === undefined) return 'TOPIC_NOT_FOUND';
+    // One topic that is not here yet, or no more, must not keep its members from the others; it is taken in when it is made.
+    if (command.topics.every((topic) => this.#topics.named(topic) === undefined)) return 'TOPIC_NOT_FOUND';
     const known = this.#byName.get(command.group);
     const member = known?.members.get(command.member);
     if (known !== undefined && !agrees(known, command)) return 'GROUP_MODE_CONFLICT';
@@ -147,6 +148,8 @@ export class Groups {
     const refusal = ownership(group, member, topicId, queueId, epoch);
     if (refusal !== null) return ERRORS[refusal].number;
     if (offset > queue.nextOffset) return ERRORS.OFFSET_OUT_OF_RANGE.number;
+    // A release without an offset: taking it for 0 would have the next owner begin at the first message, whatever it asked for.
+    if (offset < 0) return OK;
     const key = queueKey(topicId, queueId);
     const old = group.offsets.get(key);
     if (old === undefined) {
@@ -160,7 +163,10 @@ export class Groups {
 
   /** Moves the offset either way and starts a new ownership, so that commits on their way from before are refused. */
   resetOffset(groupName: string, topicId: number, queueId: number, offset: number, index: number): ErrorCode | null {
-    if (this.#topics.queue(topicId, queueId) === undefined) return 'QUEUE_NOT_FOUND';
+    const place = this.#topics.queue(topicId, queueId);
+    if (place === undefined) return 'QUEUE_NOT_FOUND';
+    // Above the end every message up to it would be skipped in silence, and the lag would be negative.
+    if (offset > place.nextOffset) return 'OFFSET_OUT_OF_RANGE';
     const key = queueKey(topicId, queueId);
     const known = this.#byName.get(groupName);
     if (!known?.offsets.has(key) && this.#offsetCount >= StateLimits.maxOffsets) return 'TOO_MANY';

@@ -59,6 +59,11 @@ export class OffsetCommits implements Deadline {
       if (!(Number.isSafeInteger(offset) && offset >= 0)) return -ERRORS.BAD_REQUEST.number;
       return offsets.push([topic.id, queueId, offset, request.epoch]) - 1;
     });
+    // Nothing to store: gathered, it would only make everybody's entry longer.
+    if (offsets.length === 0) {
+      session.respond(Op.offsetCommit, requestId, { errors: places.map((place) => -place) });
+      return;
+    }
     this.#waiting.push({ session, requestId, commit: [request.group, request.member, offsets], places });
     this.#waitingOffsets += offsets.length;
     const sinceMs = clock.monotonicMs() - this.#lastMs;

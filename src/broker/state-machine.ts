@@ -330,7 +330,8 @@ export class BrokerStateMachine implements StateMachine {
     this.#featureLevel = FEATURE_LEVEL;
     this.#appliedIndex = 0;
     this.#logTimeMs = 0;
-    this.#digest.value = 0;
+    this.#endPosition = 0;
+    this.#digest.value = Digest.INITIAL;
     for (const topic of before) this.#queues.removeTopic(topic.name);
     this.#listener?.onRestored();
   }
