@@ -95,7 +95,7 @@ export class Admin {
   }
 
   topicList(session: Session, requestId: number, request: TopicListRequest): void {
-    this.#read(session, requestId, () => {
+    this.read(session, requestId, () => {
       const { topics } = this.#context.state;
       const wanted = request.topics.length === 0 ? topics.all() : request.topics.flatMap((name) => topics.named(name) ?? []);
       session.respond(Op.topicList, requestId, { topics: wanted.map((topic) => topicDescription(topic, this.#options.brokerName)) });
@@ -103,7 +103,7 @@ export class Admin {
   }
 
   groupList(session: Session, requestId: number): void {
-    this.#read(session, requestId, () => {
+    this.read(session, requestId, () => {
       const { state } = this.#context;
       const groups = state.groups.all().map((group) => ({
         group: group.name,
@@ -116,7 +116,7 @@ export class Admin {
   }
 
   groupDescribe(session: Session, requestId: number, name: string): void {
-    this.#read(session, requestId, () => {
+    this.read(session, requestId, () => {
       const group = this.#context.state.groups.named(name);
       if (group === undefined) session.refuse(requestId, 'GROUP_NOT_FOUND');
       else session.respond(Op.groupDescribe, requestId, groupDescription(group, this.#context.state));
@@ -140,7 +140,7 @@ export class Admin {
   }
 
   queueRange(session: Session, requestId: number, request: QueueRangeRequest): void {
-    this.#read(session, requestId, () => {
+    this.read(session, requestId, () => {
       const topic = this.#context.state.topics.named(request.topic);
       const queue = topic?.queues[request.queueId];
       if (queue === undefined) {
@@ -192,7 +192,7 @@ export class Admin {
   }
 
   /** Runs when the state here includes everything acknowledged before now (FAULTS 12). */
-  #read(session: Session, requestId: number, answer: () => void): void {
+  read(session: Session, requestId: number, answer: () => void): void {
     this.#context.replica.readBarrier((ok) => {
       if (ok) answer();
       else session.refuse(requestId, this.#context.leadership.leader ? 'NOT_READY' : 'NOT_LEADER');

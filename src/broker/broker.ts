@@ -235,11 +235,14 @@ export class Broker implements RequestHandler, ApplyListener {
     }
   }
 
+  /** Behind a barrier: who lags, or leads no longer without knowing it, must not say that a message does not exist. */
   #messageGet(session: Session, requestId: number, request: MessageGetRequest): void {
-    this.#messages.get(request).then(
-      ({ response, batch }) => session.respond(Op.messageGet, requestId, response, batch),
-      (error: unknown) => refuseWith(session, requestId, error),
-    );
+    this.#admin.read(session, requestId, () => {
+      this.#messages.get(request).then(
+        ({ response, batch }) => session.respond(Op.messageGet, requestId, response, batch),
+        (error: unknown) => refuseWith(session, requestId, error),
+      );
+    });
   }
 
   #route(session: Session, requestId: number, topics: readonly string[]): void {

@@ -106,15 +106,25 @@ export class Pulls {
       maxBytes: Math.min(request.maxBytes, maxPullBytes),
       maxMessages: Math.min(request.maxMessages, maxPullMessages),
       tagHashes: request.tagHashes,
+      session: waiter.session,
     });
     if (!(result instanceof Promise)) {
       this.#done(waiter, queue, result, last);
       return;
     }
     result.then(
-      (read) => this.#done(waiter, queue, read, last),
+      (read) => this.#readLater(waiter, queue, read, last),
       (error: unknown) => this.#failed(waiter, error),
     );
+  }
+
+  /** The world went on while files were read: the queue may be another's, or gone, and so may who asked. */
+  #readLater(waiter: Waiter, queue: QueueState, read: ReadResult | null, last: boolean): void {
+    if (waiter.session.closed) return;
+    // Not read because the session takes nothing for now: everything is looked at again when it does.
+    if (read === null) this.#try(waiter, last);
+    else if (this.#find(waiter.request) === queue) this.#done(waiter, queue, read, last);
+    else this.#try(waiter, true);
   }
 
   #failed(waiter: Waiter, error: unknown): void {

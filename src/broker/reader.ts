@@ -7,6 +7,7 @@ import type { PulledBatch } from '../protocol/requests.ts';
 import { tagBloomMatches } from '../protocol/tag-hash.ts';
 import type { BrokerContext } from './context.ts';
 import { batchHasTag, isIntactBatchEntry } from './entry-check.ts';
+import type { Session } from './session.ts';
 import type { QueueState } from './topics.ts';
 
 /** Units looked at for one pull: a filter without a match moves on by so many batches an answer. */
@@ -31,6 +32,8 @@ export interface ReadRange {
   readonly maxBytes: number;
   readonly maxMessages: number;
   readonly tagHashes: readonly number[];
+  /** Whom it is for. Gone, or not taking what it has already, nothing is read for it from the files. */
+  readonly session: Pick<Session, 'closed' | 'congested'>;
 }
 
 interface Chosen {
@@ -59,8 +62,8 @@ export class Reader {
     this.#context = context;
   }
 
-  /** A promise only when files have to be read. Rejects with LedgerError INTERNAL (damage), TOO_MANY (cold reads), OFFSET_OUT_OF_RANGE (cut meanwhile). */
-  read(queue: QueueState, range: ReadRange): ReadResult | Promise<ReadResult> {
+  /** A promise only when files have to be read; null in it: not read, the session does not take it now. Rejects with LedgerError INTERNAL (damage), TOO_MANY (cold reads), OFFSET_OUT_OF_RANGE (cut meanwhile). */
+  read(queue: QueueState, range: ReadRange): ReadResult | Promise<ReadResult | null> {
     const units = this.#units.pop() ?? new Units(UNITS_PER_PULL);
     const found = queue.index.readUnits(range.offset, UNITS_PER_PULL, units);
     if (typeof found === 'number') {
@@ -76,7 +79,7 @@ export class Reader {
   }
 
   /** Chooses batches within the bounds: all hot, or all cold. */
-  #collect(queue: QueueState, range: ReadRange, units: UnitBatch, length: number): ReadResult | Promise<ReadResult> {
+  #collect(queue: QueueState, range: ReadRange, units: UnitBatch, length: number): ReadResult | Promise<ReadResult | null> {
     const { replica } = this.#context;
     const chosen: Chosen[] = [];
     let bytes = 0;
@@ -122,10 +125,11 @@ export class Reader {
     return { nextOffset, batches: chosen.map(describe), messages, raw, headroomBytes };
   }
 
-  async #readCold(queue: QueueState, range: ReadRange, chosen: readonly Chosen[], nextOffset: number): Promise<ReadResult> {
+  async #readCold(queue: QueueState, range: ReadRange, chosen: readonly Chosen[], nextOffset: number): Promise<ReadResult | null> {
     await this.#coldSlot();
-    this.coldAnswers++;
     try {
+      if (range.session.closed || range.session.congested) return null;
+      this.coldAnswers++;
       const entries = await this.#readEntries(chosen);
       if ((chosen[0] as Chosen).baseOffset + (chosen[0] as Chosen).count <= queue.minOffset) {
         throw new LedgerError('OFFSET_OUT_OF_RANGE', 'the log was cut while it was read');
@@ -146,8 +150,10 @@ export class Reader {
       const messages = kept.reduce((sum, { count }) => sum + count, 0);
       return { nextOffset, batches: kept.map(describe), messages, raw: kept.length === 0 ? null : raw, headroomBytes };
     } finally {
-      this.#coldReads--;
-      this.#coldQueue.shift()?.();
+      // The slot goes from hand to hand: one that came in between would make one read too many.
+      const next = this.#coldQueue.shift();
+      if (next === undefined) this.#coldReads--;
+      else next();
     }
   }
 
@@ -195,6 +201,7 @@ export class Reader {
     if (this.#coldReads >= maxColdReads) {
       if (this.#coldQueue.length >= maxQueuedColdReads) throw new LedgerError('TOO_MANY', 'too many pulls wait for the disk');
       await new Promise<void>((resolve) => this.#coldQueue.push(resolve));
+      return;
     }
     this.#coldReads++;
   }
