@@ -1,0 +1,196 @@
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { LedgerClient, MessageQueue, ReceivedMessage } from '../../src/index.ts';
+import { dense, drain, MIB, TestCluster, texts, until } from './test-cluster.ts';
+
+const SEGMENT_BYTES = 16 * MIB;
+const SEGMENT_HEADER_BYTES = 4096;
+const RETENTION_BYTES = 48 * MIB;
+const BODY_BYTES = 256 * 1024;
+/** The leader looks for segments to cut every 10 s. */
+const CUT_TIMEOUT_MS = 40_000;
+const SHIFT_MS = 2 * 3_600_000;
+
+let cluster: TestCluster;
+let client: LedgerClient;
+let queue: MessageQueue;
+let small: MessageQueue;
+beforeAll(async () => {
+  cluster = await TestCluster.start({
+    segmentBytes: SEGMENT_BYTES,
+    hotTailBytes: 8 * MIB,
+    snapshotIntervalBytes: 16 * MIB,
+    retentionBytes: RETENTION_BYTES,
+    retentionHours: 1,
+  });
+  client = cluster.client();
+  [queue] = (await cluster.createTopic('big')) as [MessageQueue];
+  [small] = (await cluster.createTopic('small')) as [MessageQueue];
+});
+afterAll(() => cluster.stop());
+
+let sent = 0;
+/** Sends large messages, numbered over the whole file: message n of the queue has offset n. */
+async function fill(megabytes: number): Promise<void> {
+  const producer = client.producer();
+  const count = (megabytes * MIB) / BODY_BYTES;
+  const bodies = dense(count, sent).map((number) => `${number}:`.padEnd(BODY_BYTES, 'x'));
+  const results = await Promise.all(bodies.map((body) => producer.send({ topic: 'big', body })));
+  expect(results.map(({ offset }) => offset)).toEqual(dense(count, sent));
+  sent += count;
+  await producer.close();
+}
+
+const numberOf = (message: ReceivedMessage): number => Number(message.text().split(':', 1)[0]);
+const placesOf = (messages: readonly ReceivedMessage[]): unknown[] =>
+  messages.map((message) => [message.offset, message.msgId, message.storeTimeMs, numberOf(message), message.body.length]);
+async function follower(): Promise<number> {
+  const leader = await cluster.local.waitLeader();
+  return [1, 2, 3].find((replicaId) => replicaId !== leader) as number;
+}
+
+describe('storage', () => {
+  test('F28 CommitLog: segment files named by 20 digits, append-only, byte-identical on every replica', async () => {
+    await client.producer().send({ topic: 'small', body: 'one' });
+    await fill(20);
+    const firstEnd = await cluster.settled();
+    const before = cluster.logHash(1, 0, firstEnd);
+    await fill(20);
+    const end = await cluster.settled();
+    for (const replicaId of [1, 2, 3]) {
+      const names = cluster.segments(replicaId);
+      expect(names.length).toBeGreaterThanOrEqual(3);
+      for (const [at, name] of names.entries()) expect(name).toBe(String(at * SEGMENT_BYTES).padStart(20, '0'));
+      expect(cluster.logHash(replicaId, 0, firstEnd)).toBe(before);
+    }
+    const whole = cluster.logHash(1, 0, end);
+    expect(cluster.logHash(2, 0, end)).toBe(whole);
+    expect(cluster.logHash(3, 0, end)).toBe(whole);
+    // Written once: the log holds what was sent and little besides.
+    expect(end).toBeGreaterThan(sent * BODY_BYTES);
+    expect(end).toBeLessThan(sent * BODY_BYTES * 1.05 + 3 * MIB);
+    expect(await cluster.json('verify')).toMatchObject({ identical: true });
+  }, 60_000);
+
+  test('F29 ConsumeQueue: deleted at a stopped replica, rebuilt from the CommitLog, with the same answers', async () => {
+    const victim = await follower();
+    const before = [placesOf(await drain(client, queue)), placesOf(await drain(client, small))];
+    expect(before[0]).toHaveLength(sent);
+    await cluster.local.stopReplica(victim);
+    rmSync(join(cluster.local.replica(victim).dataDir, 'consumequeue'), { recursive: true });
+    await cluster.local.restart(victim);
+    await cluster.lead(victim);
+    expect([placesOf(await drain(client, queue)), placesOf(await drain(client, small))]).toEqual(before);
+    const last = (await drain(client, queue, sent - 1))[0] as ReceivedMessage;
+    expect(numberOf(await client.admin().message(last.msgId))).toBe(sent - 1);
+    expect(await client.producer().send({ topic: 'small', body: 'two' })).toMatchObject({ offset: 1 });
+  }, 60_000);
+
+  test('F36 acknowledged messages survive kill -9 of all three replicas at once', async () => {
+    const [crashed] = (await cluster.createTopic('crashed')) as [MessageQueue];
+    const producer = client.producer();
+    const acknowledged = new Map<number, string>();
+    let number = 0;
+    let running = true;
+    const sends: Promise<void>[] = [];
+    const load = (async () => {
+      while (running) {
+        const body = `n${number++}`;
+        const sending = producer.send({ topic: 'crashed', body }).then(({ offset }) => {
+          acknowledged.set(offset as number, body);
+        });
+        sends.push(sending.catch(() => undefined));
+        if (number % 20 === 0) await sends.at(-20);
+      }
+    })();
+    await until('some sends are acknowledged', () => acknowledged.size >= 500);
+    await Promise.all([1, 2, 3].map((replicaId) => cluster.local.kill(replicaId)));
+    const before = new Map(acknowledged);
+    running = false;
+    await Promise.all([1, 2, 3].map((replicaId) => cluster.local.restart(replicaId)));
+    await load;
+    await Promise.all(sends);
+    const stored = await drain(client, crashed);
+    expect(stored.map(({ offset }) => offset)).toEqual(dense(stored.length));
+    for (const [offset, body] of before) expect(stored[offset]?.text()).toBe(body);
+    expect(texts(stored)).toEqual(dense(number).map((at) => `n${at}`));
+    expect(await cluster.json('verify')).toMatchObject({ identical: true });
+  }, 90_000);
+
+  test('F34 F35 retention by size, and a follower behind the log start that gets snapshot and segments', async () => {
+    const behind = await follower();
+    await cluster.local.kill(behind);
+    const endThen = Math.max(...cluster.segments(behind).map(Number)) + SEGMENT_BYTES;
+    await fill(80);
+    const leader = await cluster.local.waitLeader();
+    await until(
+      'the log starts behind what the follower has',
+      async () => ((await cluster.status(leader))['startPosition'] ?? 0) >= endThen,
+      CUT_TIMEOUT_MS,
+    );
+    const { startPosition, endPosition } = (await cluster.status(leader)) as { startPosition: number; endPosition: number };
+    // Behind the header of a whole segment.
+    expect(startPosition % SEGMENT_BYTES).toBe(SEGMENT_HEADER_BYTES);
+    expect(endPosition - startPosition).toBeGreaterThan(RETENTION_BYTES - SEGMENT_BYTES);
+    expect(endPosition - startPosition).toBeLessThanOrEqual(RETENTION_BYTES);
+    const firstSegment = String(startPosition - SEGMENT_HEADER_BYTES).padStart(20, '0');
+    await until('cut segments are deleted', () => cluster.segments(leader)[0] === firstSegment);
+
+    const range = await client.pullConsumer().range(queue);
+    expect(range.minOffset).toBeGreaterThan(0);
+    expect(range.maxOffset).toBe(sent);
+    const kept = await drain(client, queue);
+    expect(kept.map(numberOf)).toEqual(dense(sent - range.minOffset, range.minOffset));
+    await expect(client.pullConsumer().pull(queue, range.minOffset - 1)).rejects.toMatchObject({ code: 'OFFSET_OUT_OF_RANGE' });
+    await expect(client.admin().message({ ...queue, offset: 0 })).rejects.toMatchObject({ code: 'MESSAGE_NOT_FOUND' });
+    // A queue that lost everything keeps its place.
+    expect(await client.pullConsumer().range(small)).toMatchObject({ minOffset: 2, maxOffset: 2 });
+    expect(await client.producer().send({ topic: 'small', body: 'three' })).toMatchObject({ offset: 2 });
+
+    await cluster.local.restart(behind);
+    await cluster.settled();
+    expect((await cluster.status(behind))['startPosition']).toBe(startPosition);
+    expect(cluster.segments(behind)).toEqual(cluster.segments(leader));
+    const hash = cluster.logHash(leader, startPosition, endPosition);
+    expect(cluster.logHash(behind, startPosition, endPosition)).toBe(hash);
+    expect(await cluster.json('verify')).toMatchObject({ identical: true });
+    await cluster.lead(behind);
+    expect(placesOf(await drain(client, queue))).toEqual(placesOf(kept));
+    expect(texts(await drain(client, small))).toEqual(['three']);
+  }, 120_000);
+
+  test('F34 retention by time: segments older than the bound go, at all replicas alike', async () => {
+    const before = await client.pullConsumer().range(queue);
+    const startBefore = (await cluster.status(1))['startPosition'] as number;
+    await Promise.all([1, 2, 3].map((replicaId) => cluster.local.stopReplica(replicaId)));
+    const { NODE_OPTIONS } = process.env;
+    process.env['NODE_OPTIONS'] = `--import=${join(import.meta.dirname, 'shifted-clock.ts')}`;
+    process.env['LEDGERMQ_TEST_SHIFT_MS'] = String(SHIFT_MS);
+    try {
+      await Promise.all([1, 2, 3].map((replicaId) => cluster.local.restart(replicaId)));
+    } finally {
+      if (NODE_OPTIONS === undefined) delete process.env['NODE_OPTIONS'];
+      else process.env['NODE_OPTIONS'] = NODE_OPTIONS;
+      delete process.env['LEDGERMQ_TEST_SHIFT_MS'];
+    }
+    expect(await client.producer().send({ topic: 'small', body: 'four' })).toMatchObject({ offset: 3 });
+    await until(
+      'every replica has cut its log',
+      async () => {
+        const all = await Promise.all([1, 2, 3].map((replicaId) => cluster.status(replicaId)));
+        return all.every(({ startPosition }) => (startPosition as number) > startBefore && startPosition === all[0]?.['startPosition']);
+      },
+      CUT_TIMEOUT_MS,
+    );
+    const after = await client.pullConsumer().range(queue);
+    expect(after.minOffset).toBeGreaterThan(before.minOffset);
+    expect(after.maxOffset).toBe(sent);
+    expect((await drain(client, queue)).map(numberOf)).toEqual(dense(sent - after.minOffset, after.minOffset));
+    expect(texts(await drain(client, small)).at(-1)).toBe('four');
+    // Only the segment that is being written is left.
+    const leader = await cluster.local.waitLeader();
+    const { startPosition, endPosition } = (await cluster.status(leader)) as { startPosition: number; endPosition: number };
+    expect(endPosition - startPosition).toBeLessThanOrEqual(SEGMENT_BYTES);
+  }, 90_000);
+});
