@@ -107,7 +107,9 @@ export class BrokerStateMachine implements StateMachine {
   }
 
   onSegmentStart(basePosition: number): void {
-    if (this.segments.note(basePosition, this.#logTimeMs)) this.#digest.mix(basePosition);
+    // Not in the digest: the snapshot at a segment's head holds the note already, a replica that came to the same index by replay
+    // does not yet, and both are the same state. A cut that finds another note differs in its result, which is in the digest.
+    this.segments.note(basePosition, this.#logTimeMs);
   }
 
   apply(entry: AppliedEntry): void {
