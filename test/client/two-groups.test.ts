@@ -1,0 +1,127 @@
+import { describe, expect, test } from 'vitest';
+import type { Link } from '../../src/client/link.ts';
+import type { ProducerOptions } from '../../src/client/options.ts';
+import { Producer } from '../../src/client/producer.ts';
+import type { KnownTopic, Router } from '../../src/client/router.ts';
+import { configuredQueues } from '../../src/client/selector.ts';
+import type { Message } from '../../src/client/types.ts';
+import { ERRORS, type LedgerError } from '../../src/protocol/errors.ts';
+import { Op, type SendRequest, type SendResponse } from '../../src/protocol/requests.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+import { SeededRandom } from '../support/scripted-broker.ts';
+
+type Verdict = keyof typeof ERRORS | 'stored' | 'silent';
+
+/** The leader of one group: answers each part alike, as the test says. */
+class FakeLeader {
+  readonly ready = true;
+  readonly hello = { sendWindowBytes: 1 << 24 };
+  readonly sent: SendRequest[] = [];
+  posted = 0;
+  bufferedBytes = 0;
+  verdict: Verdict = 'stored';
+  readonly #held: ((verdict: Exclude<Verdict, 'silent'>) => void)[] = [];
+
+  request(op: number, body: SendRequest, _deadlineMs: number, answer: (error: null, body: SendResponse) => void): void {
+    expect(op).toBe(Op.send);
+    this.sent.push(body);
+    this.#held.push((verdict) => {
+      const error = verdict === 'stored' ? 0 : ERRORS[verdict].number;
+      answer(null, { results: body.parts.map(() => ({ error, baseOffset: error === 0 ? 0 : -1, logTimeMs: 1 })) });
+    });
+    if (this.verdict !== 'silent') this.answerHeld(this.verdict);
+  }
+  answerHeld(verdict: Exclude<Verdict, 'silent'>): void {
+    for (const answer of this.#held.splice(0)) answer(verdict);
+  }
+  post(): boolean {
+    this.posted += 1;
+    return true;
+  }
+}
+
+function world(options: ProducerOptions = {}) {
+  const clock = new ManualClock();
+  const leaders = new Map([
+    ['a', new FakeLeader()],
+    ['b', new FakeLeader()],
+  ]);
+  const placement = [...leaders.keys()].map((brokerName) => ({ brokerName, queues: 1 }));
+  const route = { topic: 't', topicId: 1, version: 1, perm: 6, messageType: 'normal', placement } as const;
+  const known: KnownTopic = { route, queues: configuredQueues(route) };
+  const router: Pick<Router, 'topic' | 'find' | 'leader' | 'suspect' | 'onChange'> = {
+    topic: () => known,
+    find: () => Promise.resolve(known),
+    leader: (brokerName) => leaders.get(brokerName) as unknown as Link,
+    suspect: () => {},
+    onChange: () => () => true,
+  };
+  const io = { clock, random: new SeededRandom(), net: null as never };
+  const producer = new Producer(io, router as Router, options);
+  const [a, b] = [...leaders.values()] as [FakeLeader, FakeLeader];
+  return { clock, producer, a, b };
+}
+
+describe('two broker groups', () => {
+  test('F05 F12 a refused message moves to another group, one that a selector placed by its argument does not', async () => {
+    const { clock, producer, a, b } = world({ messageQueueSelector: (queues) => queues[0] as never });
+    a.verdict = 'BUSY';
+    b.verdict = 'stored';
+    const free = producer.send({ topic: 't', body: 'free' });
+    await clock.run(100);
+    expect((await free).brokerName).toBe('b');
+    const before = b.sent.length;
+    const placed = producer.send({ topic: 't', body: 'placed' }, { key: 1 });
+    await clock.run(100);
+    expect(b.sent).toHaveLength(before);
+    a.verdict = 'stored';
+    await clock.run(2_000);
+    expect((await placed).brokerName).toBe('a');
+  });
+
+  test('F10 the deadline of a message that moved behind younger ones is kept, and is no busy loop', async () => {
+    const { clock, producer, a, b } = world({ deliveryTimeoutMs: 1_000 });
+    a.verdict = 'silent';
+    b.verdict = 'silent';
+    const codes: string[] = [];
+    const send = (body: string, message: Partial<Message> = {}): void => {
+      producer.send({ topic: 't', body, ...message }).catch((error: LedgerError) => codes.push(`${body} ${error.code}`));
+    };
+    send('old1');
+    await clock.run(1);
+    send('old2');
+    await clock.run(500);
+    b.answerHeld('stored');
+    send('young', { queue: { topic: 't', brokerName: 'b', queueId: 0 } });
+    await clock.run(10);
+    // The other one goes from a to b, behind the young one.
+    a.answerHeld('BUSY');
+    let timers = 0;
+    const set = clock.setTimer.bind(clock);
+    clock.setTimer = (delayMs, callback) => {
+      timers += 1;
+      if (timers > 1_000) throw new Error('a busy loop');
+      return set(delayMs, callback);
+    };
+    await clock.run(600);
+    expect(codes.map((line) => line.slice(0, 3))).toEqual(['old']);
+    expect(timers).toBeLessThan(20);
+  });
+
+  test('F09 one-way messages wait when the socket takes nothing, then are refused with BUSY', async () => {
+    const { clock, producer, a, b } = world({ maxBufferedMessages: 10 });
+    producer.sendOneWay({ topic: 't', body: 'first' });
+    await clock.run(1);
+    a.bufferedBytes = 1 << 26;
+    b.bufferedBytes = 1 << 26;
+    for (let i = 0; i < 10; i++) producer.sendOneWay({ topic: 't', body: `m${i}` });
+    await clock.run(100);
+    expect(a.posted + b.posted).toBe(1);
+    expect(() => producer.sendOneWay({ topic: 't', body: 'more' })).toThrow('BUSY');
+    a.bufferedBytes = 0;
+    b.bufferedBytes = 0;
+    await clock.run(100);
+    expect(a.posted + b.posted).toBeGreaterThan(1);
+    expect(producer.bufferedBytes).toBe(0);
+  });
+});
