@@ -102,6 +102,8 @@ export class NativeGateway {
       session.refusePulls();
     }
     await this.#until(() => this.counts().pendingRequests === 0, timeoutMs);
+    // What was acknowledged in this very turn is still to be said.
+    this.#flushAcks();
     for (const guest of this.#guests) guest.connection.close();
     await this.#until(() => this.#guests.size === 0, CLOSE_WAIT_MS);
   }

@@ -348,6 +348,21 @@ describe('native gateway: end', () => {
     expect([connection.closed, net.listening, broker.closedIds.length]).toEqual([true, false, 1]);
   });
 
+  test('drain says what was acknowledged in the same turn before it closes', async () => {
+    const { client, broker, gateway } = await world();
+    const connection = client();
+    connection.receive(send(2, 10));
+    read(connection);
+    broker.last.sendAck(2, 0, 7, 1);
+    const draining = gateway.drain(5_000);
+    await settle();
+    expect(connection.closing).toBe(true);
+    expect(read(connection).map(({ kind }) => kind)).toEqual(['push', 'sendAcks']);
+    connection.destroy();
+    await draining;
+    await gateway.close();
+  });
+
   test('drain does not wait for held pulls', async () => {
     const { client, broker, gateway } = await world();
     const connection = client();
