@@ -5,6 +5,7 @@ import { BrokerStateMachine } from './broker/state-machine.ts';
 import type { BrokerConfig } from './config.ts';
 import { type AdminHttp, startAdminHttp } from './gateway/admin-http.ts';
 import { NativeGateway } from './gateway/native.ts';
+import { isOutOfSpace } from './io/disk.ts';
 import type { Io } from './io/io.ts';
 import { DEFAULT_HOT_TAIL } from './log/hot-tail.ts';
 import { createMeta, loadMeta, type Meta, updateMeta } from './log/meta.ts';
@@ -25,6 +26,7 @@ import type { ServerState, ServerView } from './server/server-view.ts';
 /** Raft's windows towards one follower are a part of what the hot tail holds, so that a follower in step is served from memory. */
 const MAX_APPEND_BYTES = 1024 * 1024;
 const INCARNATION_BYTES = 16;
+const NO_SPACE_RETRY_MS = 1_000;
 const MS_PER_HOUR = 3_600_000;
 
 /** One event, one line; never bytes of messages. */
@@ -162,11 +164,21 @@ export class Server implements ServerView {
     await this.#links?.stop();
     if (this.#replica !== null) await this.#replica.stop();
     else await this.#recovered?.log.close();
-    if (!failed) await this.#derived?.flush(this.#recovered?.log.durablePosition ?? 0);
+    if (!failed) await this.#flushDerived();
     await this.#derived?.close();
     await this.#recovered?.hardState.close();
     await this.admin?.close();
     this.#event('stopped', {});
+  }
+
+  async #flushDerived(): Promise<void> {
+    try {
+      await this.#derived?.flush(this.#recovered?.log.durablePosition ?? 0);
+    } catch (error) {
+      // The next start makes them anew from the log.
+      if (!isOutOfSpace(error)) throw error;
+      this.#event('no space for derived files', { error: String(error) });
+    }
   }
 
   // ---- start ---------------------------------------------------------------------------------------------------------------
@@ -251,7 +263,7 @@ export class Server implements ServerView {
     const formedWith = (this.#formation as Formation).formedWith as Readonly<Record<string, string>>;
     const meta = this.#meta as Meta;
     const isNew = meta.formedWith === null;
-    if (isNew) this.#meta = await updateMeta(disk, config.dataDir, meta, formedWith);
+    if (isNew) this.#meta = await this.#withSpace(() => updateMeta(disk, config.dataDir, meta, formedWith));
     if (this.#state !== 'forming') return;
     const recovered = this.#recovered as Recovered;
     const { log, hardState, groupIndex, applied, snapshots } = recovered;
@@ -319,6 +331,19 @@ export class Server implements ServerView {
     this.#event('formed', { replicas: Object.keys(formedWith).length, first: Number(isNew) });
     replica.start();
     if (isNew) links.reintroduce();
+  }
+
+  /** A full disk delays what must be written down; it does not end the replica (FAULTS 3). */
+  async #withSpace<T>(work: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        if (!isOutOfSpace(error) || this.#state !== 'forming') throw error;
+        this.#event('no space to form the group', { error: String(error) });
+        await new Promise<void>((resolve) => void this.#io.clock.setTimer(NO_SPACE_RETRY_MS, resolve));
+      }
+    }
   }
 
   #makeBroker(replica: Replica, state: BrokerStateMachine, derived: DerivedStores): Broker {

@@ -12,6 +12,15 @@ export class DiskError extends Error {
   }
 }
 
+/**
+ * A write that found no room, or a file that could not be made for want of it: the same write may succeed later. Never of a
+ * sync: what a failed one left behind is unknown, whatever it says (FAULTS 2).
+ */
+export function isOutOfSpace(error: unknown): boolean {
+  if (!(error instanceof DiskError) || (error.code !== 'ENOSPC' && error.code !== 'EDQUOT')) return false;
+  return error.operation === 'open' || error.operation === 'write' || error.operation === 'mkdir';
+}
+
 export interface OpenOptions {
   readonly access: 'read' | 'readwrite';
   /** Create when missing. The caller syncs the directory afterwards. */

@@ -142,8 +142,9 @@ export class QueueFiles {
       const room = (this.#unitsPerFile - (this.end - start)) * UNIT;
       const part = units.subarray(done, Math.min(units.length, done + room));
       const path = `${this.#directory}/${fileName(start)}`;
-      this.#unsynced.add(path);
       await this.#files.use(path, isNew, async (file) => {
+        // Only now there is a file: on a full disk the open itself may fail.
+        this.#unsynced.add(path);
         if (isNew) await file.write(encodeFileHeader(this.#topicId, this.#queueId, start), 0);
         await file.write(part, (1 + this.end - start) * UNIT);
       });

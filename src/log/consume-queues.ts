@@ -1,4 +1,4 @@
-import type { Disk } from '../io/disk.ts';
+import { type Disk, isOutOfSpace } from '../io/disk.ts';
 import { type QueueOwner, StoredConsumeQueue } from './consume-queue.ts';
 import { DamagedQueueError, QueueFiles } from './consume-queue-files.ts';
 import type { ConsumeQueue } from './consume-queue-types.ts';
@@ -128,7 +128,8 @@ export class ConsumeQueues {
   /**
    * Writes the units of entries that end at or before `durablePosition`, the local durable end: files never know of an entry
    * that a crash could take from the log. To the page cache only; sync() makes them stable.
-   * Rejects with the DiskError of the first failed write, then always with that one.
+   * Rejects with the DiskError of the first failed write, then always with that one; but for want of space: then the units
+   * stay in memory and the next flush writes them (FAULTS 3). A full disk bounds them: the log cannot grow there either.
    */
   flush(durablePosition: number): Promise<void> {
     return this.#run(() =>
@@ -217,7 +218,7 @@ export class ConsumeQueues {
     try {
       await work();
     } catch (error) {
-      this.#failure = error as Error;
+      if (!isOutOfSpace(error)) this.#failure = error as Error;
       throw error;
     }
   }

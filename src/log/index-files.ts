@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { shortCrc32 } from '../base/short-crc.ts';
-import type { Disk } from '../io/disk.ts';
+import { type Disk, isOutOfSpace } from '../io/disk.ts';
 import { LedgerError } from '../protocol/errors.ts';
 import { Batch, batchCount, batchIdLow } from '../protocol/record-batch.ts';
 import { DamagedIndexError, type Found, IndexFile, type IndexFileSizes } from './index-file.ts';
@@ -171,7 +171,8 @@ export class IndexFiles {
 
   /**
    * Writes items of entries before `position`, and that the log is indexed up to there: it is both durable here and applied.
-   * Rejects with the DiskError of the first failed write, then always with that one.
+   * Rejects with the DiskError of the first failed write, then always with that one; but for want of space: then the items
+   * stay in memory and the next flush writes them (FAULTS 3).
    */
   flush(position: number): Promise<void> {
     return this.#run(() => this.#poisoning(() => this.#flush(position)));
@@ -186,8 +187,9 @@ export class IndexFiles {
       if (file.isSealed || file.startPosition > position) continue;
       const covered = Math.max(file.coveredPosition, Math.min(position, next?.startPosition ?? position));
       if (file.unflushedItems === 0 && covered === file.coveredPosition && next === undefined) continue;
-      this.#unsynced.add(file);
       await file.flush(position, covered, next !== undefined);
+      // What a failed flush left there is written again by the next one; on a full disk there may be no file at all.
+      this.#unsynced.add(file);
     }
   }
 
@@ -244,7 +246,7 @@ export class IndexFiles {
     try {
       await work();
     } catch (error) {
-      this.#failure = error as Error;
+      if (!isOutOfSpace(error)) this.#failure = error as Error;
       throw error;
     }
   }

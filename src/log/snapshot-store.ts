@@ -1,5 +1,5 @@
 import { crc32 } from '../base/crc.ts';
-import { type Disk, DiskError, type DiskFile } from '../io/disk.ts';
+import { type Disk, DiskError, type DiskFile, isOutOfSpace } from '../io/disk.ts';
 import {
   decodeSnapshotHeader,
   encodeSnapshotHeader,
@@ -64,18 +64,18 @@ export class SnapshotStore {
     return this.#snapshots.findLast((meta) => meta.position <= maxPosition);
   }
 
-  /** On stable storage when it resolves. `state` must not change until then. Rejects with a DiskError. */
+  /** On stable storage when it resolves. `state` must not change until then. Rejects with a DiskError, one for want of space may be tried again. */
   save(place: SnapshotPlace, state: Uint8Array): Promise<SnapshotMeta> {
     const meta: SnapshotMeta = { ...place, sizeBytes: state.length, stateChecksum: crc32(state) };
     return this.#run(async () => {
       await this.#disk.remove(`${this.#directory}/${SAVING}`);
-      await this.#withFile(SAVING, true, async (file) => {
-        await file.write(encodeSnapshotHeader(meta), 0);
-        for (let at = 0; at < state.length; at += SLICE_BYTES) {
-          await file.write(state.subarray(at, at + SLICE_BYTES), SNAPSHOT_HEADER_BYTES + at);
-        }
-        await file.sync();
-      });
+      try {
+        await this.#withFile(SAVING, true, (file) => writeSnapshot(file, meta, state));
+      } catch (error) {
+        // A part of a snapshot must not hold the space that the log is short of.
+        if (isOutOfSpace(error)) await this.#disk.remove(`${this.#directory}/${SAVING}`);
+        throw error;
+      }
       await this.#install(SAVING, meta);
       this.savedCount++;
       return meta;
@@ -201,6 +201,14 @@ export class SnapshotStore {
     this.#work = done.catch(() => undefined);
     return done;
   }
+}
+
+async function writeSnapshot(file: DiskFile, meta: SnapshotMeta, state: Uint8Array): Promise<void> {
+  await file.write(encodeSnapshotHeader(meta), 0);
+  for (let at = 0; at < state.length; at += SLICE_BYTES) {
+    await file.write(state.subarray(at, at + SLICE_BYTES), SNAPSHOT_HEADER_BYTES + at);
+  }
+  await file.sync();
 }
 
 /** Takes a snapshot file from a peer, slice by slice in order. Nothing of it counts before finish() resolved. */

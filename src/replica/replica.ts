@@ -123,6 +123,7 @@ export class Replica implements ReplicaApi {
       segmentBytes: ports.segmentBytes,
       intervalBytes: ports.snapshotIntervalBytes,
       headCut: (start) => raft.cutHead(start.index, start.term, start.position),
+      onEvent: ports.onEvent,
       failed: (error) => this.fail(error),
     });
     this.#installer = new SnapshotInstaller({

@@ -1,5 +1,5 @@
 import { crc32 } from '../base/crc.ts';
-import type { Disk } from '../io/disk.ts';
+import { type Disk, isOutOfSpace } from '../io/disk.ts';
 import type { SnapshotMeta } from '../log/snapshot-format.ts';
 import type { SnapshotReceiver, SnapshotStore } from '../log/snapshot-store.ts';
 import type { Log, LogBoundary } from '../log/types.ts';
@@ -101,8 +101,14 @@ export class SnapshotInstaller {
   begin(install: NonNullable<Effects['install']>): void {
     this.#run(async () => {
       await this.#receiving?.receiver.abort();
-      const receiver = await this.#ports.store.receive();
-      this.#receiving = { from: install.from, index: install.index, receiver, unwrittenBytes: 0 };
+      this.#receiving = null;
+      try {
+        const receiver = await this.#ports.store.receive();
+        this.#receiving = { from: install.from, index: install.index, receiver, unwrittenBytes: 0 };
+      } catch (error) {
+        if (!isOutOfSpace(error)) throw error;
+        this.#ports.raft.installFailed(install.index);
+      }
     });
   }
 
@@ -119,18 +125,25 @@ export class SnapshotInstaller {
         await this.#abandon(receiving);
         return;
       }
-      try {
-        await receiving.receiver.write(copy);
-        receiving.unwrittenBytes -= copy.length;
-        if (receiving.receiver.receivedBytes < slice.totalBytes) return;
-        this.#receiving = null;
-        const meta = await receiving.receiver.finish();
-        await this.#install(meta);
-      } catch (error) {
-        if ((error as Error).name !== 'SnapshotDamagedError') throw error;
-        await this.#abandon(receiving);
-      }
+      const meta = await this.#received(receiving, copy, slice.totalBytes);
+      if (meta !== null) await this.#install(meta);
     });
+  }
+
+  /** @returns the snapshot once it is whole */
+  async #received(receiving: Receiving, bytes: Uint8Array, totalBytes: number): Promise<SnapshotMeta | null> {
+    try {
+      await receiving.receiver.write(bytes);
+      receiving.unwrittenBytes -= bytes.length;
+      if (receiving.receiver.receivedBytes < totalBytes) return null;
+      this.#receiving = null;
+      return await receiving.receiver.finish();
+    } catch (error) {
+      // Nothing was changed yet: the leader hears of it and tries again, on a full disk until there is space.
+      if ((error as Error).name !== 'SnapshotDamagedError' && !isOutOfSpace(error)) throw error;
+      await this.#abandon(receiving);
+      return null;
+    }
   }
 
   lost(peer: ReplicaId): void {
@@ -149,7 +162,14 @@ export class SnapshotInstaller {
     const { disk, directory, store, log, raft, stateMachine, derived } = this.#ports;
     const boundary = { index: meta.index, term: meta.term, position: meta.position, previousChecksum: meta.previousChecksum };
     // From here to the end a crash leaves a log that is neither the old nor the new one: the note makes the next start begin anew.
-    await writeInstallNote(disk, directory, boundary);
+    try {
+      await writeInstallNote(disk, directory, boundary);
+    } catch (error) {
+      if (!isOutOfSpace(error)) throw error;
+      await removeInstallNote(disk, directory);
+      raft.installFailed(meta.index);
+      return;
+    }
     await this.#ports.lowerDurableEnd(0);
     await log.reset(boundary);
     await store.removeBefore(meta.position);

@@ -1,4 +1,5 @@
 import type { Clock } from '../io/clock.ts';
+import { isOutOfSpace } from '../io/disk.ts';
 import { BLOCK_BYTES } from '../log/layout.ts';
 import type { SnapshotStore } from '../log/snapshot-store.ts';
 import type { Log, LogBoundary } from '../log/types.ts';
@@ -9,6 +10,8 @@ import type { StateMachine } from './types.ts';
 const FLUSH_INTERVAL_MS = 500;
 /** How often a snapshot looks whether the log has become durable behind it. */
 const DURABLE_POLL_MS = 20;
+/** How long a snapshot waits that found no space on the disk. */
+const NO_SPACE_RETRY_MS = 5_000;
 
 export interface SnapshotsPorts {
   readonly clock: Clock;
@@ -20,6 +23,7 @@ export interface SnapshotsPorts {
   readonly intervalBytes: number;
   /** The log's head was cut on disk. */
   headCut(start: LogBoundary): void;
+  onEvent(name: string, fields: Readonly<Record<string, string | number>>): void;
   failed(error: unknown): void;
 }
 
@@ -37,21 +41,30 @@ export class Snapshots {
   #pending = 0;
   #lastPosition: number;
   #cutAsked: number;
+  /** The log's start in the newest saved state. */
+  #savedStart: number;
   #stopped = false;
+  /** The disk is full for derived files; said once. */
+  #noSpace = false;
+  /** No new snapshot before this time: the last one found no space. */
+  #notBeforeMs = 0;
 
   constructor(ports: SnapshotsPorts) {
     this.#ports = ports;
     this.#lastPosition = ports.store.newest()?.position ?? 0;
     this.#cutAsked = ports.log.start.position;
+    this.#savedStart = ports.stateMachine.startPosition();
     this.#flushLater();
   }
 
   /** The state machine stands behind `appliedIndex`, at the end of a group whose successor lies, or will lie, at `position`. */
   advanced(appliedIndex: number, logTimeMs: number, position: number): void {
-    if (this.#pending === 0 && position - this.#lastPosition >= this.#ports.intervalBytes) this.#take(appliedIndex, logTimeMs, null);
+    const due = this.#pending === 0 && position - this.#lastPosition >= this.#ports.intervalBytes;
+    if (due && this.#ports.clock.monotonicMs() >= this.#notBeforeMs) this.#take(appliedIndex, logTimeMs, null);
     const start = this.#ports.stateMachine.startPosition();
     if (start > this.#cutAsked) {
       this.#cutAsked = start;
+      this.#take(appliedIndex, logTimeMs, null);
       this.#run(() => this.#cut(start));
     }
   }
@@ -71,25 +84,46 @@ export class Snapshots {
     const { stateMachine } = this.#ports;
     const state = stateMachine.snapshot();
     const stateDigest = stateMachine.digest();
+    const start = stateMachine.startPosition();
     this.#pending++;
     this.#run(async () => {
       try {
-        await this.#save(index, logTimeMs, position, state, stateDigest);
+        if (await this.#save(index, logTimeMs, position, state, stateDigest)) this.#savedStart = Math.max(this.#savedStart, start);
+      } catch (error) {
+        // The next one stands further on. That of a segment's head cannot be made again later: it waits, and holds nothing up.
+        if (!isOutOfSpace(error)) throw error;
+        this.#notBeforeMs = this.#ports.clock.monotonicMs() + NO_SPACE_RETRY_MS;
+        if (position !== null) this.#saveLater(index, logTimeMs, position, state, stateDigest);
+        throw error;
       } finally {
         this.#pending--;
       }
     });
   }
 
-  async #save(index: number, logTimeMs: number, headPosition: number | null, state: Uint8Array, stateDigest: number): Promise<void> {
+  /** At most one a segment, and on a full disk no segment is made: a handful. */
+  #saveLater(index: number, logTimeMs: number, position: number, state: Uint8Array, stateDigest: number): void {
+    this.#ports.clock.setTimer(NO_SPACE_RETRY_MS, () => {
+      this.#run(async () => {
+        try {
+          await this.#save(index, logTimeMs, position, state, stateDigest);
+        } catch (error) {
+          if (isOutOfSpace(error)) this.#saveLater(index, logTimeMs, position, state, stateDigest);
+          throw error;
+        }
+      });
+    });
+  }
+
+  async #save(index: number, logTimeMs: number, headPosition: number | null, state: Uint8Array, stateDigest: number): Promise<boolean> {
     const { log, store, derived, segmentBytes } = this.#ports;
     // Committed entries may be ahead of the own disk: a majority without this replica has them.
     while (log.durableIndex < index) {
-      if (this.#stopped || log.poisoned !== null) return;
+      if (this.#stopped || log.poisoned !== null) return false;
       await this.#pause(DURABLE_POLL_MS);
     }
     const boundary = await log.boundaryAt(index);
-    if (boundary === null || boundary.index !== index) return;
+    if (boundary === null || boundary.index !== index) return false;
     const position = headPosition ?? boundary.position;
     await derived.flush(position);
     await derived.sync();
@@ -97,13 +131,17 @@ export class Snapshots {
     this.#lastPosition = Math.max(this.#lastPosition, position);
     const heads = store.list().filter((meta) => meta.position % segmentBytes === BLOCK_BYTES);
     await store.removeBefore(position, new Set(heads.map((meta) => meta.position)));
+    return true;
   }
 
-  /** Only with the state at the new start in hand: a replica behind it could not be helped otherwise. */
+  /**
+   * Only with the state at the new start in hand: a replica behind it could not be helped otherwise. And only when a saved
+   * state names the new start: after a restart an older one would look for segments that are gone.
+   */
   async #cut(startPosition: number): Promise<void> {
     const { log, store, derived } = this.#ports;
     const head = store.list().find((meta) => meta.position === startPosition + BLOCK_BYTES);
-    if (head === undefined) return;
+    if (head === undefined || this.#savedStart < startPosition) return;
     const start = await log.cutTo(startPosition);
     this.#ports.headCut(start);
     await derived.cutBefore(start.position);
@@ -114,9 +152,19 @@ export class Snapshots {
   #flushLater(): void {
     this.#ports.clock.setTimer(FLUSH_INTERVAL_MS, () => {
       if (this.#stopped) return;
-      this.#run(() => this.#ports.derived.flush(this.#ports.log.durablePosition));
+      this.#run(() => this.#flush());
       this.#flushLater();
     });
+  }
+
+  async #flush(): Promise<void> {
+    const { derived, log, stateMachine, onEvent } = this.#ports;
+    await derived.flush(log.durablePosition);
+    if (this.#noSpace) onEvent('derived files written again', {});
+    this.#noSpace = false;
+    // A cut whose head snapshot was not there yet.
+    const start = stateMachine.startPosition();
+    if (start > log.start.position) await this.#cut(start);
   }
 
   #run(work: () => Promise<void>): void {
@@ -125,9 +173,16 @@ export class Snapshots {
       try {
         await work();
       } catch (error) {
-        this.#ports.failed(error);
+        if (isOutOfSpace(error)) this.#full(error as Error);
+        else this.#ports.failed(error);
       }
     });
+  }
+
+  /** All of this could be rebuilt from the log: a full disk is no reason to end, and reading goes on (FAULTS 3). */
+  #full(error: Error): void {
+    if (!this.#noSpace) this.#ports.onEvent('no space for derived files', { error: error.message });
+    this.#noSpace = true;
   }
 
   #pause(delayMs: number): Promise<void> {

@@ -396,6 +396,31 @@ describe('F29 ConsumeQueue', () => {
     expect(seen).toEqual(log);
   });
 
+  test.each(['file.write', 'open', 'mkdir'])(
+    'FAULTS 3 a full disk (%s) keeps the units in memory; the next flush writes them',
+    async (failing) => {
+      const { disk, directory } = tempDisk();
+      let full = false;
+      const fullDisk = hookedDisk(disk, (operation, path) => {
+        if (full && operation === failing) throw new DiskError('ENOSPC', failing.replace('file.', ''), path);
+      });
+      const options = { disk: fullDisk, directory: join(directory, 'consumequeue'), onDamage: () => undefined };
+      const store = await ConsumeQueues.open(options);
+      const log = makeLog(5);
+      apply(store, log);
+      full = true;
+      await expect(store.flush(endOf(log))).rejects.toThrow('ENOSPC');
+      expect(await readAll(store.queue(TOPIC, 1, 0))).toEqual(log);
+      await store.sync();
+      full = false;
+      await store.flush(endOf(log));
+      await store.sync();
+      await store.close();
+      const again = await ConsumeQueues.open(options);
+      expect(await readAll(again.queue(TOPIC, 1, 0))).toEqual(log);
+    },
+  );
+
   test("a failed write is the owner's to hear, and stays", async () => {
     const { disk, directory } = tempDisk();
     let failing = true;

@@ -294,16 +294,41 @@ describe('F30 IndexFile', () => {
     `);
   });
 
+  test.each(['file.write', 'open'])('FAULTS 3 a full disk (%s) keeps the items in memory; the next flush writes them', async (failing) => {
+    const { disk, directory } = tempDisk();
+    let full = true;
+    const fullDisk = hookedDisk(disk, (operation, path) => {
+      if (full && operation === failing) throw new DiskError('ENOSPC', failing.replace('file.', ''), path);
+    });
+    const options = { disk: fullDisk, directory: join(directory, 'index'), onDamage: () => undefined };
+    const index = await IndexFiles.open(options);
+    const puts = makePuts(3);
+    apply(index, puts);
+    await expect(index.flush(5000)).rejects.toThrow('ENOSPC');
+    // Nothing was written, so there is nothing to sync: not even a file.
+    await index.sync();
+    full = false;
+    await index.flush(5000);
+    await index.sync();
+    await index.close();
+    const again = await IndexFiles.open(options);
+    expect(again.coveredPosition).toBe(5000);
+    for (const { hash, position } of puts) {
+      const found = await again.find(hash, 0, Number.MAX_SAFE_INTEGER, 10);
+      expect(found).toContain(position);
+    }
+  });
+
   test("a failed write is the owner's to hear, and stays", async () => {
     const { disk, directory } = tempDisk();
     let failing = true;
     const failingDisk = hookedDisk(disk, (operation, path) => {
-      if (failing && operation === 'file.write') throw new DiskError('ENOSPC', 'write', path);
+      if (failing && operation === 'file.write') throw new DiskError('EIO', 'write', path);
     });
     const index = await IndexFiles.open({ disk: failingDisk, directory: join(directory, 'index'), onDamage: () => undefined });
     apply(index, makePuts(3));
-    await expect(index.flush(5000)).rejects.toThrow('ENOSPC');
+    await expect(index.flush(5000)).rejects.toThrow('EIO');
     failing = false;
-    await expect(index.flush(5000)).rejects.toThrow('ENOSPC');
+    await expect(index.flush(5000)).rejects.toThrow('EIO');
   });
 });

@@ -1,5 +1,5 @@
 import { type BrokerConfig, resolveConfig } from '../../src/config.ts';
-import { DiskError } from '../../src/io/disk.ts';
+import { DiskError, isOutOfSpace } from '../../src/io/disk.ts';
 import type { Io } from '../../src/io/io.ts';
 import type { RaftStatus } from '../../src/protocol/requests.ts';
 import { ACTORS, type ActorKind, QUEUES, QUICK_TOPIC, type Stage, TOPIC } from './actors.ts';
@@ -206,7 +206,8 @@ export class World {
   /** The process ends by itself, as a poisoned store does; its supervisor starts it again. */
   #ended(replica: Replica, error: unknown): void {
     this.#scheduler.say(replica.process.name, `ends: ${String(error)}`);
-    if (!causedByDisk(error)) {
+    // A full disk is a reason to refuse writes, and may be one not to start; never one to end (FAULTS 3).
+    if (!causedByDisk(error) || (replica.handle !== null && causedBy(error, isOutOfSpace))) {
       this.#scheduler.fail(error);
       return;
     }
@@ -366,8 +367,10 @@ export class World {
   }
 }
 
-function causedByDisk(error: unknown): boolean {
-  for (let cause = error; cause instanceof Error; cause = cause.cause) if (cause instanceof DiskError) return true;
+const causedByDisk = (error: unknown): boolean => causedBy(error, (cause) => cause instanceof DiskError);
+
+function causedBy(error: unknown, is: (cause: unknown) => boolean): boolean {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) if (is(cause)) return true;
   return false;
 }
 
