@@ -50,14 +50,14 @@ export class ProducerState {
     this.lastTimeMs = logTimeMs;
   }
 
-  /** Kept results, oldest first, as rows of four. */
-  kept(): number[] {
-    const rows: number[] = [];
+  /** Lays the kept results down at `at`, oldest first, as rows of four. @returns where the next ones go */
+  copyKept(into: Float64Array, at: number): number {
+    let next = at;
     for (let i = Math.max(0, this.written - KEPT); i < this.written; i++) {
       const row = (i % KEPT) * COLUMNS;
-      for (let column = 0; column < COLUMNS; column++) rows.push(this.results[row + column] as number);
+      for (let column = 0; column < COLUMNS; column++) into[next++] = this.results[row + column] as number;
     }
-    return rows;
+    return next;
   }
 }
 
