@@ -89,7 +89,7 @@ export class SimDisk {
 
   /** Paths of all files under `directory`, sorted. */
   paths(directory: string): string[] {
-    return [...this.#names.visible.keys()].filter((path) => path.startsWith(`${directory}/`)).sort();
+    return [...this.#names.visible.keys()].filter((path) => path.startsWith(`${directory}/`)).sort((a, b) => (a < b ? -1 : 1));
   }
 
   /** Bit rot: changes bytes that lie on the platter, behind everybody's back. */
