@@ -173,7 +173,7 @@ export class Server implements ServerView {
 
   async #flushDerived(): Promise<void> {
     try {
-      await this.#derived?.flush(this.#recovered?.log.durablePosition ?? 0);
+      await this.#derived?.flush(this.#recovered?.log.syncedPosition ?? 0);
     } catch (error) {
       // The next start makes them anew from the log.
       if (!isOutOfSpace(error)) throw error;

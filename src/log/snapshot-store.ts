@@ -249,8 +249,11 @@ export class SnapshotReceiver {
     await this.#file.write(slice, at);
   }
 
-  /** Verifies the whole, makes it durable and puts it on the list. Rejects with SnapshotDamagedError or a DiskError. */
-  async finish(): Promise<SnapshotMeta> {
+  /**
+   * Verifies the whole, makes it durable and puts it on the list. Rejects with SnapshotDamagedError or a DiskError.
+   * @param beforeInstall awaited once it is known to be whole, before it is on the list
+   */
+  async finish(beforeInstall?: (meta: SnapshotMeta) => Promise<void>): Promise<SnapshotMeta> {
     const meta = this.#meta;
     try {
       if (meta === null || this.#receivedBytes !== SNAPSHOT_HEADER_BYTES + meta.sizeBytes)
@@ -260,6 +263,7 @@ export class SnapshotReceiver {
     } finally {
       await this.#file.close();
     }
+    await beforeInstall?.(meta);
     await this.#install(meta);
     return meta;
   }

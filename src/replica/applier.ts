@@ -32,6 +32,10 @@ export class Applier {
   #commitIndex: number;
   #segment: number;
   #busy = false;
+  /** A run is on the stack: what a callback commits is taken by it. */
+  #running = false;
+  #paused = false;
+  #cold: Promise<void> | null = null;
   #stopped = false;
 
   /** @param position where the entry after `appliedIndex` lies */
@@ -60,6 +64,7 @@ export class Applier {
 
   /** A snapshot from the leader took the place of state and log. */
   restart(appliedIndex: number, position: number): void {
+    this.#paused = false;
     this.#appliedIndex = appliedIndex;
     this.#commitIndex = appliedIndex;
     this.#endPosition = position;
@@ -69,7 +74,13 @@ export class Applier {
   commit(commitIndex: number): void {
     if (commitIndex <= this.#commitIndex) return;
     this.#commitIndex = commitIndex;
-    if (!this.#busy) this.#run();
+    if (!this.#busy && !this.#running && !this.#paused) this.#run();
+  }
+
+  /** Until restart() nothing is applied: the log is about to be replaced. Resolves when no read of it is under way. */
+  async pause(): Promise<void> {
+    this.#paused = true;
+    await this.#cold;
   }
 
   stop(): void {
@@ -81,6 +92,7 @@ export class Applier {
     const startMs = clock.monotonicMs();
     const before = this.#appliedIndex;
     let cold = false;
+    this.#running = true;
     while (this.#appliedIndex < this.#commitIndex && !this.#stopped) {
       const to = Math.min(this.#commitIndex, this.#appliedIndex + ENTRIES_PER_SLICE);
       const visited = log.visitHot(this.#appliedIndex + 1, to, this.#visit);
@@ -91,28 +103,34 @@ export class Applier {
       if (clock.monotonicMs() - startMs > MAX_APPLY_MS_PER_TURN) break;
     }
     if (this.#appliedIndex > before) this.#announce();
+    this.#running = false;
     if (this.#appliedIndex >= this.#commitIndex || this.#stopped) return;
     this.#busy = true;
-    if (cold) void this.#runCold();
+    if (cold) this.#cold = this.#runCold();
     else clock.defer(() => this.#resume());
   }
 
   async #runCold(): Promise<void> {
     try {
       const before = this.#appliedIndex;
-      await this.#ports.log.visitCold(this.#appliedIndex + 1, this.#commitIndex, this.#visit);
+      const { log } = this.#ports;
+      // What is committed may be ahead of the own disk: in memory, but not whole in the file.
+      const to = Math.min(this.#commitIndex, Math.max(log.durableIndex, before + 1));
+      await log.visitCold(before + 1, to, this.#visit);
       if (this.#stopped) return;
       assert(this.#appliedIndex > before, `no committed entry at ${before + 1}`);
       this.#announce();
       this.#ports.clock.defer(() => this.#resume());
     } catch (error) {
       if (!this.#stopped) this.#ports.failed(error);
+    } finally {
+      this.#cold = null;
     }
   }
 
   #resume(): void {
     this.#busy = false;
-    if (!this.#stopped) this.#run();
+    if (!this.#stopped && !this.#paused) this.#run();
   }
 
   #announce(): void {

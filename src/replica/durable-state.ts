@@ -4,7 +4,19 @@ import type { HardState } from '../raft/types.ts';
 /** The recorded durable end trails the real one by so much at most: what a shortened log can hide without being noticed. */
 const DURABLE_END_STEP_BYTES = 16 * 1024 * 1024;
 
-const NOTHING: StoredHardState = { term: 0, votedFor: 0, durableEndPosition: 0, voteFloor: 0, opaque: new Uint8Array(0) };
+export const NOTHING_STORED: StoredHardState = { term: 0, votedFor: 0, durableEndPosition: 0, voteFloor: 0, opaque: new Uint8Array(0) };
+
+const BUFFERED = 'buffered ';
+
+/** While a replica flushes asynchronously: the boot of the machine it does so in. null = everything acknowledged was synced. */
+export function bufferedBootOf({ opaque }: StoredHardState): string | null {
+  const text = new TextDecoder().decode(opaque);
+  return text.startsWith(BUFFERED) ? text.slice(BUFFERED.length) : null;
+}
+
+export function withBufferedBoot(state: StoredHardState, bootId: string | null): StoredHardState {
+  return { ...state, opaque: new TextEncoder().encode(bootId === null ? '' : BUFFERED + bootId) };
+}
 
 /**
  * Term, vote, vote floor and the recorded durable end, all in the one hard-state file. `settled` is false while a term or
@@ -18,7 +30,7 @@ export class DurableState {
 
   constructor(file: HardStateFile, failed: (error: unknown) => void) {
     this.#file = file;
-    this.#state = file.load() ?? NOTHING;
+    this.#state = file.load() ?? NOTHING_STORED;
     this.#failed = failed;
   }
 
@@ -56,10 +68,16 @@ export class DurableState {
     this.#file.save(this.#state).catch(this.#failed);
   }
 
-  /** Before a truncation to `endPosition`, or the next start takes it for a loss. At a clean stop it may also rise. */
-  async setDurableEnd(endPosition: number, mayRise: boolean): Promise<void> {
-    if (endPosition === this.#state.durableEndPosition || (endPosition > this.#state.durableEndPosition && !mayRise)) return;
+  /** Before a truncation to `endPosition`, or the next start takes it for a loss. */
+  async lowerDurableEnd(endPosition: number): Promise<void> {
+    if (endPosition >= this.#state.durableEndPosition) return;
     this.#state = { ...this.#state, durableEndPosition: endPosition };
+    await this.#file.save(this.#state);
+  }
+
+  /** A clean stop: everything is synced up to here, and nothing was ever reported beyond. */
+  async saveClean(endPosition: number): Promise<void> {
+    this.#state = withBufferedBoot({ ...this.#state, durableEndPosition: endPosition }, null);
     await this.#file.save(this.#state);
   }
 }

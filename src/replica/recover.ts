@@ -2,14 +2,17 @@ import { crc32 } from '../base/crc.ts';
 import type { Clock } from '../io/clock.ts';
 import type { Disk } from '../io/disk.ts';
 import { CommitLog } from '../log/commit-log.ts';
-import { HardStateFile } from '../log/hard-state.ts';
+import { LogCorrupt, LogRefused } from '../log/errors.ts';
+import { HardStateFile, type StoredHardState } from '../log/hard-state.ts';
 import { BLOCK_BYTES } from '../log/layout.ts';
+import { segmentBase } from '../log/segment.ts';
 import type { SnapshotMeta } from '../log/snapshot-format.ts';
 import { SnapshotStore } from '../log/snapshot-store.ts';
 import type { CommitLogHandlers, FlushMode, HotTailOptions, LogBoundary } from '../log/types.ts';
 import { GroupIndex } from '../raft/group-index.ts';
 import type { DerivedFiles } from './derived.ts';
-import { finishInstall } from './snapshot-transfer.ts';
+import { bufferedBootOf, NOTHING_STORED, withBufferedBoot } from './durable-state.ts';
+import { discardHalfInstalled, removeInstallNote } from './snapshot-transfer.ts';
 import type { StateMachine } from './types.ts';
 
 export interface RecoverOptions {
@@ -45,19 +48,32 @@ export interface Recovered {
 export async function recoverReplica(options: RecoverOptions): Promise<Recovered> {
   const { disk, clock, directory, stateMachine, derived } = options;
   for (const name of ['raft', 'snapshot']) await disk.mkdir(`${directory}/${name}`);
-  await finishInstall(disk, directory);
+  const halfInstalled = await discardHalfInstalled(disk, directory);
   const hardState = await HardStateFile.open(disk, `${directory}/raft`);
+  const stored = hardState.load() ?? NOTHING_STORED;
+  const bootId = await disk.bootId();
+  const bufferedBoot = bufferedBootOf(stored);
+  if (bufferedBoot !== null && bufferedBoot !== bootId) {
+    throw new LogRefused(
+      `${directory}: the machine went down while this replica flushed asynchronously, so it may have lost what it acknowledged and must not vote (flush=async). Replace the replica with an empty one of a new id, or restore a majority from those that stayed up.`,
+    );
+  }
   const snapshots = await SnapshotStore.open(disk, `${directory}/snapshot`);
-  const applied = await restoreState(snapshots, stateMachine, derived);
+  let durableEndPosition = stored.durableEndPosition;
+  if (halfInstalled) {
+    await derived.truncateFrom(0);
+    durableEndPosition = 0;
+    await hardState.save({ ...stored, durableEndPosition });
+    await removeInstallNote(disk, `${directory}/raft`);
+  }
+  const start = await startOf(disk, `${directory}/commitlog`, snapshots, options.segmentBytes);
+  const restored = await restoreState(snapshots, stateMachine, derived, start);
   await derived.dropUnclaimed();
-
-  const start = startOf(snapshots, stateMachine, options.segmentBytes);
   const groupIndex = new GroupIndex(
     start === null
       ? { startIndex: 0, startTerm: 0, startPosition: BLOCK_BYTES }
       : { startIndex: start.index, startTerm: start.term, startPosition: start.position },
   );
-  const newest = snapshots.newest();
   const log = await CommitLog.open({
     disk,
     clock,
@@ -70,41 +86,65 @@ export async function recoverReplica(options: RecoverOptions): Promise<Recovered
     asyncFlushMs: options.asyncFlushMs,
     ...(options.reserveBytes === undefined ? {} : { reserveBytes: options.reserveBytes }),
     start,
-    verifyFrom: newest === undefined ? null : boundaryOf(newest),
-    durableEndPosition: hardState.load()?.durableEndPosition ?? 0,
+    verifyFrom: restored === null ? null : boundaryOf(restored),
+    durableEndPosition,
+    lastRunWasBuffered: bufferedBoot !== null,
     onGroup: (group) => groupIndex.append(group),
   });
+  await markRun(hardState, { ...stored, durableEndPosition }, options.flush === 'async' ? bootId : null, log.recovery.voteFloor);
+  const applied = restored === null ? { index: 0, position: BLOCK_BYTES } : { index: restored.index, position: restored.position };
   return { log, hardState, snapshots, groupIndex, applied };
 }
 
+/**
+ * Before the first word: that this run flushes asynchronously (or that everything is proven again), and the floor for votes,
+ * because the damage that it stands for is overwritten by a leader's first append.
+ */
+async function markRun(hardState: HardStateFile, stored: StoredHardState, bufferedBoot: string | null, voteFloor: number): Promise<void> {
+  const floor = Math.max(stored.voteFloor, voteFloor);
+  if (floor === stored.voteFloor && bufferedBootOf(stored) === bufferedBoot) return;
+  await hardState.save({ ...withBufferedBoot(stored, bufferedBoot), voteFloor: floor });
+}
+
+/** @returns null when everything is replayed from the very first entry */
 async function restoreState(
   snapshots: SnapshotStore,
   stateMachine: StateMachine,
   derived: DerivedFiles,
-): Promise<{ index: number; position: number }> {
+  start: LogBoundary | null,
+): Promise<SnapshotMeta | null> {
+  const startPosition = start?.position ?? 0;
   let maxPosition = Number.MAX_SAFE_INTEGER;
   for (;;) {
     const found = await snapshots.loadNewest(maxPosition);
-    if (found === null) break;
-    await derived.truncateFrom(found.meta.position);
-    const whole = stateMachine.restore(found.state) && derived.covers(stateMachine.startPosition(), found.meta.position);
-    if (whole) return { index: found.meta.index, position: found.meta.position };
-    maxPosition = found.meta.position - 1;
+    if (found === null || found.meta.position < startPosition) break;
+    const { position } = found.meta;
+    await derived.truncateFrom(position);
+    // The log may start behind what the state says: it was cut, or came from a peer, after the state was saved.
+    const whole = stateMachine.restore(found.state) && derived.covers(Math.max(stateMachine.startPosition(), startPosition), position);
+    // Older than the log's start nothing can be replayed, and nothing is needed there.
+    if (whole || position === startPosition) return found.meta;
+    maxPosition = position - 1;
   }
+  if (start !== null) throw new LogCorrupt(startPosition, 'no whole snapshot at or behind the start of the log');
   await derived.truncateFrom(0);
   stateMachine.clear();
-  return { index: 0, position: BLOCK_BYTES };
+  return null;
 }
 
-/** Where the log begins: at the head snapshot of the segment that the state names, or at the very beginning. */
-function startOf(snapshots: SnapshotStore, stateMachine: StateMachine, segmentBytes: number): LogBoundary | null {
-  const startPosition = stateMachine.startPosition();
-  if (startPosition === 0) return null;
-  const head = snapshots.list().find((meta) => meta.position === startPosition + BLOCK_BYTES);
-  // A cut is on disk only after its head snapshot: without that one the older segments are still there.
-  if (head !== undefined) return boundaryOf(head);
-  const oldest = snapshots.list().find((meta) => meta.position % segmentBytes === BLOCK_BYTES);
-  return oldest === undefined ? null : boundaryOf(oldest);
+/**
+ * Where the log begins: at its oldest segment. The files say it, not the state: a state is older than the cut that followed it.
+ * Segments are deleted only when the snapshot at the head of the next one is safe, so that one is there.
+ */
+async function startOf(disk: Disk, directory: string, snapshots: SnapshotStore, segmentBytes: number): Promise<LogBoundary | null> {
+  const heads = snapshots.list().filter((meta) => meta.position % segmentBytes === BLOCK_BYTES);
+  const bases = (await disk.list(directory)).map(segmentBase).filter((base) => base !== null);
+  const oldest = bases.length === 0 ? null : Math.min(...bases);
+  if (oldest === 0) return null;
+  // No segment at all: a new log, or one that a state from a peer has replaced.
+  const head = oldest === null ? heads.at(-1) : heads.find((meta) => meta.position === oldest + BLOCK_BYTES);
+  if (head === undefined && oldest !== null) throw new LogCorrupt(oldest, 'the snapshot at the head of the oldest segment is gone');
+  return head === undefined ? null : boundaryOf(head);
 }
 
 function boundaryOf(meta: SnapshotMeta): LogBoundary {

@@ -134,9 +134,12 @@ export class Replica implements ReplicaApi {
       raft,
       stateMachine: ports.stateMachine,
       derived: ports.derived,
-      lowerDurableEnd: (endPosition) => this.#durable.setDurableEnd(endPosition, false),
+      exclusive: (work) => this.#snapshots.exclusive(work),
+      pauseApply: () => this.#applier.pause(),
+      lowerDurableEnd: (endPosition) => this.#durable.lowerDurableEnd(endPosition),
       installed: (boundary) => {
         this.#applier.restart(boundary.index, boundary.position);
+        this.#snapshots.restart(boundary.position);
         this.#driver.run();
       },
       failed: (error) => this.fail(error),
@@ -357,7 +360,7 @@ export class Replica implements ReplicaApi {
     if (this.#failed || this.#stopped) return;
     const { log } = this.#ports;
     this.#diskWaitsSinceMs = log.durableIndex < log.lastIndex ? this.#ports.clock.monotonicMs() : 0;
-    this.#durable.noteDurableEnd(log.durablePosition);
+    this.#durable.noteDurableEnd(log.syncedPosition);
     if (this.#durable.state.voteFloor > 0 && lastIndex >= this.#durable.state.voteFloor) {
       this.#ports.raft.setVoteFloor(null);
       this.#durable.saveVoteFloor(0);
@@ -367,7 +370,7 @@ export class Replica implements ReplicaApi {
 
   /** The log's `onTruncating`. */
   onTruncating(endPosition: number): Promise<void> {
-    return this.#durable.setDurableEnd(endPosition, false);
+    return this.#durable.lowerDurableEnd(endPosition);
   }
 
   /** First failure of the store, or a broken invariant of it: hand over what can be, acknowledge nothing, end. */
@@ -393,9 +396,10 @@ export class Replica implements ReplicaApi {
     this.#barriers.failAll();
     this.#inSync.failAll();
     const { log } = this.#ports;
+    await this.#installer.stop();
     await this.#snapshots.stop();
     await log.close();
-    if (!this.#failed && log.poisoned === null) await this.#durable.setDurableEnd(log.durablePosition, true);
+    if (!this.#failed && log.poisoned === null) await this.#durable.saveClean(log.syncedPosition);
   }
 
   // ---- inside ------------------------------------------------------------------------------------------------------------

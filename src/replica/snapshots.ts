@@ -59,12 +59,12 @@ export class Snapshots {
 
   /** The state machine stands behind `appliedIndex`, at the end of a group whose successor lies, or will lie, at `position`. */
   advanced(appliedIndex: number, logTimeMs: number, position: number): void {
-    const due = this.#pending === 0 && position - this.#lastPosition >= this.#ports.intervalBytes;
-    if (due && this.#ports.clock.monotonicMs() >= this.#notBeforeMs) this.#take(appliedIndex, logTimeMs, null);
     const start = this.#ports.stateMachine.startPosition();
+    const due = position - this.#lastPosition >= this.#ports.intervalBytes || start > this.#savedStart;
+    if (due && this.#pending === 0 && this.#ports.clock.monotonicMs() >= this.#notBeforeMs) this.#take(appliedIndex, logTimeMs, null);
     if (start > this.#cutAsked) {
       this.#cutAsked = start;
-      this.#take(appliedIndex, logTimeMs, null);
+      // What it waits for may be saved later: flushing asks again.
       this.#run(() => this.#cut(start));
     }
   }
@@ -73,6 +73,20 @@ export class Snapshots {
   segmentStarts(appliedIndex: number, logTimeMs: number, basePosition: number): void {
     const position = basePosition + BLOCK_BYTES;
     if (!this.#ports.store.list().some((meta) => meta.position === position)) this.#take(appliedIndex, logTimeMs, position);
+  }
+
+  /** Runs `work` while no snapshot is taken and no derived file is written. Rejects as it does; not run when stopped. */
+  exclusive(work: () => Promise<void>): Promise<void> {
+    const done = this.#work.then(() => (this.#stopped ? undefined : work()));
+    this.#work = done.catch(() => undefined);
+    return done;
+  }
+
+  /** A snapshot from the leader took the place of state and log. */
+  restart(position: number): void {
+    this.#lastPosition = position;
+    this.#cutAsked = position;
+    this.#savedStart = this.#ports.stateMachine.startPosition();
   }
 
   async stop(): Promise<void> {
@@ -122,6 +136,12 @@ export class Snapshots {
       if (this.#stopped || log.poisoned !== null) return false;
       await this.#pause(DURABLE_POLL_MS);
     }
+    // With asynchronous flush that means written only; what the state stands for must be synced before the state is.
+    const writtenEnd = log.durablePosition;
+    while (log.syncedPosition < Math.min(writtenEnd, log.durablePosition)) {
+      if (this.#stopped || log.poisoned !== null) return false;
+      await this.#pause(DURABLE_POLL_MS);
+    }
     const boundary = await log.boundaryAt(index);
     if (boundary === null || boundary.index !== index) return false;
     const position = headPosition ?? boundary.position;
@@ -159,7 +179,7 @@ export class Snapshots {
 
   async #flush(): Promise<void> {
     const { derived, log, stateMachine, onEvent } = this.#ports;
-    await derived.flush(log.durablePosition);
+    await derived.flush(log.syncedPosition);
     if (this.#noSpace) onEvent('derived files written again', {});
     this.#noSpace = false;
     // A cut whose head snapshot was not there yet.
