@@ -434,13 +434,17 @@ export class CommitLog implements Log {
     return this.#reader.hotGroups(firstIndex, lastIndex, maxBytes);
   }
   coldGroups(firstIndex: number, lastIndex: number, maxBytes: number): Promise<GroupRun> {
-    return this.#reader.coldGroups(firstIndex, lastIndex, maxBytes);
+    return this.#reader.coldGroups(firstIndex, this.#inFiles(lastIndex), maxBytes);
   }
   visitHot(fromIndex: number, toIndex: number, visit: (entry: EntryView) => void): number {
     return this.#reader.visitHot(fromIndex, toIndex, visit);
   }
   visitCold(fromIndex: number, toIndex: number, visit: (entry: EntryView) => void): Promise<number> {
-    return this.#reader.visitCold(fromIndex, toIndex, visit);
+    return this.#reader.visitCold(fromIndex, this.#inFiles(toIndex), visit);
+  }
+  /** Behind the durable end the files hold zeros, or what was cut and is not zeroed yet: entries of another leader, whole and in the chain. */
+  #inFiles(index: number): number {
+    return Math.min(index, this.#durableIndex);
   }
   hashRange(fromIndex: number, toIndex: number): Promise<{ crc: number; groups: number; sizeBytes: number }> {
     return this.#reader.hashRange(fromIndex, toIndex);

@@ -111,7 +111,9 @@ export class LogReader {
     return runs;
   }
 
+  /** @param lastIndex at most the durable index */
   async coldGroups(firstIndex: number, lastIndex: number, maxBytes: number): Promise<GroupRun> {
+    assert(firstIndex <= lastIndex, `no entries ${firstIndex}…${lastIndex} in the files`);
     const first = await this.find(firstIndex);
     if (first === null) throw new RangeError(`index ${firstIndex} is not in the log`);
     const buffer = await this.#takeBuffer();

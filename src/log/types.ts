@@ -241,11 +241,11 @@ export interface Log {
   readCold(into: Uint8Array, position: number): Promise<number>;
   /** Runs of the hot groups from the one holding `firstIndex` on, up to `lastIndex` or `maxBytes` (one group at least); null when that one is not hot. */
   hotGroups(firstIndex: number, lastIndex: number, maxBytes: number): GroupRun[] | null;
-  /** The same from the files, verified. Waits for a free buffer of the pool. Rejects with LogCorrupt when the bytes are damaged. */
+  /** The same from the files, verified, up to durableIndex: `firstIndex` is durable. Waits for a free buffer of the pool. Rejects with LogCorrupt when the bytes are damaged. */
   coldGroups(firstIndex: number, lastIndex: number, maxBytes: number): Promise<GroupRun>;
   /** Visits the entries fromIndex…toIndex while they are hot. @returns the last index visited, fromIndex - 1 when none was hot */
   visitHot(fromIndex: number, toIndex: number, visit: (entry: EntryView) => void): number;
-  /** The same from the files, one buffer at most per call. @returns the last index visited */
+  /** The same from the files, up to durableIndex, one buffer at most per call: `fromIndex` is durable. @returns the last index visited */
   visitCold(fromIndex: number, toIndex: number, visit: (entry: EntryView) => void): Promise<number>;
   /** CRC-32 over the bytes of all whole groups within fromIndex…toIndex, in slices with pauses between. */
   hashRange(fromIndex: number, toIndex: number): Promise<{ readonly crc: number; readonly groups: number; readonly sizeBytes: number }>;

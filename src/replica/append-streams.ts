@@ -92,8 +92,8 @@ export class AppendStreams {
       await this.#pace();
       // Cut away meanwhile (retention), or the link ended: Raft notices by itself and tries again from where it must.
       if (queue[0] !== message || rest.firstIndex < log.firstIndex || log.lastIndex < message.lastIndex) return;
-      // What is left may be newer than the own disk, and then it is in memory only.
-      if (rest !== message && this.#sendNow(rest)) return;
+      // What is left may be newer than the own disk, and then it is in memory only; so may all of it be, when the log was cut meanwhile.
+      if (this.#sendNow(rest)) return;
       const run = await this.#readCold(rest.firstIndex, message.lastIndex);
       if (run === null) return;
       this.#charge(run.bytes.length);
