@@ -1,4 +1,5 @@
 import type { Clock } from '../io/clock.ts';
+import { isOutOfSpace } from '../io/disk.ts';
 import { BLOCK_BYTES } from '../log/layout.ts';
 import type { SnapshotStore } from '../log/snapshot-store.ts';
 import type { Log, LogBoundary } from '../log/types.ts';
@@ -9,6 +10,8 @@ import type { StateMachine } from './types.ts';
 const FLUSH_INTERVAL_MS = 500;
 /** How often a snapshot looks whether the log has become durable behind it. */
 const DURABLE_POLL_MS = 20;
+/** How long a snapshot waits that found no space on the disk. */
+const NO_SPACE_RETRY_MS = 5_000;
 
 export interface SnapshotsPorts {
   readonly clock: Clock;
@@ -20,6 +23,7 @@ export interface SnapshotsPorts {
   readonly intervalBytes: number;
   /** The log's head was cut on disk. */
   headCut(start: LogBoundary): void;
+  onEvent(name: string, fields: Readonly<Record<string, string | number>>): void;
   failed(error: unknown): void;
 }
 
@@ -40,6 +44,10 @@ export class Snapshots {
   /** The log's start in the newest saved state. */
   #savedStart: number;
   #stopped = false;
+  /** The disk is full for derived files; said once. */
+  #noSpace = false;
+  /** No new snapshot before this time: the last one found no space. */
+  #notBeforeMs = 0;
 
   constructor(ports: SnapshotsPorts) {
     this.#ports = ports;
@@ -51,11 +59,12 @@ export class Snapshots {
 
   /** The state machine stands behind `appliedIndex`, at the end of a group whose successor lies, or will lie, at `position`. */
   advanced(appliedIndex: number, logTimeMs: number, position: number): void {
-    if (this.#pending === 0 && position - this.#lastPosition >= this.#ports.intervalBytes) this.#take(appliedIndex, logTimeMs, null);
     const start = this.#ports.stateMachine.startPosition();
+    const due = position - this.#lastPosition >= this.#ports.intervalBytes || start > this.#savedStart;
+    if (due && this.#pending === 0 && this.#ports.clock.monotonicMs() >= this.#notBeforeMs) this.#take(appliedIndex, logTimeMs, null);
     if (start > this.#cutAsked) {
       this.#cutAsked = start;
-      this.#take(appliedIndex, logTimeMs, null);
+      // What it waits for may be saved later: flushing asks again.
       this.#run(() => this.#cut(start));
     }
   }
@@ -64,6 +73,20 @@ export class Snapshots {
   segmentStarts(appliedIndex: number, logTimeMs: number, basePosition: number): void {
     const position = basePosition + BLOCK_BYTES;
     if (!this.#ports.store.list().some((meta) => meta.position === position)) this.#take(appliedIndex, logTimeMs, position);
+  }
+
+  /** Runs `work` while no snapshot is taken and no derived file is written. Rejects as it does; not run when stopped. */
+  exclusive(work: () => Promise<void>): Promise<void> {
+    const done = this.#work.then(() => (this.#stopped ? undefined : work()));
+    this.#work = done.catch(() => undefined);
+    return done;
+  }
+
+  /** A snapshot from the leader took the place of state and log. */
+  restart(position: number): void {
+    this.#lastPosition = position;
+    this.#cutAsked = position;
+    this.#savedStart = this.#ports.stateMachine.startPosition();
   }
 
   async stop(): Promise<void> {
@@ -80,9 +103,29 @@ export class Snapshots {
     this.#run(async () => {
       try {
         if (await this.#save(index, logTimeMs, position, state, stateDigest)) this.#savedStart = Math.max(this.#savedStart, start);
+      } catch (error) {
+        // The next one stands further on. That of a segment's head cannot be made again later: it waits, and holds nothing up.
+        if (!isOutOfSpace(error)) throw error;
+        this.#notBeforeMs = this.#ports.clock.monotonicMs() + NO_SPACE_RETRY_MS;
+        if (position !== null) this.#saveLater(index, logTimeMs, position, state, stateDigest);
+        throw error;
       } finally {
         this.#pending--;
       }
+    });
+  }
+
+  /** At most one a segment, and on a full disk no segment is made: a handful. */
+  #saveLater(index: number, logTimeMs: number, position: number, state: Uint8Array, stateDigest: number): void {
+    this.#ports.clock.setTimer(NO_SPACE_RETRY_MS, () => {
+      this.#run(async () => {
+        try {
+          await this.#save(index, logTimeMs, position, state, stateDigest);
+        } catch (error) {
+          if (isOutOfSpace(error)) this.#saveLater(index, logTimeMs, position, state, stateDigest);
+          throw error;
+        }
+      });
     });
   }
 
@@ -90,6 +133,12 @@ export class Snapshots {
     const { log, store, derived, segmentBytes } = this.#ports;
     // Committed entries may be ahead of the own disk: a majority without this replica has them.
     while (log.durableIndex < index) {
+      if (this.#stopped || log.poisoned !== null) return false;
+      await this.#pause(DURABLE_POLL_MS);
+    }
+    // With asynchronous flush that means written only; what the state stands for must be synced before the state is.
+    const writtenEnd = log.durablePosition;
+    while (log.syncedPosition < Math.min(writtenEnd, log.durablePosition)) {
       if (this.#stopped || log.poisoned !== null) return false;
       await this.#pause(DURABLE_POLL_MS);
     }
@@ -123,9 +172,19 @@ export class Snapshots {
   #flushLater(): void {
     this.#ports.clock.setTimer(FLUSH_INTERVAL_MS, () => {
       if (this.#stopped) return;
-      this.#run(() => this.#ports.derived.flush(this.#ports.log.durablePosition));
+      this.#run(() => this.#flush());
       this.#flushLater();
     });
+  }
+
+  async #flush(): Promise<void> {
+    const { derived, log, stateMachine, onEvent } = this.#ports;
+    await derived.flush(log.syncedPosition);
+    if (this.#noSpace) onEvent('derived files written again', {});
+    this.#noSpace = false;
+    // A cut whose head snapshot was not there yet.
+    const start = stateMachine.startPosition();
+    if (start > log.start.position) await this.#cut(start);
   }
 
   #run(work: () => Promise<void>): void {
@@ -134,9 +193,16 @@ export class Snapshots {
       try {
         await work();
       } catch (error) {
-        this.#ports.failed(error);
+        if (isOutOfSpace(error)) this.#full(error as Error);
+        else this.#ports.failed(error);
       }
     });
+  }
+
+  /** All of this could be rebuilt from the log: a full disk is no reason to end, and reading goes on (FAULTS 3). */
+  #full(error: Error): void {
+    if (!this.#noSpace) this.#ports.onEvent('no space for derived files', { error: error.message });
+    this.#noSpace = true;
   }
 
   #pause(delayMs: number): Promise<void> {
