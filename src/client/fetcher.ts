@@ -11,6 +11,8 @@ import type { ProcessQueue } from './process-queue.ts';
 /** Between pulls that met no leader, and between pulls that the leader refused. */
 const REDIRECT_BACKOFF = { baseMs: 10, factor: 2, capMs: 500, jitter: true } as const;
 const REFUSED_DELAY_MS = 1_000;
+/** After a long poll that found nothing and was not held, at most. */
+const NOT_HELD_DELAY_MS = 500;
 
 export interface FetcherEvents {
   arrived(queue: ProcessQueue): void;
@@ -113,6 +115,8 @@ export class Fetcher {
       return;
     }
     const fetch: Fetch = { link, abandoned: false };
+    const { clock, random } = this.#core.io;
+    const askedMs = clock.monotonicMs();
     this.#fetches.set(queue, fetch);
     const { topic, queueId } = queue.queue;
     const request = {
@@ -133,7 +137,13 @@ export class Fetcher {
       if (error !== null) this.#refused(queue, error);
       // Buffered messages were given back meanwhile: what was asked for lies behind them, and taking it in would skip them.
       else if (queue.nextOffset !== request.offset) this.#fetch(queue);
-      else this.#took(queue, body as PullResponse, raw);
+      else {
+        const { nextOffset, batches } = body as PullResponse;
+        // A broker that holds no more pulls answers at once: asked again at once, all consumers together would be a storm.
+        const notHeld = batches.length === 0 && nextOffset === request.offset && clock.monotonicMs() - askedMs < settings.pullWaitMs / 2;
+        if (notHeld) this.#rest(queue, NOT_HELD_DELAY_MS * (0.5 + random.unit() / 2));
+        this.#took(queue, body as PullResponse, raw);
+      }
     });
   }
 

@@ -69,6 +69,18 @@ describe('consumer', () => {
     expect(group.committed.get(0)).toBe(6);
   });
 
+  test('I8 F17 long polls that a broker cannot hold are no storm', async () => {
+    const { group, produce, consumer } = await setup(assignment(1, 0));
+    group.holdsPulls = false;
+    const seen: string[] = [];
+    await consumer({ handler: (message) => void seen.push(message.text()) });
+    await group.clock.run(10_000);
+    expect(group.requests.filter(({ op }) => op === Op.pull).length).toBeLessThan(50);
+    await produce(numbered(3));
+    await group.clock.run(1_000);
+    expect(seen).toEqual(numbered(3));
+  });
+
   test('F06 a queue given back before its start was known takes no offset with it', async () => {
     const { group, consumer } = await setup(assignment(1, -1));
     group.assignment = assignment(1, -1, true);

@@ -66,6 +66,8 @@ export class ScriptedGroup {
   script: (batch: SentBatch) => Verdict = () => null;
   refusePulls: ErrorCode | null = null;
   refuseCommits: ErrorCode | null = null;
+  /** Like a broker at its bound of held pulls: what finds nothing is answered at once. */
+  holdsPulls = true;
   /** Nothing is answered: releases that travel. */
   swallowReleases = false;
   #member = '';
@@ -281,7 +283,7 @@ export class ScriptedGroup {
         found.push(batch);
         messages += batch.count;
       }
-      if (found.length === 0 && body.waitMs > 0) continue;
+      if (found.length === 0 && body.waitMs > 0 && this.holdsPulls) continue;
       this.#polls.delete(poll);
       const last = found.at(-1);
       const nextOffset = last === undefined ? body.offset : last.baseOffset + last.count;
