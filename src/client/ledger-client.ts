@@ -27,6 +27,7 @@ export class LedgerClient {
   readonly #consumers = new Set<Consumer>();
   #nextConsumer = 1;
   #closed = false;
+  #closing: Promise<void> | null = null;
 
   /** @throws LedgerError BAD_REQUEST for an endpoint that is no ws:// address */
   constructor(options: ClientOptions) {
@@ -94,8 +95,12 @@ export class LedgerClient {
   }
 
   /** Closes consumers (handlers finish, offsets are committed), then producers (sends settle), then connections. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     this.#closed = true;
     await Promise.all([...this.#consumers].map((consumer) => consumer.close()));
     await Promise.all([...this.#producers].map((producer) => producer.close()));

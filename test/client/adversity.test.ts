@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { Consumer } from '../../src/client/consumer.ts';
 import { consumerSettings } from '../../src/client/consumer-settings.ts';
 import { HandlerRunner } from '../../src/client/handler-runner.ts';
+import type { LedgerClient } from '../../src/client/ledger-client.ts';
 import { ReceivedBatch } from '../../src/client/message.ts';
 import type { ConsumerOptions } from '../../src/client/options.ts';
 import { ProcessQueue } from '../../src/client/process-queue.ts';
@@ -21,6 +22,7 @@ const numbered = (count: number, from = 0): string[] => Array.from({ length: cou
 
 interface Setup {
   readonly group: ScriptedGroup;
+  readonly client: LedgerClient;
   readonly producer: Producer;
   produce(bodies: readonly string[]): Promise<void>;
   consumer(options: Partial<ConsumerOptions>): Promise<Consumer>;
@@ -42,7 +44,7 @@ async function setup(first: Assignment | null = null): Promise<Setup> {
     await started;
     return made;
   };
-  return { group, producer, produce, consumer };
+  return { group, client, producer, produce, consumer };
 }
 
 describe('consumer', () => {
@@ -233,20 +235,20 @@ describe('producer', () => {
     expect(closed).toBe(true);
   });
 
-  test('close() called twice waits twice', async () => {
-    const { group, producer, produce } = await setup();
+  test('close() called twice waits twice, of the client too', async () => {
+    const { group, client, producer, produce } = await setup();
     await produce(['warm']);
     group.script = () => 'swallow';
     const sent = producer.send({ topic: 't', body: 'x', queue: AT }).catch((error: LedgerError) => error.code);
     void producer.close();
-    let closed = false;
-    void producer.close().then(() => {
-      closed = true;
-    });
+    void client.close();
+    const closed: string[] = [];
+    void producer.close().then(() => closed.push('producer'));
+    void client.close().then(() => closed.push('client'));
     await group.clock.run(1_000);
-    expect(closed).toBe(false);
+    expect(closed).toEqual([]);
     await group.clock.run(6_000);
-    expect(closed).toBe(true);
+    expect(closed).toEqual(['producer', 'client']);
     expect(await sent).toBe('OUTCOME_UNKNOWN');
   });
 
