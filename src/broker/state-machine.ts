@@ -119,6 +119,8 @@ export class BrokerStateMachine implements StateMachine {
     this.#logTimeMs = entry.logTimeMs;
     this.#endPosition = entry.position + ENTRY_HEADER_BYTES + entry.body.length;
     this.#digest.mix(entry.index);
+    // What expires by it may differ only a day later: two replicas that saw different times are found at once.
+    this.#digest.mix(entry.logTimeMs);
     this.producers.expire(entry.logTimeMs);
     switch (entry.type) {
       case EntryType.batch:

@@ -160,6 +160,17 @@ describe('state machine', () => {
     expect(one.machine.digest()).not.toBe(other.machine.digest());
   });
 
+  test('I6 another log time changes the digest', () => {
+    const atTime = (passedMs: number): number => {
+      const one = new Machine();
+      one.replica.passTime(passedMs);
+      one.command({ type: 'topicCreate', name: 'topic-0', queues: 3, perm: 6, messageType: 'normal', replication: 2 });
+      return one.machine.digest();
+    };
+    expect(atTime(5)).toBe(atTime(5));
+    expect(atTime(5)).not.toBe(atTime(6));
+  });
+
   test('F01 offsets are dense from 0 in each queue; F29 one unit a batch; refused batches have neither', () => {
     const batch = { topicId: 1, producerId: 0, epoch: 0, sequence: 0, bodyBytes: 10 };
     const one = run([
