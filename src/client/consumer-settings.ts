@@ -43,8 +43,14 @@ export function consumerSettings(given: ConsumerOptions): ConsumerSettings {
   if (handler !== undefined && batchHandler !== undefined) throw new LedgerError('BAD_REQUEST', 'give handler or batchHandler, not both');
   const options = { ...CONSUMER_DEFAULTS, ...given };
   const batchSize = given.consumeMessageBatchMaxSize ?? given.consumerMessageBatchMaxSize ?? CONSUMER_DEFAULTS.consumeMessageBatchMaxSize;
+  const { sessionTimeoutMs } = options;
+  // Shorter sessions need more heartbeats: at three in one, two may be late.
+  const heartbeatIntervalMs = given.heartbeatIntervalMs ?? Math.min(CONSUMER_DEFAULTS.heartbeatIntervalMs, sessionTimeoutMs / 3);
+  if (heartbeatIntervalMs >= sessionTimeoutMs)
+    throw new LedgerError('BAD_REQUEST', `heartbeatIntervalMs ${heartbeatIntervalMs} is not below sessionTimeoutMs ${sessionTimeoutMs}`);
   return {
     ...options,
+    heartbeatIntervalMs,
     filters,
     handler: batchHandler ?? (handler === undefined ? null : (messages, context) => handler(messages[0] as never, context)),
     consumeMessageBatchMaxSize: handler === undefined ? batchSize : 1,

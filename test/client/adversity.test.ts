@@ -159,6 +159,14 @@ describe('consumer', () => {
     expect(thrown).toMatchObject([{ message: 'bad listener' }]);
   });
 
+  test('F06 a short session has heartbeats to match; one that cannot live is refused', () => {
+    const given = { group: 'cg', topics: ['t'] };
+    expect(consumerSettings(given).heartbeatIntervalMs).toBe(3_000);
+    expect(consumerSettings({ ...given, sessionTimeoutMs: 120_000, heartbeatIntervalMs: 30_000 }).heartbeatIntervalMs).toBe(30_000);
+    expect(consumerSettings({ ...given, sessionTimeoutMs: 1_500 }).heartbeatIntervalMs).toBe(500);
+    expect(() => consumerSettings({ ...given, sessionTimeoutMs: 2_000, heartbeatIntervalMs: 3_000 })).toThrow('BAD_REQUEST');
+  });
+
   test('start() that found no broker can be called again', async () => {
     const group = new ScriptedGroup();
     group.assignment = assignment(1, 0);
