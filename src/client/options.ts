@@ -125,6 +125,7 @@ export interface ConsumerOptions {
   /** After this many failed retries the wait stays at the cap and `onError` is told; the message is never skipped. */
   readonly maxReconsumeTimes?: number;
   readonly commitIntervalMs?: number;
+  /** Below sessionTimeoutMs. Default 3 s, a third of a session shorter than 9 s. */
   readonly heartbeatIntervalMs?: number;
   readonly sessionTimeoutMs?: number;
   /** How long a queue that moves away, or close(), waits for running handlers. */
