@@ -61,6 +61,8 @@ export class Server implements ServerView {
   #replica: Replica | null = null;
   #broker: Broker | null = null;
   #gateway: NativeGateway | null = null;
+  #starting: Promise<void> | null = null;
+  #forming: Promise<void> | null = null;
   /** Health, metrics and status; the process sets it. */
   admin: AdminHttp | null = null;
   #end: (error: Error) => void = () => undefined;
@@ -101,7 +103,12 @@ export class Server implements ServerView {
   }
 
   /** Recovers and begins to look for the peers. Rejects when the directory is refused or cannot be read; it is left as it was. */
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    this.#starting = this.#start();
+    return this.#starting;
+  }
+
+  async #start(): Promise<void> {
     const { disk, clock } = this.#io;
     const config = this.#config;
     const meta = await this.#identify();
@@ -131,6 +138,7 @@ export class Server implements ServerView {
         onTruncating: (endPosition) => this.#replica?.onTruncating(endPosition) ?? Promise.resolve(),
       },
     });
+    if (this.#state !== 'recovering') return;
     const { log, applied } = this.#recovered;
     this.#event('recovered', {
       lastIndex: log.lastIndex,
@@ -159,6 +167,9 @@ export class Server implements ServerView {
     if (this.#state === 'stopped') return;
     const failed = this.#state === 'failed';
     this.#state = 'stopped';
+    // A start that is under way ends at its next step; what it has opened until then is closed below.
+    await this.#starting?.catch(() => undefined);
+    await this.#forming?.catch(() => undefined);
     await this.#gateway?.close();
     this.#broker?.close();
     await this.#links?.stop();
@@ -227,10 +238,11 @@ export class Server implements ServerView {
       net: this.#io.net,
       identity: own,
       met: (peer) => this.#met(peer),
+      lost: (peer) => formation.lost(peer),
       onEvent: this.#event,
     });
     await this.#links.start();
-    if (formation.formedWith !== null) await this.#formed();
+    if (this.#state === 'forming' && formation.formedWith !== null && this.#forming === null) await this.#form();
   }
 
   /** @returns whether the link is kept */
@@ -251,16 +263,28 @@ export class Server implements ServerView {
       return false;
     }
     if (before === null && formation.formedWith !== null) {
-      this.#formed().catch((error: unknown) => this.#failed(error));
+      this.#form().catch((error: unknown) => this.#failed(error));
     }
     return true;
   }
 
+  #form(): Promise<void> {
+    this.#forming = this.#formed();
+    return this.#forming;
+  }
+
   /** The formation is written down before anything is said that depends on it. */
   async #formed(): Promise<void> {
+    if (this.#state !== 'forming') return;
     const { disk, clock, random } = this.#io;
     const config = this.#config;
     const formedWith = (this.#formation as Formation).formedWith as Readonly<Record<string, string>>;
+    const configured = config.replicas.map(({ replicaId }) => String(replicaId));
+    if (configured.length !== Object.keys(formedWith).length || !configured.every((id) => id in formedWith)) {
+      throw new Error(
+        `the group was formed by replicas ${Object.keys(formedWith).join(', ')}, configured are ${configured.join(', ')}: a group does not change by its configuration`,
+      );
+    }
     const meta = this.#meta as Meta;
     const isNew = meta.formedWith === null;
     if (isNew) this.#meta = await this.#withSpace(() => updateMeta(disk, config.dataDir, meta, formedWith));

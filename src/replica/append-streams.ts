@@ -5,6 +5,8 @@ import type { AppendRequest, Message, ReplicaId } from '../raft/types.ts';
 export interface AppendStreamPorts {
   readonly clock: Clock;
   readonly log: Log;
+  /** Term of the core: an append of an older one speaks of a log that may be another by now. */
+  term(): number;
   /** Bytes per second read from the files for followers that are behind, all followers together. */
   readonly catchUpBytesPerSecond: number;
   send(message: Message): void;
@@ -62,9 +64,14 @@ export class AppendStreams {
     }
     const { log } = this.#ports;
     // Truncated since the core asked (a new leader's first word came in between): the message speaks of a log that is no more.
-    if (log.lastIndex < message.lastIndex) return true;
+    if (log.lastIndex < message.lastIndex || message.term !== this.#ports.term()) return true;
     const runs = log.hotGroups(message.firstIndex, message.lastIndex, Number.MAX_SAFE_INTEGER);
     if (runs === null) return false;
+    // A chunk that is held outlives newer ones: what follows may be in the files only. The whole range goes by way of them.
+    if (runs.at(-1)?.lastIndex !== message.lastIndex) {
+      for (const run of runs) run.hold.release();
+      return false;
+    }
     this.#ports.sendAppend(message, runs);
     return true;
   }
@@ -91,13 +98,13 @@ export class AppendStreams {
     while (rest.firstIndex <= message.lastIndex) {
       await this.#pace();
       // Cut away meanwhile (retention), or the link ended: Raft notices by itself and tries again from where it must.
-      if (queue[0] !== message || rest.firstIndex < log.firstIndex || log.lastIndex < message.lastIndex) return;
+      if (queue[0] !== message || rest.firstIndex < log.firstIndex || !this.#isCurrent(message)) return;
       // What is left may be newer than the own disk, and then it is in memory only; so may all of it be, when the log was cut meanwhile.
       if (this.#sendNow(rest)) return;
-      const run = await this.#readCold(rest.firstIndex, message.lastIndex);
+      const run = await this.#readCold(message, rest.firstIndex);
       if (run === null) return;
       this.#charge(run.bytes.length);
-      if (queue[0] !== message || this.#stopped) {
+      if (queue[0] !== message || this.#stopped || !this.#isCurrent(message)) {
         run.hold.release();
         return;
       }
@@ -106,13 +113,17 @@ export class AppendStreams {
     }
   }
 
-  /** @returns null when retention cut the range away while it was read */
-  async #readCold(firstIndex: number, lastIndex: number): Promise<GroupRun | null> {
+  #isCurrent(message: AppendRequest): boolean {
+    return message.term === this.#ports.term() && message.lastIndex <= this.#ports.log.lastIndex;
+  }
+
+  /** @returns null when retention, or another leader, cut the range away while it was read */
+  async #readCold(message: AppendRequest, firstIndex: number): Promise<GroupRun | null> {
     const { log } = this.#ports;
     try {
-      return await log.coldGroups(firstIndex, lastIndex, Number.MAX_SAFE_INTEGER);
+      return await log.coldGroups(firstIndex, message.lastIndex, Number.MAX_SAFE_INTEGER);
     } catch (error) {
-      if (firstIndex < log.firstIndex) return null;
+      if (firstIndex < log.firstIndex || !this.#isCurrent(message)) return null;
       throw error;
     }
   }

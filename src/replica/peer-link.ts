@@ -91,6 +91,13 @@ export class PeerLink {
     return this.#connection?.bufferedBytes ?? 0;
   }
 
+  /** Bytes of the hot tail that are kept for it. */
+  get heldBytes(): number {
+    let total = 0;
+    for (const run of this.#held) total += run.bytes.length;
+    return total;
+  }
+
   attach(connection: StreamConnection): void {
     this.#connection = connection;
   }
@@ -110,6 +117,7 @@ export class PeerLink {
       this.#held.add(run);
       (this.#connection as StreamConnection).write(run.bytes, () => this.#release(run));
     }
+    if (this.#ended) this.#releaseAll();
   }
 
   /** @param onFlushed the socket has taken the bytes: time for the next slice. Not called when the link ends. */

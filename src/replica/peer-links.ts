@@ -39,6 +39,8 @@ export interface PeerLinksOptions {
   identity(): PeerIdentity;
   /** @returns false: not a member of this group, hang up */
   met(peer: PeerIdentity): boolean;
+  /** The link to a peer that was met ended, and no new one took its place. */
+  lost?(peer: ReplicaId): void;
   onEvent(name: string, fields: Record<string, string | number>): void;
 }
 
@@ -60,6 +62,8 @@ export interface PeerHandlers {
 export class PeerLinks {
   readonly #options: PeerLinksOptions;
   readonly #links = new Map<ReplicaId, PeerLink>();
+  /** With those whose handshake is not done. */
+  readonly #open = new Set<PeerLink>();
   readonly #redialMs = new Map<ReplicaId, number>();
   readonly #timers = new Set<Timer>();
   #handshakes = 0;
@@ -74,10 +78,15 @@ export class PeerLinks {
   async start(): Promise<void> {
     const { net, host, port, peers } = this.#options;
     if (peers.length === 0) return;
-    this.#listener = await net.listenStream(host, port, (connection) => {
-      if (this.#handshakes >= MAX_HANDSHAKES) connection.destroy();
+    const listener = await net.listenStream(host, port, (connection) => {
+      if (this.#stopped || this.#handshakes >= MAX_HANDSHAKES) connection.destroy();
       return this.#link(connection, null).streamHandlers;
     });
+    if (this.#stopped) {
+      await listener.close();
+      return;
+    }
+    this.#listener = listener;
     const own = this.#options.identity().replicaId;
     for (const peer of peers) if (peer.replicaId < own) this.#dial(peer);
     this.#after(KEEPALIVE_INTERVAL_MS, () => this.#keepAlive());
@@ -86,7 +95,7 @@ export class PeerLinks {
   async stop(): Promise<void> {
     this.#stopped = true;
     for (const timer of this.#timers) this.#options.clock.clearTimer(timer);
-    for (const link of [...this.#links.values()]) link.destroy();
+    for (const link of [...this.#open]) link.destroy();
     await this.#listener?.close();
   }
 
@@ -115,7 +124,7 @@ export class PeerLinks {
   /** The hot tail is full because a peer does not take its bytes: end that link; it catches up from the files. */
   destroySlowest(): void {
     let slowest: PeerLink | null = null;
-    for (const link of this.#links.values()) if (slowest === null || link.bufferedBytes > slowest.bufferedBytes) slowest = link;
+    for (const link of this.#links.values()) if (link.heldBytes > (slowest?.heldBytes ?? 0)) slowest = link;
     slowest?.destroy();
   }
 
@@ -175,6 +184,7 @@ export class PeerLinks {
       events,
     });
     const timer = this.#after(HANDSHAKE_TIMEOUT_MS, () => link.destroy());
+    this.#open.add(link);
     if (connection !== null) link.attach(connection);
     return link;
   }
@@ -188,15 +198,19 @@ export class PeerLinks {
     }
     if (dialled !== null) this.#redialMs.delete(peer.replicaId);
     const old = this.#links.get(peer.replicaId);
+    // What was on its way over the old link is lost, and whoever waits for it is told before anything goes over the new one.
+    if (old !== undefined) this.handlers?.onLost(peer.replicaId, false);
     this.#links.set(peer.replicaId, link);
     old?.destroy();
   }
 
   #closed(link: PeerLink, reset: boolean, dialled: PeerAddress | null): void {
+    this.#open.delete(link);
     const peer = link.peerId;
     if (peer !== 0 && this.#links.get(peer) === link) {
       this.#links.delete(peer);
       this.handlers?.onLost(peer, reset);
+      this.#options.lost?.(peer);
     }
     if (dialled === null || this.#stopped) return;
     const waitMs = this.#redialMs.get(dialled.replicaId) ?? REDIAL_MS;

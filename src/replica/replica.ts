@@ -88,6 +88,8 @@ export class Replica implements ReplicaApi {
   /** Monotonic ms since when closed groups wait for the own disk; 0 = none waits. */
   #diskWaitsSinceMs = 0;
   #stuck = false;
+  /** This replica leads, and the first entry of its term is not laid yet. */
+  #noopDue = false;
   #failed = false;
   #stopped = false;
 
@@ -105,6 +107,7 @@ export class Replica implements ReplicaApi {
     this.#streams = new AppendStreams({
       clock,
       log,
+      term: () => raft.term,
       catchUpBytesPerSecond: ports.catchUpBytesPerSecond,
       send: (message) => {
         if (message.type === 'snapshotRequest') this.#sender.send(message).catch((error: unknown) => this.fail(error));
@@ -214,7 +217,9 @@ export class Replica implements ReplicaApi {
         this.#streams.lost(peer);
         this.#sender.lost(peer);
         this.#installer.lost(peer);
-        if (reset && !this.#stopped) {
+        // At the leader what was in flight is lost however the link ended; a follower takes only a reset for evidence.
+        if (!this.#stopped && (reset || raft.role === 'leader')) {
+          raft.tick(this.#ports.clock.monotonicMs());
           raft.peerReset(peer);
           this.#driver.run();
         }
@@ -237,7 +242,8 @@ export class Replica implements ReplicaApi {
   propose(type: EntryType, topicId: number, queueId: number, bodyChecksum: number, body: Uint8Array): number | ProposeRefusal {
     // Commands go on below the reserve: offsets, cuts and membership are what frees a full disk (FAULTS 3).
     const full = type === EntryType.batch && this.#ports.log.diskFull;
-    const index = full ? 'diskFull' : this.#proposer.propose(type, topicId, queueId, bodyChecksum, body);
+    const refusal = full ? 'diskFull' : this.#noopDue ? 'tooManyUncommitted' : null;
+    const index = refusal ?? this.#proposer.propose(type, topicId, queueId, bodyChecksum, body);
     if (typeof index === 'string') this.#refused[index]++;
     return index;
   }
@@ -358,8 +364,11 @@ export class Replica implements ReplicaApi {
   /** The log's `onDurable`. */
   onDurable(lastIndex: number, term: number): void {
     if (this.#failed || this.#stopped) return;
-    const { log } = this.#ports;
-    this.#diskWaitsSinceMs = log.durableIndex < log.lastIndex ? this.#ports.clock.monotonicMs() : 0;
+    const { log, raft } = this.#ports;
+    const nowMs = this.#ports.clock.monotonicMs();
+    // A leader that was paused steps down before its own disk's word counts (FAULTS 12).
+    raft.tick(nowMs);
+    this.#diskWaitsSinceMs = log.durableIndex < log.lastIndex ? nowMs : 0;
     this.#durable.noteDurableEnd(log.syncedPosition);
     if (this.#durable.state.voteFloor > 0 && lastIndex >= this.#durable.state.voteFloor) {
       this.#ports.raft.setVoteFloor(null);
@@ -382,6 +391,7 @@ export class Replica implements ReplicaApi {
       this.#driver.run();
     }
     this.#failed = true;
+    this.#applier.stop();
     this.#barriers.failAll();
     this.#inSync.failAll();
     this.#ports.onFailed(error);
@@ -411,13 +421,16 @@ export class Replica implements ReplicaApi {
     this.#watchDisk(nowMs);
     raft.tick(nowMs);
     this.#driver.run();
+    if (this.#noopDue) this.#layNoop();
     this.#checkInSync();
     clock.setTimer(tickMs, () => this.#tick());
   }
 
   /** A leader whose disk has not synced for an election timeout hands over, and does not come back before it syncs again (FAULTS 14). */
   #watchDisk(nowMs: number): void {
-    const { raft, electionTimeoutMs } = this.#ports;
+    const { raft, log, electionTimeoutMs } = this.#ports;
+    // What was waited for may have been cut away, and then no write reports it.
+    if (log.durableIndex >= log.lastIndex) this.#diskWaitsSinceMs = 0;
     const waits = this.#diskWaitsSinceMs !== 0 && nowMs - this.#diskWaitsSinceMs > electionTimeoutMs;
     if (waits && !this.#stuck) {
       this.#stuck = true;
@@ -459,6 +472,7 @@ export class Replica implements ReplicaApi {
     this.#role = { role: change.role, term: change.term, leader: change.leader };
     this.#ports.onEvent('role', { role: change.role, term: change.term, leader: change.leader });
     if (led && change.role !== 'leader') {
+      this.#noopDue = false;
       this.#proposer.reset();
       this.#barriers.failAll();
       this.#inSync.failAll();
@@ -466,11 +480,18 @@ export class Replica implements ReplicaApi {
     if (change.role === 'leader' && !led) {
       this.#logClock.lead(this.#ports.log.lastLogTimeMs);
       this.#proposer.reset();
-      const index = this.#proposer.propose(EntryType.noop, 0, 0, 0, NOOP_BODY);
-      assert(typeof index === 'number', `a new leader could not lay its no-op: ${index}`);
-      this.#proposer.flush();
+      this.#noopDue = true;
+      this.#layNoop();
     }
     this.#ports.stateMachine.onRoleChange(this.#role);
+  }
+
+  /** With a full hot tail (a slow disk) it waits for the next tick, and everything else waits behind it. */
+  #layNoop(): void {
+    const index = this.#proposer.propose(EntryType.noop, 0, 0, 0, NOOP_BODY);
+    if (index === 'tooManyUncommitted') return;
+    this.#noopDue = false;
+    if (typeof index === 'number') this.#proposer.flush();
   }
 
   #advanced(appliedIndex: number): void {
