@@ -49,7 +49,7 @@ export class Admin {
     const fits = Number.isInteger(queues) && queues >= 1 && queues <= StateLimits.maxQueuesPerTopic;
     const known = messageType === 'normal' || messageType === 'fifo';
     if (name !== null || !fits || !isPerm(perm) || !isReplication(replication) || !known) {
-      session.refuse(requestId, name?.code ?? 'BAD_REQUEST', name?.message);
+      session.refuse(requestId, name?.code ?? 'BAD_REQUEST', name?.detail);
       return;
     }
     const { clock, metrics } = this.#context;
@@ -201,6 +201,6 @@ export class Admin {
 }
 
 export function refuseWith(session: Session, requestId: number, error: unknown): void {
-  if (error instanceof LedgerError) session.refuse(requestId, error.code, error.message);
+  if (error instanceof LedgerError) session.refuse(requestId, error.code, error.detail);
   else session.refuse(requestId, 'INTERNAL', String(error));
 }

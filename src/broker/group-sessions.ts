@@ -91,7 +91,7 @@ export class GroupSessions {
     const { limits } = this.#context;
     const refusal = joinRefusal(request);
     if (refusal !== null) {
-      session.refuse(requestId, refusal.code, refusal.message);
+      session.refuse(requestId, refusal.code, refusal.detail);
       return;
     }
     const wantedMs = request.sessionTimeoutMs === 0 ? limits.defaultSessionTimeoutMs : request.sessionTimeoutMs;

@@ -167,12 +167,12 @@ export class NativeGateway {
     try {
       const request = decodeRequest(frame);
       if (guest.session === null) this.#onHello(guest, request);
-      else if ('error' in request) guest.session.refuseUnadmitted(request.requestId, request.error.code, request.error.message);
+      else if ('error' in request) guest.session.refuseUnadmitted(request.requestId, request.error.code, request.error.detail);
       else this.#onRequest(guest.session, request);
     } catch (error) {
       // Anything else is a defect of this program and must end it.
       if (!(error instanceof LedgerError)) throw error;
-      this.#turnAway(guest, error.code, error.message);
+      this.#turnAway(guest, error.code, error.detail);
     }
   }
 

@@ -65,11 +65,15 @@ export function errorCodeOf(number: number): ErrorCode {
 export class LedgerError extends Error {
   override name = 'LedgerError';
   readonly code: ErrorCode;
+  /** The message without its code: what a refusal carries, whose receiver puts the code in front itself. */
+  readonly detail: string;
   /** One per attempt, oldest first (RETRIES_EXHAUSTED, OUTCOME_UNKNOWN). */
   readonly causes: readonly LedgerError[];
   constructor(code: ErrorCode, detail?: string, causes: readonly LedgerError[] = []) {
-    super(`${code}: ${detail ?? ERRORS[code].text}`);
+    const text = detail ?? ERRORS[code].text;
+    super(`${code}: ${text}`);
     this.code = code;
+    this.detail = text;
     this.causes = causes;
   }
   get retry(): RetryAdvice {
