@@ -20,7 +20,8 @@ export interface LocalClusterOptions {
 }
 
 export type ClusterEvent =
-  | { readonly event: 'started'; readonly replicaId: number; readonly pid: number }
+  /** `again`: it had run before. */
+  | { readonly event: 'started'; readonly replicaId: number; readonly pid: number; readonly again: boolean }
   /** `expected`: it was asked to end. */
   | ({
       readonly event: 'exited';
@@ -200,10 +201,11 @@ export class LocalCluster {
   #spawn(replica: LocalReplica): void {
     if (this.#state === 'stopping' || replica.running) return;
     this.#expectedExits.delete(replica);
+    const again = this.#restartCounts.has(replica);
     const runs = this.#restartCounts.get(replica) ?? { count: 0, startedMs: 0 };
     this.#restartCounts.set(replica, { count: runs.count, startedMs: performance.now() });
     replica.spawn((exit) => this.#onExit(replica, exit));
-    this.#options.onEvent?.({ event: 'started', replicaId: replica.replicaId, pid: replica.pid ?? 0 });
+    this.#options.onEvent?.({ event: 'started', replicaId: replica.replicaId, pid: replica.pid ?? 0, again });
   }
 
   #onExit(replica: LocalReplica, exit: ReplicaExit): void {

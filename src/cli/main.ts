@@ -1,10 +1,17 @@
 #!/usr/bin/env node
-import { enableCompileCache } from 'node:module';
+import * as nodeModule from 'node:module';
 import { type Context, Exit } from './context.ts';
+
+const OLDEST_NODE = 24;
+// An older one stops at the first import or at `await using`, with a message that names neither.
+if (Number.parseInt(process.versions.node, 10) < OLDEST_NODE) {
+  process.stderr.write(`ledgermq: needs Node ${OLDEST_NODE} or newer, this is ${process.versions.node} (${process.execPath})\n`);
+  process.exit(Exit.failed);
+}
 
 // Compiled once, kept in the temporary directory: a checkout starts in half the time and a replica needs 30 MB less, because the
 // type stripper is not even loaded. Everything else is imported behind this line.
-enableCompileCache();
+nodeModule.enableCompileCache();
 const { run } = await import('./program.ts');
 
 const context: Context = {

@@ -35,11 +35,17 @@ async function consume(context: Context, topic: string, flags: ConsumeFlags): Pr
   const { onStopSignal } = await import('../signals.ts');
   await using client = await connectClient(endpoints);
   const { promise: ended, resolve: end } = Promise.withResolvers<'signal' | 'timeout'>();
+  let lastError = '';
   const consumer = client.consumer({
     group: flags.group,
     subscriptions: [{ topic, filter: flags.filter }],
     consumeFromWhere: flags.from,
-    onError: (error) => note(context, `ledgermq: ${(error as Error).message}`),
+    onError: (error) => {
+      // A topic that is missing is asked for again and again: said once, until something else is wrong.
+      const { message } = error as Error;
+      if (message !== lastError) note(context, `ledgermq: ${message}; trying on`);
+      lastError = message;
+    },
   });
   await consumer.start();
   const timer = flags.timeout === undefined ? null : setTimeout(() => end('timeout'), flags.timeout * 1000);

@@ -92,6 +92,7 @@ function report(context: Context, options: DevOptions, event: ClusterEvent): voi
     if (event.event === 'exited' && !event.expected) writeJson(context, event);
     return;
   }
+  if (event.event === 'started' && event.again) note(context, `replica ${event.replicaId} is started again (${event.pid})`);
   if (event.event === 'exited' && !event.expected) {
     const how = event.signal ?? `code ${event.code}`;
     const next = event.restartInMs === null ? '' : `; starting it again in ${event.restartInMs / 1000} s`;
