@@ -27,6 +27,8 @@ const MAX_QUEUED_MESSAGES = 4096;
 export class AppendStreams {
   readonly #ports: AppendStreamPorts;
   readonly #queues = new Map<ReplicaId, Message[]>();
+  /** Cold bytes that the follower's socket has not taken yet. */
+  readonly #onTheWay = new Map<ReplicaId, Promise<void>>();
   #paidUntilMs = 0;
   #stopped = false;
 
@@ -97,6 +99,8 @@ export class AppendStreams {
     let rest = message;
     while (rest.firstIndex <= message.lastIndex) {
       await this.#pace();
+      // One buffer a follower: one that takes its bytes slowly must not have those of the others, or of apply.
+      await this.#onTheWay.get(message.to);
       // Cut away meanwhile (retention), or the link ended: Raft notices by itself and tries again from where it must.
       if (queue[0] !== message || rest.firstIndex < log.firstIndex || !this.#isCurrent(message)) return;
       // What is left may be newer than the own disk, and then it is in memory only; so may all of it be, when the log was cut meanwhile.
@@ -108,9 +112,23 @@ export class AppendStreams {
         run.hold.release();
         return;
       }
-      this.#ports.sendAppend({ ...rest, lastIndex: run.lastIndex }, [run]);
+      this.#ports.sendAppend({ ...rest, lastIndex: run.lastIndex }, [this.#watched(message.to, run)]);
       rest = { ...rest, prevIndex: run.lastIndex, prevTerm: log.termAt(run.lastIndex), firstIndex: run.lastIndex + 1 };
     }
+  }
+
+  #watched(peer: ReplicaId, run: GroupRun): GroupRun {
+    let taken = (): void => undefined;
+    const onTheWay = new Promise<void>((resolve) => {
+      taken = resolve;
+    });
+    this.#onTheWay.set(peer, onTheWay);
+    const release = (): void => {
+      run.hold.release();
+      if (this.#onTheWay.get(peer) === onTheWay) this.#onTheWay.delete(peer);
+      taken();
+    };
+    return { ...run, hold: { release } };
   }
 
   #isCurrent(message: AppendRequest): boolean {

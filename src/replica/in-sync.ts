@@ -1,6 +1,6 @@
 import type { PeerStatus } from '../raft/types.ts';
 
-/** Waiting `all` sends; beyond, they are answered as soon as a quorum has them applied, never dropped. */
+/** Waiting `all` sends; beyond, add() refuses: nobody is told that all have what was not waited for. */
 const MAX_WAITING = 65_536;
 
 /**

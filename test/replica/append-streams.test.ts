@@ -20,7 +20,7 @@ const appendOf = (firstIndex: number, lastIndex: number, term = 1): AppendReques
 /** A log of groups of one entry; `hot` are in memory, the others in files that take a while. */
 function rig(hot: readonly number[], lastIndex = 20) {
   const clock = new ManualClock();
-  const state = { term: 1, hot: new Set(hot), lastIndex, firstIndex: 1, held: 0, damaged: false };
+  const state = { socketTakes: true, term: 1, hot: new Set(hot), lastIndex, firstIndex: 1, held: 0, damaged: false };
   const runOf = (firstIndex: number, last: number): GroupRun => {
     state.held++;
     const bytes = new Uint8Array((last - firstIndex + 1) * 10);
@@ -48,6 +48,7 @@ function rig(hot: readonly number[], lastIndex = 20) {
   } as unknown as Log;
   const sent: (Message | string)[] = [];
   const failures: unknown[] = [];
+  const waiting: GroupRun[] = [];
   const streams = new AppendStreams({
     clock,
     log,
@@ -57,11 +58,12 @@ function rig(hot: readonly number[], lastIndex = 20) {
     sendAppend: (message, runs) => {
       sent.push(`${message.firstIndex}-${message.lastIndex}`);
       expect(runs.at(-1)?.lastIndex).toBe(message.lastIndex);
-      for (const run of runs) run.hold.release();
+      if (state.socketTakes) for (const run of runs) run.hold.release();
+      else waiting.push(...runs);
     },
     failed: (error) => failures.push(error),
   });
-  return { clock, state, streams, sent, failures };
+  return { clock, state, streams, sent, failures, waiting };
 }
 
 const heartbeat: Message = { type: 'heartbeatRequest', from: 1, to: 2, term: 1, commitIndex: 0, readContext: 0 };
@@ -105,6 +107,21 @@ describe('append streams', () => {
     state.term = 2;
     await clock.run(100);
     expect(failures).toEqual([]);
+  });
+
+  test('a follower that takes its bytes slowly has one buffer of the files, not all of them', async () => {
+    const { clock, state, streams, sent, waiting } = rig([]);
+    state.socketTakes = false;
+    streams.deliver(appendOf(1, 8));
+    await clock.run(100);
+    expect(sent).toEqual(['1-2']);
+    expect(state.held).toBe(1);
+    for (let i = 0; i < 4; i++) {
+      waiting.shift()?.hold.release();
+      await clock.run(20);
+    }
+    expect(sent).toEqual(['1-2', '3-4', '5-6', '7-8']);
+    expect(state.held).toBe(0);
   });
 
   test('damage of committed bytes ends the replica', async () => {
