@@ -45,6 +45,8 @@ interface Chosen {
   readonly logTimeMs: number;
 }
 
+const isWithin = ({ position, sizeBytes }: Chosen, end: number): boolean => position + sizeBytes <= end;
+
 /**
  * Committed batches of a queue, as they lie in the log (F33, I1, I10): from the hot tail straight into the answer's buffer,
  * which is the only copy; else from the segment files, verified.
@@ -170,10 +172,12 @@ export class Reader {
         end = position + sizeBytes;
       }
       const span = await this.readBytes(first.position, end - first.position);
-      for (; from < to; from++) {
+      do {
         const { position, sizeBytes } = chosen[from] as Chosen;
         entries.push(this.verified(span.subarray(position - first.position, position - first.position + sizeBytes), position));
-      }
+        from++;
+      } while (from < to && isWithin(chosen[from] as Chosen, first.position + span.length));
+      // What is left lies behind a segment's end, where the read ended: it is read by itself.
     }
     return entries;
   }
