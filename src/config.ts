@@ -126,9 +126,6 @@ export const SETTINGS = {
   snapshotIntervalBytes: num(256 * MIB, 'bytes', 16 * MIB, 64 * GIB, 'Log bytes between two state snapshots; bounds recovery.'),
   retentionHours: num(72, 'hours', 0, 1_000_000, 'Age after which log segments are deleted; 0 keeps them.'),
   retentionBytes: num(0, 'bytes', 0, Number.MAX_SAFE_INTEGER, 'Size above which the oldest log segments are deleted; 0 sets no bound.'),
-  diskCleanPercent: num(75, '%', 1, 100, 'Use of the file system above which old segments go at once.'),
-  diskForcePercent: num(85, '%', 1, 100, 'Use of the file system above which segments go whatever their age.'),
-  diskRefusePercent: num(90, '%', 1, 100, 'Use of the file system above which sends are refused with DISK_FULL.'),
 
   electionTimeoutMs: num(
     600,
@@ -176,18 +173,6 @@ export const SETTINGS = {
   maxPullBytes: num(4 * MIB, 'bytes', 64 * KIB, 64 * MIB, 'Raw bytes of one answer to a pull; a single larger batch is still sent.'),
   maxPullWaitMs: num(60_000, 'ms', 0, 600_000, 'Longest long poll; a longer wish is shortened.'),
   maxWaiters: num(100_000, 'pulls', 1, 10_000_000, 'Long polls that wait at once; further ones are answered empty at once.'),
-  maxTopics: num(10_000, 'topics', 1, 1_000_000, 'Topics of the group.'),
-  maxQueues: num(100_000, 'queues', 1, 10_000_000, 'Queues of the group, over all topics.'),
-  maxConsumerGroups: num(10_000, 'groups', 1, 1_000_000, 'Consumer groups of the broker group.'),
-  maxGroupMembers: num(1000, 'members', 1, 100_000, 'Members of one consumer group.'),
-  maxProducers: num(
-    100_000,
-    'producers',
-    1,
-    10_000_000,
-    'Producer sequences (per producer and queue) kept against duplicates; the oldest are forgotten.',
-  ),
-  producerExpiryHours: num(24, 'hours', 1, 8760, 'Log time after which an idle producer sequence is forgotten.'),
 
   minSessionTimeoutMs: num(1000, 'ms', 100, 3_600_000, 'Shortest session that a consumer may ask for.'),
   maxSessionTimeoutMs: num(300_000, 'ms', 1000, 3_600_000, 'Longest session that a consumer may ask for.'),
@@ -440,10 +425,6 @@ function crossCheck(given: BrokerConfig): BrokerConfig {
   check(
     given.heartbeatIntervalMs * 3 <= given.electionTimeoutMs,
     `heartbeatIntervalMs: ${given.heartbeatIntervalMs} is more than a third of electionTimeoutMs (${given.electionTimeoutMs})`,
-  );
-  check(
-    given.diskCleanPercent <= given.diskForcePercent && given.diskForcePercent <= given.diskRefusePercent,
-    `diskCleanPercent ${given.diskCleanPercent}, diskForcePercent ${given.diskForcePercent}, diskRefusePercent ${given.diskRefusePercent}: must rise`,
   );
   check(given.segmentBytes % MIB === 0, `segmentBytes: ${given.segmentBytes} is not a multiple of 1 MiB`);
   check(

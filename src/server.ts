@@ -12,6 +12,7 @@ import { createMeta, loadMeta, type Meta, updateMeta } from './log/meta.ts';
 import type { HotTailOptions } from './log/types.ts';
 import { createLogger, type Logger } from './metrics/logger.ts';
 import type { ErrorCode } from './protocol/errors.ts';
+import { ReplicationMode } from './protocol/requests.ts';
 import { Raft } from './raft/raft.ts';
 import { Formation, type PeerIdentity } from './replica/formation.ts';
 import { PeerLinks } from './replica/peer-links.ts';
@@ -386,6 +387,7 @@ export class Server implements ServerView {
           endpoint: `ws://${replicaId === config.replicaId ? config.advertisedHost : host}:${port}`,
         })),
       }),
+      defaultReplication: ReplicationMode[config.replication],
       hooks: {
         raftStatus: () => replica.status(),
         transfer: (target) => replica.transfer(target),

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
@@ -80,12 +81,17 @@ describe('config', () => {
     [{ replicas: '1@a:1,2@a:1,3@c:1' }, 'an address is named twice'],
     [{ replicas: '1@a:1,2@b:1,3@c:1', replicaId: 4 }, 'replicaId: 4 is not among'],
     [{ electionTimeoutMs: 200 }, 'more than a third'],
-    [{ diskForcePercent: 95 }, 'must rise'],
     [{ segmentBytes: 16 * 2 ** 20 + 1 }, 'multiple of 1 MiB'],
     [{ maxBatchBytes: 65_536 }, 'maxBatchBytes: 65536 must be at least'],
     [{ minSessionTimeoutMs: 20_000, maxSessionTimeoutMs: 10_000 }, 'minSessionTimeoutMs: 20000 is above'],
   ])('settings that do not fit together are refused: %j', (flags, text) => {
     expect(problemsOf({ flags }).join('\n')).toContain(text);
+  });
+
+  test('no setting is without effect: each is read where a replica is put together', () => {
+    const reader = ['server.ts', 'server/server-metrics.ts'].map((file) => readFileSync(`src/${file}`, 'utf8')).join('');
+    const unread = CONFIG_KEYS.filter((key) => !new RegExp(`\\b${key}\\b`).test(reader));
+    expect(unread).toEqual([]);
   });
 
   test('every default passes its own check; every number one below its minimum does not', () => {

@@ -25,6 +25,8 @@ export interface AdminOptions {
   readonly brokerName: string;
   readonly routes: OwnRoutes;
   readonly hooks: AdminHooks;
+  /** Minimum replication of topics that name none (ReplicationMode; default quorum). */
+  readonly defaultReplication?: number;
 }
 
 const isPerm = (perm: number): boolean => Number.isInteger(perm) && perm >= 0 && perm <= (Perm.read | Perm.write);
@@ -44,7 +46,10 @@ export class Admin {
 
   topicCreate(session: Session, requestId: number, request: TopicCreateRequest): void {
     const { topic, queues, perm, messageType } = request;
-    const replication = request.replication === ReplicationMode.topicMinimum ? ReplicationMode.quorum : request.replication;
+    const replication =
+      request.replication === ReplicationMode.topicMinimum
+        ? (this.#options.defaultReplication ?? ReplicationMode.quorum)
+        : request.replication;
     const name = nameRefusal(() => checkNewTopicName(topic));
     const fits = Number.isInteger(queues) && queues >= 1 && queues <= StateLimits.maxQueuesPerTopic;
     const known = messageType === 'normal' || messageType === 'fifo';

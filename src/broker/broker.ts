@@ -38,6 +38,8 @@ export interface BrokerOptions {
   readonly limits: BrokerLimits;
   readonly metrics: BrokerMetrics;
   /** Settings of the group as this replica's configuration has them: a new leader brings the log's in line. */
+  /** Minimum replication of topics that name none (ReplicationMode; default quorum). */
+  readonly defaultReplication?: number;
   readonly settings?: Partial<Record<SettingName, number>>;
 }
 
