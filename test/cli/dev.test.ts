@@ -60,6 +60,11 @@ describe('dev', () => {
       expect(ran.exit, ran.stderr).toBe(0);
       return JSON.parse(ran.stdout);
     };
+    const misnamed = await cli(['topic', 'create', 'no good', '--endpoint', endpoint]);
+    expect(misnamed.stderr).toBe('ledgermq: BAD_NAME: the topic name "no good" has characters other than letters, digits, % | - _\n');
+    const missing = await cli(['consume', 'none', '--group', 'g', '--max', '1', '--timeout', '3', '--endpoint', endpoint]);
+    expect(missing.stderr).toBe('ledgermq: TOPIC_NOT_FOUND: none; trying on\ntimed out: 0 of 1 messages received\n');
+    expect(missing.exit).toBe(4);
     await ask('topic', 'create', 'orders', '--queues', '1');
     expect(await ask('send', 'orders', '--body', 'before')).toMatchObject({ queueId: 0, offset: 0 });
     const first = await cluster.waitLeader();

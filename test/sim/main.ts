@@ -4,10 +4,6 @@ import { parseArgs } from 'node:util';
 import { startBroker } from './broker-process.ts';
 import { runSeeds, type SeedFailure, type SeedOutcome, seedRange, trySeed } from './run-seeds.ts';
 
-/**
- * npm run sim -- --start SEED --seeds N [--json]     runs N seeds, stops at the first that fails
- * npm run sim -- --seed SEED [--trace]               runs one, with everything that happens in it
- */
 const WORKERS = 2;
 /** Below this a second process costs more than it brings. */
 const SEEDS_WORTH_WORKERS = 20;
@@ -16,16 +12,33 @@ const PROGRESS_EVERY = 100;
 const LEGEND = `# simulated ms · who · what. rN: replica, cN: client, world: phases. "→ rM type field=…": a Raft message leaves for replica M.
 # "fault: kind for N ms": injected on that machine. Between two lines of the same time the order is the order of events.`;
 
-const { values } = parseArgs({
-  options: {
-    start: { type: 'string', default: '1' },
-    seeds: { type: 'string', default: '100' },
-    seed: { type: 'string' },
-    trace: { type: 'boolean', default: false },
-    json: { type: 'boolean', default: false },
-    worker: { type: 'string' },
-  },
-});
+const USAGE = `npm run sim -- --start SEED --seeds N [--json]     runs N seeds, stops at the first that fails
+npm run sim -- --seed SEED [--trace]               runs one, with everything that happens in it`;
+
+const { values } = readFlags();
+if (values.help) {
+  console.log(USAGE);
+  process.exit(0);
+}
+
+function readFlags() {
+  try {
+    return parseArgs({
+      options: {
+        help: { type: 'boolean', short: 'h', default: false },
+        start: { type: 'string', default: '1' },
+        seeds: { type: 'string', default: '100' },
+        seed: { type: 'string' },
+        trace: { type: 'boolean', default: false },
+        json: { type: 'boolean', default: false },
+        worker: { type: 'string' },
+      },
+    });
+  } catch (error) {
+    console.error(`${(error as Error).message}\n${USAGE}`);
+    return process.exit(2);
+  }
+}
 
 function integer(text: string, name: string): number {
   const value = Number(text);
