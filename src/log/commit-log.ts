@@ -473,6 +473,7 @@ export class CommitLog implements Log {
     assertU53(logTimeMs, 'logTimeMs');
     assert(logTimeMs >= this.#lastLogTimeMs, `log time goes back from ${this.#lastLogTimeMs} to ${logTimeMs}`);
     const sizeBytes = paddedBytes(GROUP_HEADER_BYTES + needBytes);
+    assert(BLOCK_BYTES + sizeBytes <= this.#segmentBytes, 'a segment holds any group');
     const chunk = this.#hot.room(sizeBytes, this.#durablePosition);
     if (chunk === null) return null;
     this.#open = {

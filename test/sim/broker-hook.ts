@@ -6,6 +6,8 @@ import type { RaftStatus } from '../../src/protocol/requests.ts';
 export interface BrokerHandle {
   /** null while the group is not formed as far as this replica knows. */
   status(): RaftStatus | null;
+  /** First retained offset of a queue; 0 when there is no such queue. */
+  minOffset(topic: string, queueId: number): number;
   /** Hands leadership to another replica; a refusal is fine. */
   transfer(target: number): Promise<void>;
 }

@@ -61,6 +61,16 @@ class MachineImage {
   }
 }
 
+/** Index of the newest state snapshot whose name is durable: it got that name after its bytes were synced. */
+function newestSnapshot(disk: SimDisk): number {
+  let newest = 0;
+  for (const path of disk.paths('/data/snapshot')) {
+    const index = Number(/\/\d{20}-(\d+)$/.exec(path)?.[1] ?? 0);
+    if (index > newest && disk.nameIsDurable(path)) newest = index;
+  }
+  return newest;
+}
+
 /**
  * Reads along what every disk makes durable, in the formats of docs/architecture.md, so that the moment something is
  * acknowledged it is known which disks hold it. It never asks the broker.
@@ -81,8 +91,13 @@ export class DurableProbe implements DurableView, DiskWatcher {
     return [...this.#byReplica.keys()];
   }
 
-  durableIndex(replicaId: number): number {
+  durableIndex(replicaId: number, atLeast: number): number {
     const { disk, image } = this.#of(replicaId);
+    const end = this.#logEnd(disk, image);
+    return end >= atLeast ? end : Math.max(end, newestSnapshot(disk));
+  }
+
+  #logEnd(disk: SimDisk, image: MachineImage): number {
     const last = image.groups.at(-1);
     // A file whose name was never synced is not there after a power loss, whatever was written into it.
     if (last !== undefined && !disk.nameIsDurable(last.path)) return 0;

@@ -8,14 +8,24 @@ import type { WireClient } from './wire-client.ts';
 
 const PULL_BYTES = 256 * 1024;
 
-/** Pulls every queue of these topics from one replica, leader or not, from the first retained offset to the end. */
-export async function pullAll(replica: WireClient, topics: readonly string[], queuesPerTopic: number): Promise<FinalLog> {
+/**
+ * Pulls every queue of these topics from one replica, leader or not, from the first retained offset to the end.
+ * @param startOf first retained offset of a queue: a follower does not say
+ */
+export async function pullAll(
+  replica: WireClient,
+  topics: readonly string[],
+  queuesPerTopic: number,
+  startOf: (queue: QueueName) => number,
+): Promise<FinalLog> {
   const queues = new Map<QueueName, { minOffset: number; messages: Seen[] }>();
   for (const topic of topics) {
     for (let queueId = 0; queueId < queuesPerTopic; queueId++) {
       const messages: Seen[] = [];
-      let place = await pullOnce(replica, topic, queueId, 0, messages).catch(emptyQueue);
-      const { minOffset } = place;
+      const minOffset = startOf(`${topic}/${queueId}`);
+      let place: Pick<PullResponse, 'maxOffset' | 'nextOffset'> = await pullOnce(replica, topic, queueId, minOffset, messages).catch(
+        (error) => emptyQueue(error, minOffset),
+      );
       while (place.nextOffset < place.maxOffset) place = await pullOnce(replica, topic, queueId, place.nextOffset, messages);
       queues.set(`${topic}/${queueId}`, { minOffset, messages });
     }
@@ -23,10 +33,10 @@ export async function pullAll(replica: WireClient, topics: readonly string[], qu
   return { queues };
 }
 
-/** A follower sends a reader elsewhere who stands at the end of what it has: at offset 0 it has nothing. */
-function emptyQueue(error: unknown): Pick<PullResponse, 'minOffset' | 'maxOffset' | 'nextOffset'> {
+/** A follower sends a reader elsewhere who stands at the end of what it has: at the first retained offset it has nothing. */
+function emptyQueue(error: unknown, minOffset: number): Pick<PullResponse, 'maxOffset' | 'nextOffset'> {
   if (error instanceof LedgerError && (error.code === 'NOT_LEADER' || error.code === 'TOPIC_NOT_FOUND')) {
-    return { minOffset: 0, maxOffset: 0, nextOffset: 0 };
+    return { maxOffset: minOffset, nextOffset: minOffset };
   }
   throw error;
 }

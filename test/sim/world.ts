@@ -129,6 +129,8 @@ export class World {
   // ---- processes -----------------------------------------------------------------------------------------------------------
 
   #makeReplicas(count: number): void {
+    const small = this.#prng.chance(0.3);
+    const sizes = small ? { segmentBytes: 512 * KIB, retentionBytes: this.#prng.pick([0, MIB, MIB, 4 * MIB]) } : {};
     const replicas = Array.from({ length: count }, (_, at) => ({ replicaId: at + 1, host: `r${at + 1}`, port: CLIENT_PORT }));
     for (const { replicaId, host } of replicas) {
       const process = this.#process(host);
@@ -145,8 +147,8 @@ export class World {
           logLevel: 'silent',
         },
       });
-      // Below what a user may set, so that snapshots are taken within seconds.
-      const config = { ...resolved, snapshotIntervalBytes: this.#prng.pick([64 * KIB, 512 * KIB, 16 * MIB]) };
+      // Below what a user may set, so that snapshots, new segments and cuts come within seconds.
+      const config = { ...resolved, ...sizes, snapshotIntervalBytes: this.#prng.pick([64 * KIB, 512 * KIB, 16 * MIB]) };
       this.#replicas.push({ id: replicaId, process, config, handle: null });
       this.#referee.replica(replicaId, process);
     }
@@ -286,9 +288,17 @@ export class World {
     const { acked, handled } = this.#referee;
     for (; this.#consumed < acked.length; this.#consumed++) {
       const { queue, offset } = acked[this.#consumed] as Acked;
-      if (queue.startsWith(`${TOPIC}/`) && offset >= 0 && !handled.has(`${queue}@${offset}`)) return `${queue}@${offset} is not consumed`;
+      if (!queue.startsWith(`${TOPIC}/`) || offset < 0 || handled.has(`${queue}@${offset}`)) continue;
+      // What retention cut away nobody can consume.
+      if (offset >= this.#minOffset(queue)) return `${queue}@${offset} is not consumed`;
     }
     return null;
+  }
+
+  /** First retained offset, as the replica knows that has applied most. */
+  #minOffset(queue: string): number {
+    const [topic, queueId] = queue.split('/') as [string, string];
+    return Math.max(...this.#replicas.map(({ handle }) => handle?.minOffset(topic, Number(queueId)) ?? 0));
   }
 
   /** All are healed: they end with the same log and the same state. */
@@ -349,7 +359,7 @@ export class World {
       for (const url of this.#stage.endpoints) {
         const replica = new WireClient(io, url);
         const pull = (): void => {
-          pullAll(replica, [TOPIC, QUICK_TOPIC], QUEUES).then(
+          pullAll(replica, [TOPIC, QUICK_TOPIC], QUEUES, (queue) => this.#minOffset(queue)).then(
             (log) => logs.push(log),
             (error: unknown) => {
               refusal = String(error);

@@ -3,8 +3,8 @@ import { Violation } from './violation.ts';
 /** Durable images of all machines, as the probe reads them. */
 export interface DurableView {
   readonly replicas: readonly number[];
-  /** Last index up to which all groups of its log are on stable storage. */
-  durableIndex(replicaId: number): number;
+  /** Last index up to which its log, or a snapshot in its place, is on stable storage. @param atLeast no need to look for more */
+  durableIndex(replicaId: number, atLeast: number): number;
   durableTerm(replicaId: number): { readonly term: number; readonly votedFor: number };
   /** Is the batch with this checksum on its stable storage? */
   holdsBatch(replicaId: number, bodyChecksum: number): boolean;
@@ -19,7 +19,7 @@ export class SyncedChecker {
   }
 
   appendResponse(replicaId: number, term: number, lastIndex: number): void {
-    const durable = this.#view.durableIndex(replicaId);
+    const durable = this.#view.durableIndex(replicaId, lastIndex);
     if (durable < lastIndex) {
       throw new Violation('not synced', `replica ${replicaId} acknowledges up to index ${lastIndex}, its disk holds up to ${durable}`);
     }
