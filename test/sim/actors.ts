@@ -3,6 +3,7 @@ import type { SendResult } from '../../src/client/types.ts';
 import type { Io } from '../../src/io/io.ts';
 import { LedgerError } from '../../src/protocol/errors.ts';
 import { Op, ReplicationMode } from '../../src/protocol/requests.ts';
+import { Violation } from './checkers/violation.ts';
 import { encodeBody } from './message-body.ts';
 import { Prng } from './prng.ts';
 import type { Referee } from './referee.ts';
@@ -70,6 +71,7 @@ export async function producerActor(io: Io, stage: Stage): Promise<void> {
 export async function consumerActor(io: Io, stage: Stage): Promise<void> {
   const prng = new Prng(io.random.u32());
   const client = new LedgerClient({ endpoints: stage.endpoints, io });
+  const meanMs = prng.chance(0.2) ? 100 : 2;
   for (;;) {
     const consumer = client.consumer({
       group: GROUP,
@@ -78,7 +80,8 @@ export async function consumerActor(io: Io, stage: Stage): Promise<void> {
       ordered: prng.chance(0.5),
       pullWaitMs: 1_000,
       handler: async (message) => {
-        await sleep(io, prng.exponential(2));
+        // A slow one holds its queues' messages back, until no new work begins.
+        await sleep(io, prng.exponential(stage.open ? meanMs : 2));
         stage.referee.handled.add(`${message.topic}/${message.queueId}@${message.offset}`);
       },
     });
@@ -152,6 +155,35 @@ export async function offsetActor(io: Io, stage: Stage): Promise<void> {
   }
 }
 
+/** An operator: looks acknowledged messages up, and moves the offset of a group of its own to and fro. */
+export async function operatorActor(io: Io, stage: Stage): Promise<void> {
+  const prng = new Prng(io.random.u32());
+  const replicas = stage.endpoints.map((url) => new WireClient(io, url));
+  const group = `reset-${stage.nextProducer()}`;
+  for (;;) {
+    await sleep(io, prng.exponential(250));
+    const replica = prng.pick(replicas);
+    const { acked } = stage.referee;
+    try {
+      if (prng.chance(0.3) || acked.length === 0) {
+        const [queueId, offset] = [prng.between(0, QUEUES - 1), prng.between(0, acked.length)];
+        await replica.request(Op.groupResetOffset, { group, topic: TOPIC, queueId, offset });
+        continue;
+      }
+      const wanted = prng.pick(acked);
+      const { body } = await replica.request(Op.messageGet, { id: wanted.identity, topic: '', queueId: 0, offset: 0 });
+      const place = `${body.topic}/${body.queueId}@${body.baseOffset + body.messageIndex}`;
+      if (wanted.offset >= 0 && place !== `${wanted.queue}@${wanted.offset}`)
+        throw new Violation(
+          'readers disagree',
+          `${wanted.identity} was acknowledged at ${wanted.queue}@${wanted.offset}, found at ${place}`,
+        );
+    } catch (error) {
+      if (!(error instanceof LedgerError)) throw error;
+    }
+  }
+}
+
 /** Creates the run's topics, then makes, changes, lists and deletes others. */
 export async function adminActor(io: Io, stage: Stage): Promise<void> {
   const prng = new Prng(io.random.u32());
@@ -195,6 +227,7 @@ export const ACTORS = {
   consumer: consumerActor,
   reader: readerActor,
   offset: offsetActor,
+  operator: operatorActor,
   admin: adminActor,
 } as const;
 export type ActorKind = keyof typeof ACTORS;

@@ -138,16 +138,7 @@ export const CANARIES: readonly Canary[] = [
   {
     name: 'one replica is a majority',
     breaks: 'Raft: commit and election need a majority',
-    caughtBy: [
-      'two leaders',
-      'not synced',
-      'uncommitted shown',
-      'lost',
-      'committed differs',
-      'state differs',
-      'readers disagree',
-      'AssertionError',
-    ],
+    caughtBy: ['two leaders', 'not synced', 'uncommitted shown', 'lost', 'state differs', 'readers disagree', 'AssertionError'],
     firstSeed: 1,
     seeds: 20,
     plant: () =>
@@ -163,17 +154,7 @@ export const CANARIES: readonly Canary[] = [
   {
     name: 'a vote goes to a log that is behind',
     breaks: 'Raft 5.4.1: only to a log at least as up-to-date',
-    caughtBy: [
-      'lost',
-      'state differs',
-      'committed differs',
-      'uncommitted shown',
-      'readers disagree',
-      'AssertionError',
-      'Error',
-      'not live',
-      'went back',
-    ],
+    caughtBy: ['lost', 'state differs', 'uncommitted shown', 'readers disagree', 'AssertionError', 'Error', 'not live', 'went back'],
     firstSeed: 1,
     seeds: 100,
     plant: () => patch(Election.prototype, 'mayGrant', () => () => true),

@@ -155,7 +155,7 @@ export class World {
   }
 
   #makeClients(): void {
-    const kinds: ActorKind[] = ['admin', 'reader', 'offset'];
+    const kinds: ActorKind[] = ['admin', 'reader', 'offset', 'operator'];
     for (let i = this.#prng.between(1, 3); i > 0; i--) kinds.push('producer');
     for (let i = this.#prng.between(1, 3); i > 0; i--) kinds.push('consumer');
     kinds.forEach((kind, at) => {
