@@ -16,6 +16,7 @@ import type { StartBroker } from './broker-hook.ts';
 import { startBroker } from './broker-process.ts';
 import { LeadersChecker } from './checkers/leaders.ts';
 import { SyncedChecker } from './checkers/synced.ts';
+import type { FaultKind } from './fault-plan.ts';
 import { Referee } from './referee.ts';
 import { type SeedFailure, trySeed } from './run-seeds.ts';
 
@@ -32,6 +33,8 @@ export interface Canary {
   plant(): () => void;
   /** Instead of the real one. */
   readonly startBroker?: StartBroker;
+  /** Faults without which it hardly shows: on in each of its seeds. */
+  readonly faults?: readonly FaultKind[];
 }
 
 /** Runs the canary's seeds until one fails. @returns that failure; null when the bug was not found */
@@ -39,7 +42,7 @@ export async function runCanary(canary: Canary): Promise<SeedFailure | null> {
   const remove = canary.plant();
   try {
     for (let seed = canary.firstSeed; seed < canary.firstSeed + canary.seeds; seed++) {
-      const { failure } = await trySeed(seed, canary.startBroker ?? startBroker);
+      const { failure } = await trySeed(seed, canary.startBroker ?? startBroker, undefined, canary.faults);
       if (failure !== null) return failure;
     }
     return null;
@@ -208,8 +211,9 @@ export const CANARIES: readonly Canary[] = [
     name: 'an offset commit is not fenced',
     breaks: 'I7: assignment epochs fence',
     caughtBy: ['two owners', 'offset gone back'],
-    firstSeed: 100,
-    seeds: 150,
+    firstSeed: 80,
+    seeds: 250,
+    faults: ['isolate', 'clientCrash', 'reset', 'loss'],
     plant: () =>
       patch(
         Groups.prototype,
@@ -304,6 +308,27 @@ export const CANARIES: readonly Canary[] = [
             // One machine forgets an entry now and then.
             const forgotten = machine % 2 === 1 && entry.index % 40 === 0;
             original.call(this, forgotten ? { ...entry, type: EntryType.noop } : entry);
+          },
+      );
+    },
+  },
+  {
+    name: 'replicas see different log times',
+    breaks: 'I6: time comes in through entries',
+    caughtBy: ['state differs'],
+    firstSeed: 1,
+    seeds: 10,
+    plant: () => {
+      const skews = new WeakMap<object, number>();
+      let count = 0;
+      return patch(
+        BrokerStateMachine.prototype,
+        'apply',
+        (original) =>
+          function (this: BrokerStateMachine, entry: AppliedEntry) {
+            const skewMs = skews.get(this) ?? count++ % 2;
+            skews.set(this, skewMs);
+            original.call(this, { ...entry, logTimeMs: entry.logTimeMs + skewMs });
           },
       );
     },

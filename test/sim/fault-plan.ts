@@ -29,8 +29,10 @@ export type FaultPlan = ReadonlyMap<FaultKind, number>;
 const ON = 0.3;
 const SHORTEST_MEAN_MS = 800;
 const LONGEST_MEAN_MS = 15_000;
+const OFTEN_MEAN_MS = 1_500;
 
-export function drawFaultPlan(prng: Prng): FaultPlan {
+/** @param always kinds that are on, often, whatever is drawn */
+export function drawFaultPlan(prng: Prng, always: readonly FaultKind[] = []): FaultPlan {
   const plan = new Map<FaultKind, number>();
   // One run in twenty is without faults: it shows what does not come from them.
   const calm = prng.chance(0.05);
@@ -39,6 +41,7 @@ export function drawFaultPlan(prng: Prng): FaultPlan {
     const meanMs = SHORTEST_MEAN_MS * (LONGEST_MEAN_MS / SHORTEST_MEAN_MS) ** prng.unit();
     if (on && !calm) plan.set(kind, meanMs);
   }
+  for (const kind of always) plan.set(kind, OFTEN_MEAN_MS);
   return plan;
 }
 

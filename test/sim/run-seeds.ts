@@ -1,5 +1,6 @@
 import type { StartBroker } from './broker-hook.ts';
 import { Violation } from './checkers/violation.ts';
+import type { FaultKind } from './fault-plan.ts';
 import type { TraceSink } from './trace.ts';
 import { type RunResult, runSeed } from './world.ts';
 
@@ -12,9 +13,14 @@ export interface SeedFailure {
 export type SeedOutcome = { readonly result: RunResult; readonly failure: null } | { readonly result: null; readonly failure: SeedFailure };
 
 /** One seed; whatever goes wrong in it is the outcome, not an exception. */
-export async function trySeed(seed: number, startBroker: StartBroker, sink?: TraceSink): Promise<SeedOutcome> {
+export async function trySeed(
+  seed: number,
+  startBroker: StartBroker,
+  sink?: TraceSink,
+  faults: readonly FaultKind[] = [],
+): Promise<SeedOutcome> {
   try {
-    return { result: await runSeed({ seed, startBroker, ...(sink === undefined ? {} : { sink }) }), failure: null };
+    return { result: await runSeed({ seed, startBroker, faults, ...(sink === undefined ? {} : { sink }) }), failure: null };
   } catch (error) {
     const checker = error instanceof Violation ? error.checker : error instanceof Error ? error.name : 'error';
     const message = error instanceof Violation ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error);

@@ -12,7 +12,7 @@ import { checkReordered } from './checkers/reordered.ts';
 import { type FinalLog, Violation } from './checkers/violation.ts';
 import { SimDisk } from './disk.ts';
 import { FaultInjector } from './fault-injector.ts';
-import { describePlan, drawFaultPlan, type FaultPlan } from './fault-plan.ts';
+import { describePlan, drawFaultPlan, type FaultKind, type FaultPlan } from './fault-plan.ts';
 import { pullAll } from './final-log.ts';
 import { committedBytes } from './log-image.ts';
 import { SimNet } from './net.ts';
@@ -37,6 +37,8 @@ export interface RunOptions {
   readonly seed: number;
   readonly startBroker: StartBroker;
   readonly sink?: TraceSink;
+  /** On in any case, besides what the seed draws. */
+  readonly faults?: readonly FaultKind[];
 }
 
 export interface RunResult {
@@ -83,7 +85,7 @@ export class World {
     this.#net = new SimNet(this.#scheduler);
     this.#referee = new Referee(this.#scheduler, this.#net);
     this.#prng = this.#scheduler.prng.fork();
-    this.#plan = drawFaultPlan(this.#prng);
+    this.#plan = drawFaultPlan(this.#prng, options.faults);
     this.#makeReplicas(this.#prng.pick([3, 3, 3, 3, 3, 5, 1]));
     let producers = 1;
     this.#stage = {
