@@ -14,12 +14,13 @@ export function committedBytes(disk: SimDisk, directory: string): { readonly sta
     .map((path) => ({ base: Number(path.slice(-20)), bytes: disk.visibleBytes(path) as Uint8Array }));
   const startPosition = segments[0]?.base ?? 0;
   const pieces: Uint8Array[] = [];
-  segments.forEach(({ base, bytes }, at) => {
+  for (const [at, { base, bytes }] of segments.entries()) {
     const next = segments[at + 1];
-    // The last segment ends with its last group; what was zeroed ahead of it differs between replicas.
-    const size = next === undefined || endOfGroups(next.bytes) === BLOCK_BYTES ? endOfGroups(bytes) : next.base - base;
-    pieces.push(bytes.subarray(0, size));
-  });
+    // The last segment ends with its last group; what was zeroed ahead of it, and a spare segment behind it, differ between replicas.
+    const isLast = next === undefined || endOfGroups(next.bytes) === BLOCK_BYTES;
+    pieces.push(bytes.subarray(0, isLast ? endOfGroups(bytes) : next.base - base));
+    if (isLast) break;
+  }
   return { startPosition, bytes: Buffer.concat(pieces) };
 }
 
