@@ -1,7 +1,8 @@
-import { type Disk, isOutOfSpace } from '../io/disk.ts';
+import type { Disk } from '../io/disk.ts';
 import { type QueueOwner, StoredConsumeQueue } from './consume-queue.ts';
 import { DamagedQueueError, QueueFiles } from './consume-queue-files.ts';
 import type { ConsumeQueue } from './consume-queue-types.ts';
+import { FileWork } from './file-work.ts';
 import { OpenFiles } from './open-files.ts';
 
 export interface ConsumeQueuesOptions {
@@ -46,8 +47,7 @@ export class ConsumeQueues {
   readonly #dirty = new Set<StoredConsumeQueue>();
   readonly #unsynced = new Set<StoredConsumeQueue>();
   /** Everything that changes files goes one after the other. */
-  #work: Promise<unknown> = Promise.resolve();
-  #failure: Error | null = null;
+  readonly #work = new FileWork();
 
   private constructor(options: ConsumeQueuesOptions) {
     this.#options = options;
@@ -101,12 +101,12 @@ export class ConsumeQueues {
     // And the directories of topics that nobody asked for.
     const topics = new Set([...this.#queues.values()].map((queue) => queue.topic));
     for (const name of await this.#options.disk.list(this.#options.directory)) if (!topics.has(name)) this.removeTopic(name);
-    await this.#run(async () => undefined);
+    await this.#work.run(async () => undefined);
   }
 
   /** Cuts units at and after a log position in all queues. Rejects with a DiskError. */
   truncateFrom(position: number): Promise<void> {
-    return this.#run(() =>
+    return this.#work.run(() =>
       inParallel([...this.#queues.values()], async (queue) => {
         try {
           await queue.truncateFrom(position);
@@ -132,40 +132,36 @@ export class ConsumeQueues {
    * stay in memory and the next flush writes them (FAULTS 3). A full disk bounds them: the log cannot grow there either.
    */
   flush(durablePosition: number): Promise<void> {
-    return this.#run(() =>
-      this.#poisoning(() => {
-        const dirty = [...this.#dirty];
-        return inParallel(dirty, async (queue) => {
-          const units = queue.removed ? new Uint8Array(0) : queue.takeFlushable(durablePosition);
-          if (units.length > 0) {
-            this.#unsynced.add(queue);
-            await queue.files.write(units);
-          }
-          if (queue.removed || queue.unflushedUnits === 0) this.#dirty.delete(queue);
-        });
-      }),
-    );
+    return this.#work.runPoisoning(() => {
+      const dirty = [...this.#dirty];
+      return inParallel(dirty, async (queue) => {
+        const units = queue.removed ? new Uint8Array(0) : queue.takeFlushable(durablePosition);
+        if (units.length > 0) {
+          this.#unsynced.add(queue);
+          await queue.files.write(units);
+        }
+        if (queue.removed || queue.unflushedUnits === 0) this.#dirty.delete(queue);
+      });
+    });
   }
 
   /** Everything flushed is on stable storage. Rejects like flush(). */
   sync(): Promise<void> {
-    return this.#run(() =>
-      this.#poisoning(async () => {
-        const unsynced = [...this.#unsynced];
-        await inParallel(unsynced, (queue) => (queue.removed ? Promise.resolve() : queue.files.sync()));
-        for (const queue of unsynced) this.#unsynced.delete(queue);
-      }),
-    );
+    return this.#work.runPoisoning(async () => {
+      const unsynced = [...this.#unsynced];
+      await inParallel(unsynced, (queue) => (queue.removed ? Promise.resolve() : queue.files.sync()));
+      for (const queue of unsynced) this.#unsynced.delete(queue);
+    });
   }
 
   /** The log's start moved to `position`: whole files before it go. minOffset is the owner's to set. Rejects with a DiskError. */
   cutBefore(position: number): Promise<void> {
-    return this.#run(() => inParallel([...this.#queues.values()], (queue) => queue.cutBefore(position)));
+    return this.#work.run(() => inParallel([...this.#queues.values()], (queue) => queue.cutBefore(position)));
   }
 
   /** Waits for work under way and closes the files. Unflushed units are lost (and rebuilt at the next start). */
   close(): Promise<void> {
-    return this.#run(() => this.#files.closeAll());
+    return this.#work.run(() => this.#files.closeAll());
   }
 
   async #load(topic: string, queueId: number): Promise<void> {
@@ -209,24 +205,7 @@ export class ConsumeQueues {
   /** In order behind the writes under way, so that a queue made anew under this name writes into an empty directory. */
   #inBackground(work: () => Promise<void>): void {
     // A failure is not lost: it poisons, and the next flush() rejects with it.
-    this.#run(() => this.#poisoning(work)).catch(() => undefined);
-  }
-
-  /** A failed write or removal leaves files that nobody can vouch for: every later flush says so (the owner ends the process). */
-  async #poisoning(work: () => Promise<void>): Promise<void> {
-    if (this.#failure !== null) throw this.#failure;
-    try {
-      await work();
-    } catch (error) {
-      if (!isOutOfSpace(error)) this.#failure = error as Error;
-      throw error;
-    }
-  }
-
-  #run(work: () => Promise<void>): Promise<void> {
-    const done = this.#work.then(work);
-    this.#work = done.catch(() => undefined);
-    return done;
+    this.#work.runPoisoning(work).catch(() => undefined);
   }
 }
 

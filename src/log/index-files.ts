@@ -1,8 +1,9 @@
 import { assert } from '../base/assert.ts';
 import { shortCrc32 } from '../base/short-crc.ts';
-import { type Disk, isOutOfSpace } from '../io/disk.ts';
+import type { Disk } from '../io/disk.ts';
 import { LedgerError } from '../protocol/errors.ts';
 import { Batch, batchCount, batchIdLow } from '../protocol/record-batch.ts';
+import { FileWork } from './file-work.ts';
 import { DamagedIndexError, type Found, IndexFile, type IndexFileSizes } from './index-file.ts';
 import { OpenFiles } from './open-files.ts';
 
@@ -55,8 +56,7 @@ export class IndexFiles {
   /** Where the next file starts when there is none. */
   #startPosition = 0;
   readonly #unsynced = new Set<IndexFile>();
-  #work: Promise<unknown> = Promise.resolve();
-  #failure: Error | null = null;
+  readonly #work = new FileWork();
   #lastPosition = -1;
 
   private constructor(options: IndexFilesOptions) {
@@ -175,7 +175,7 @@ export class IndexFiles {
    * stay in memory and the next flush writes them (FAULTS 3).
    */
   flush(position: number): Promise<void> {
-    return this.#run(() => this.#poisoning(() => this.#flush(position)));
+    return this.#work.runPoisoning(() => this.#flush(position));
   }
 
   async #flush(position: number): Promise<void> {
@@ -195,19 +195,17 @@ export class IndexFiles {
 
   /** What is flushed is on stable storage. Rejects like flush(). */
   sync(): Promise<void> {
-    return this.#run(() =>
-      this.#poisoning(async () => {
-        const unsynced = [...this.#unsynced];
-        for (const file of unsynced) await file.sync();
-        for (const file of unsynced) this.#unsynced.delete(file);
-        if (unsynced.length > 0) await this.#options.disk.syncDirectory(this.#options.directory);
-      }),
-    );
+    return this.#work.runPoisoning(async () => {
+      const unsynced = [...this.#unsynced];
+      for (const file of unsynced) await file.sync();
+      for (const file of unsynced) this.#unsynced.delete(file);
+      if (unsynced.length > 0) await this.#options.disk.syncDirectory(this.#options.directory);
+    });
   }
 
   /** At start, after a snapshot was restored: cuts the items of entries at and after `position`. Rejects with a DiskError. */
   truncateFrom(position: number): Promise<void> {
-    return this.#run(async () => {
+    return this.#work.run(async () => {
       // With a gap in front of `position` all that is left is of no use: the index begins anew there.
       const keepBefore = this.coveredPosition < position ? 0 : position;
       for (let file = this.#list.at(-1); file !== undefined && file.startPosition >= keepBefore; file = this.#list.at(-1)) {
@@ -222,7 +220,7 @@ export class IndexFiles {
 
   /** The log's start moved to `position`: files that end before it go. Rejects with a DiskError. */
   cutBefore(position: number): Promise<void> {
-    return this.#run(async () => {
+    return this.#work.run(async () => {
       for (let next = this.#list[1]; next !== undefined && next.startPosition <= position; next = this.#list[1]) {
         const file = this.#list.shift() as IndexFile;
         this.#unsynced.delete(file);
@@ -233,28 +231,12 @@ export class IndexFiles {
 
   /** Waits for work under way and closes the files. */
   close(): Promise<void> {
-    return this.#run(() => this.#files.closeAll());
+    return this.#work.run(() => this.#files.closeAll());
   }
 
   async #removeFile(path: string): Promise<void> {
     await this.#files.closeUnder(path);
     await this.#options.disk.remove(path);
-  }
-
-  async #poisoning(work: () => Promise<void>): Promise<void> {
-    if (this.#failure !== null) throw this.#failure;
-    try {
-      await work();
-    } catch (error) {
-      if (!isOutOfSpace(error)) this.#failure = error as Error;
-      throw error;
-    }
-  }
-
-  #run(work: () => Promise<void>): Promise<void> {
-    const done = this.#work.then(work);
-    this.#work = done.catch(() => undefined);
-    return done;
   }
 }
 
