@@ -13,7 +13,7 @@ for round in $(seq "${ROUNDS:-3}"); do
   ledgermq produce --mode async --concurrency 1024
   ledgermq produce --mode sync --concurrency 64
   ledgermq produce --mode sync --concurrency 16
-  ledgermq produce --mode batch --concurrency 32
+  ledgermq produce --mode batch --concurrency 64
   for rival in ${BENCH_RIVALS:-}; do
     # A rival that fails is missing in the table; ours are not thrown away for it.
     "$rival" | tee -a "$lines" || echo "$rival failed" >&2

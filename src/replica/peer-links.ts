@@ -56,15 +56,22 @@ export interface PeerHandlers {
 }
 
 /**
- * Links to the other replicas: one TCP connection a pair, dialled by the higher id, so that two never cross. A new
- * connection of a peer replaces the old one: after a restart the old one may look alive for minutes.
+ * Links to the other replicas: two TCP connections a pair, one for each direction, dialled by the one that receives. Only a
+ * socket that dials can read into a buffer of its own (src/io/node/streams.ts); with one connection, the followers of a leader that
+ * had dialled them took 64 KB of new memory for each read, and a third of the machine went into collecting it. A new connection of a
+ * peer replaces the old one: after a restart the old one may look alive for minutes.
  */
 export class PeerLinks {
   readonly #options: PeerLinksOptions;
-  readonly #links = new Map<ReplicaId, PeerLink>();
+  /** Dialled: what peers say comes in here. */
+  readonly #inbound = new Map<ReplicaId, PeerLink>();
+  /** Accepted: what is said to peers goes out here. */
+  readonly #outbound = new Map<ReplicaId, PeerLink>();
   /** With those whose handshake is not done. */
   readonly #open = new Set<PeerLink>();
   readonly #redialMs = new Map<ReplicaId, number>();
+  /** Peers that wait to be dialled again. */
+  readonly #redials = new Map<ReplicaId, Timer>();
   readonly #timers = new Set<Timer>();
   #handshakes = 0;
   #listener: Listener | null = null;
@@ -87,8 +94,7 @@ export class PeerLinks {
       return;
     }
     this.#listener = listener;
-    const own = this.#options.identity().replicaId;
-    for (const peer of peers) if (peer.replicaId < own) this.#dial(peer);
+    for (const peer of peers) this.#dial(peer);
     this.#after(KEEPALIVE_INTERVAL_MS, () => this.#keepAlive());
   }
 
@@ -99,24 +105,25 @@ export class PeerLinks {
     await this.#listener?.close();
   }
 
+  /** Both ways. */
   connected(peer: ReplicaId): boolean {
-    return this.#links.has(peer);
+    return this.#inbound.has(peer) && this.#outbound.has(peer);
   }
 
   /** A message to a peer without a link is dropped: Raft repeats what matters. */
   send(message: Message): void {
-    this.#links.get(message.to)?.sendMessage(message);
+    this.#outbound.get(message.to)?.sendMessage(message);
   }
 
   /** Takes over the runs' holds: each is released when the socket has taken its bytes, or the link ends. */
   sendAppend(message: AppendRequest, runs: readonly GroupRun[]): void {
-    const link = this.#links.get(message.to);
+    const link = this.#outbound.get(message.to);
     if (link !== undefined) link.sendAppend(message, runs);
     else for (const run of runs) run.hold.release();
   }
 
   sendSnapshotSlice(to: ReplicaId, head: Uint8Array, bytes: Uint8Array, onFlushed: () => void): boolean {
-    const link = this.#links.get(to);
+    const link = this.#outbound.get(to);
     link?.sendSnapshotSlice(head, bytes, onFlushed);
     return link !== undefined;
   }
@@ -124,13 +131,13 @@ export class PeerLinks {
   /** The hot tail is full because a peer does not take its bytes: end that link; it catches up from the files. */
   destroySlowest(): void {
     let slowest: PeerLink | null = null;
-    for (const link of this.#links.values()) if (link.heldBytes > (slowest?.heldBytes ?? 0)) slowest = link;
+    for (const link of this.#outbound.values()) if (link.heldBytes > (slowest?.heldBytes ?? 0)) slowest = link;
     slowest?.destroy();
   }
 
   /** This replica has just learned that the group is formed: peers that had not are told so by a new handshake. */
   reintroduce(): void {
-    for (const link of [...this.#links.values()]) if (!link.peerWasFormed) link.destroy();
+    for (const link of this.#established()) if (!link.peerWasFormed) link.destroy();
   }
 
   #after(delayMs: number, callback: () => void): Timer {
@@ -196,31 +203,50 @@ export class PeerLinks {
       link.destroy();
       return;
     }
-    if (dialled !== null) this.#redialMs.delete(peer.replicaId);
-    const old = this.#links.get(peer.replicaId);
+    const links = dialled === null ? this.#outbound : this.#inbound;
+    const old = links.get(peer.replicaId);
     // What was on its way over the old link is lost, and whoever waits for it is told before anything goes over the new one.
     if (old !== undefined) this.handlers?.onLost(peer.replicaId, false);
-    this.#links.set(peer.replicaId, link);
+    links.set(peer.replicaId, link);
     old?.destroy();
+    this.#redialMs.delete(peer.replicaId);
+    // A peer that dials is up: what it has to answer should not wait for the end of a pause made while it was down.
+    const redial = this.#redials.get(peer.replicaId);
+    if (dialled === null && redial !== undefined) this.#redial(peer.replicaId, redial);
   }
 
   #closed(link: PeerLink, reset: boolean, dialled: PeerAddress | null): void {
     this.#open.delete(link);
     const peer = link.peerId;
-    if (peer !== 0 && this.#links.get(peer) === link) {
-      this.#links.delete(peer);
+    const links = dialled === null ? this.#outbound : this.#inbound;
+    if (peer !== 0 && links.get(peer) === link) {
+      links.delete(peer);
       this.handlers?.onLost(peer, reset);
       this.#options.lost?.(peer);
     }
     if (dialled === null || this.#stopped) return;
-    const waitMs = this.#redialMs.get(dialled.replicaId) ?? REDIAL_MS;
-    this.#redialMs.set(dialled.replicaId, Math.min(MAX_REDIAL_MS, waitMs * 2));
-    this.#after(waitMs * (0.5 + this.#options.random.unit()), () => this.#dial(dialled));
+    const { replicaId } = dialled;
+    const waitMs = this.#redialMs.get(replicaId) ?? REDIAL_MS;
+    this.#redialMs.set(replicaId, Math.min(MAX_REDIAL_MS, waitMs * 2));
+    const timer = this.#after(waitMs * (0.5 + this.#options.random.unit()), () => this.#redial(replicaId, timer));
+    this.#redials.set(replicaId, timer);
+  }
+
+  #redial(replicaId: ReplicaId, timer: Timer): void {
+    this.#options.clock.clearTimer(timer);
+    this.#timers.delete(timer);
+    this.#redials.delete(replicaId);
+    const peer = this.#options.peers.find((one) => one.replicaId === replicaId);
+    if (peer !== undefined) this.#dial(peer);
+  }
+
+  #established(): PeerLink[] {
+    return [...this.#inbound.values(), ...this.#outbound.values()];
   }
 
   #keepAlive(): void {
     const nowMs = this.#options.clock.monotonicMs();
-    for (const link of [...this.#links.values()]) {
+    for (const link of this.#established()) {
       if (nowMs - link.heardAtMs > LINK_SILENCE_MS) link.destroy();
       else link.sendKeepAlive();
     }

@@ -88,10 +88,11 @@ function run(sizeBytes: number): { run: GroupRun; released(): number } {
 }
 
 describe('links between replicas', () => {
-  test('the higher id dials; messages and groups go both ways, holds are given back once', async () => {
+  test('each side dials what it wants to hear; messages and groups go both ways, holds are given back once', async () => {
     const { clock, one, two } = await pair();
-    expect(one.met.map(({ replicaId }) => replicaId)).toEqual([2]);
-    expect(two.met.map(({ replicaId }) => replicaId)).toEqual([1]);
+    // Once for each direction.
+    expect(one.met.map(({ replicaId }) => replicaId)).toEqual([2, 2]);
+    expect(two.met.map(({ replicaId }) => replicaId)).toEqual([1, 1]);
     one.links.send(heartbeat(1, 2));
     const group = run(4096);
     two.links.sendAppend(append, [group.run]);
@@ -136,9 +137,9 @@ describe('links between replicas', () => {
     const { clock, net, one, two } = await pair();
     net.silence();
     await clock.run(7000);
-    expect(two.lost).toEqual([{ peer: 1, reset: false }]);
-    // The other side had the old link in place, dead as it was, or had dropped it as well: told exactly once.
-    expect(one.lost).toEqual([{ peer: 2, reset: false }]);
+    // The other side had the old links in place, dead as they were, or had dropped them as well: told once for each direction.
+    expect(two.lost).toEqual(Array(2).fill({ peer: 1, reset: false }));
+    expect(one.lost).toEqual(Array(2).fill({ peer: 2, reset: false }));
     expect(one.links.connected(2) && two.links.connected(1)).toBe(true);
   });
 
@@ -150,7 +151,6 @@ describe('links between replicas', () => {
     net.listeners.delete(102);
     await again.links.start();
     await clock.run(200);
-    expect(again.links.connected(1)).toBe(true);
     expect(one.lost).toEqual([{ peer: 2, reset: false }]);
     expect(one.lostPeers).toEqual([]);
     expect(two.lost).toEqual([]);
@@ -159,12 +159,25 @@ describe('links between replicas', () => {
     expect(again.messages.length).toBe(1);
   });
 
+  test('a peer that dials is dialled at once, however long the pause was that its absence had earned', async () => {
+    const clock = new ManualClock();
+    const net = new StreamNet(clock);
+    const one = side(clock, net, 1);
+    await one.links.start();
+    // Long enough for the longest pause between two dials.
+    await clock.run(10_000);
+    const two = side(clock, net, 2);
+    await two.links.start();
+    await clock.run(60);
+    expect(one.links.connected(2) && two.links.connected(1)).toBe(true);
+  });
+
   test('the end of a link is told to the formation: an emptied peer must be heard again', async () => {
     const { clock, one, two } = await pair();
     await two.links.stop();
     await clock.run(50);
-    expect(one.lostPeers).toEqual([2]);
-    expect(one.lost).toEqual([{ peer: 2, reset: true }]);
+    expect(one.lostPeers).toEqual([2, 2]);
+    expect(one.lost).toEqual(Array(2).fill({ peer: 2, reset: true }));
   });
 
   test('stopping ends connections in the middle of their handshake too', async () => {
