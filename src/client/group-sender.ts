@@ -5,6 +5,7 @@ import { sendHeadroomBytes } from '../protocol/frame.ts';
 import { type EncodedBatch, encodeBatch } from '../protocol/record-batch-encoder.ts';
 import { Op, type SendPart, type SendResponse } from '../protocol/requests.ts';
 import { backoffMs } from './backoff.ts';
+import { BufferPool } from './buffer-pool.ts';
 import type { LatencyTracker } from './latency-tracker.ts';
 import type { ClientIo, Link } from './link.ts';
 import type { OutBatch } from './out-batch.ts';
@@ -27,6 +28,8 @@ interface SendFrame {
   readonly batches: OutBatch[];
   readonly parts: SendPart[];
   sizeBytes: number;
+  /** Memory that the batches were copied into; null when the frame is the batch's own. */
+  room: Buffer | null;
   readonly sentAt: number;
 }
 
@@ -49,6 +52,8 @@ export class GroupSender {
   readonly brokerName: string;
   readonly #context: GroupSenderContext;
   readonly #dirty = new Set<SendQueue>();
+  readonly #pool = new BufferPool();
+  readonly #allocate = (sizeBytes: number): Buffer => this.#pool.take(sizeBytes);
   readonly #frames = new Set<SendFrame>();
   #link: Link | null = null;
   #unansweredBytes = 0;
@@ -128,7 +133,7 @@ export class GroupSender {
   }
 
   #newFrame(link: Link, now: number): SendFrame {
-    return { link, queues: [], batches: [], parts: [], sizeBytes: 0, sentAt: now };
+    return { link, queues: [], batches: [], parts: [], sizeBytes: 0, room: null, sentAt: now };
   }
 
   /** One batch larger than the whole window still goes, alone: else it would wait for ever. */
@@ -143,12 +148,14 @@ export class GroupSender {
     const { producerId, idHigh } = this.#context;
     if (batch.idLow === -1) batch.idLow = this.#context.takeIds(batch.count);
     const header = { producerId, producerEpoch: batch.epoch, firstSequence: batch.firstSequence, idHigh, idLow: batch.idLow };
-    batch.encoded = encodeBatch(batch.messages, header, alone ? sendHeadroomBytes(1, queue.queue.topic.length) : 0);
+    const headroomBytes = alone ? sendHeadroomBytes(1, queue.queue.topic.length) : 0;
+    batch.encoded = encodeBatch(batch.messages, header, headroomBytes, 0, batch.count, this.#allocate);
   }
 
   #put(frame: SendFrame, queue: SendQueue, batch: OutBatch): void {
     const { bytes } = batch.encoded as EncodedBatch;
     batch.attempt = frame;
+    batch.sends += 1;
     frame.queues.push(queue);
     frame.batches.push(batch);
     frame.parts.push({ topic: queue.queue.topic, queueId: queue.queue.queueId, sizeBytes: bytes.length });
@@ -159,7 +166,7 @@ export class GroupSender {
     const { settings } = this.#context;
     this.#frames.add(frame);
     this.#unansweredBytes += frame.sizeBytes;
-    const { raw, headroomBytes } = gather(frame.parts, frame.batches);
+    const { raw, headroomBytes } = gather(frame, this.#allocate);
     frame.link.request(
       Op.send,
       { oneWay: false, replication: settings.replication, parts: frame.parts },
@@ -189,6 +196,8 @@ export class GroupSender {
   #answered(frame: SendFrame, error: LedgerError | null, body: SendResponse | null): void {
     if (!this.#frames.delete(frame)) return;
     this.#unansweredBytes -= frame.sizeBytes;
+    // Who answers has read the whole frame, so no socket holds it any more.
+    if (body !== null && frame.room !== null) this.#pool.give(frame.room);
     const { io, tracker } = this.#context;
     let stored = 0;
     for (let i = 0; i < frame.batches.length; i++) {
@@ -200,6 +209,7 @@ export class GroupSender {
       const result = body?.results[i];
       if (result !== undefined && result.error === 0) {
         stored += 1;
+        this.#recycle(batch);
         queue.stored(batch, result.baseOffset);
       } else if (error !== null) this.#failed(queue, batch, error);
       else this.#failed(queue, batch, new LedgerError(result === undefined ? 'INTERNAL' : errorCodeOf(result.error)));
@@ -209,6 +219,12 @@ export class GroupSender {
       tracker.answered(this.brokerName, io.clock.monotonicMs() - frame.sentAt);
     }
     this.#context.scheduleFlush();
+  }
+
+  /** A batch that was sent twice may still lie in the socket of the first attempt: its memory is left to the collector. */
+  #recycle(batch: OutBatch): void {
+    if (batch.sends === 1 && batch.encoded !== null) this.#pool.give(batch.encoded.room);
+    batch.encoded = null;
   }
 
   #failed(queue: SendQueue, batch: OutBatch, error: LedgerError): void {
@@ -310,24 +326,22 @@ const DECISIONS: { readonly [C in ErrorCode]?: Decision } = {
 };
 
 /** The raw region of a frame. A batch laid down with room in front is used as it is, once; all else is copied. */
-function gather(parts: readonly SendPart[], batches: readonly OutBatch[]): { raw: Uint8Array; headroomBytes: number } {
+function gather(frame: SendFrame, allocate: (sizeBytes: number) => Buffer): { raw: Uint8Array; headroomBytes: number } {
+  const { parts, batches } = frame;
   const first = (batches[0] as OutBatch).encoded as EncodedBatch;
   if (batches.length === 1 && first.headroomBytes > 0 && !(batches[0] as OutBatch).bufferUsed) {
     (batches[0] as OutBatch).bufferUsed = true;
     return { raw: first.buffer, headroomBytes: first.headroomBytes };
   }
   let headroomBytes = 0;
-  let sizeBytes = 0;
-  for (const part of parts) {
-    headroomBytes += sendHeadroomBytes(1, part.topic.length);
-    sizeBytes += part.sizeBytes;
-  }
-  const raw = Buffer.allocUnsafeSlow(headroomBytes + sizeBytes);
+  for (const part of parts) headroomBytes += sendHeadroomBytes(1, part.topic.length);
+  const room = allocate(headroomBytes + frame.sizeBytes);
+  frame.room = room;
   let at = headroomBytes;
   for (const batch of batches) {
     const { bytes } = batch.encoded as EncodedBatch;
-    raw.set(bytes, at);
+    room.set(bytes, at);
     at += bytes.length;
   }
-  return { raw, headroomBytes };
+  return { raw: room.subarray(0, at), headroomBytes };
 }

@@ -77,6 +77,8 @@ export class OutBatch {
   sizeBytes = 0;
   closed = false;
   encoded: EncodedBatch | null = null;
+  /** Frames that it was put into. */
+  sends = 0;
   /** `encoded.buffer` became a frame: what is sent again is a copy. */
   bufferUsed = false;
   /** Low half of the first message's id; −1 until first encoded. Kept over resends and moves. */
@@ -122,6 +124,7 @@ export class OutBatch {
     this.epoch = -1;
     this.encoded = null;
     this.bufferUsed = false;
+    this.sends = 0;
     this.attempt = null;
     this.inDoubt = false;
   }

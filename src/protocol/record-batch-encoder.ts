@@ -50,6 +50,8 @@ export interface BatchHeader {
 }
 
 export interface EncodedBatch {
+  /** The memory that the allocator gave, of which `buffer` is the beginning. */
+  readonly room: Buffer;
   /** `headroomBytes` free bytes, then the batch: a frame's header goes in front without a copy. */
   readonly buffer: Buffer;
   readonly headroomBytes: number;
@@ -97,6 +99,7 @@ export function checkMessage(message: BatchMessage, limits: BatchLimits): ErrorC
 
 /**
  * Lays down messages[from…to) as one batch, 1…65535 of them: one allocation, each body copied once. The batch is sealed.
+ * @param allocate gives at least so many bytes, of any content
  * @throws LedgerError MESSAGE_TOO_LARGE when a property does not fit its size field (checkMessage() finds it before)
  */
 export function encodeBatch(
@@ -105,6 +108,7 @@ export function encodeBatch(
   headroomBytes = 0,
   from = 0,
   to = messages.length,
+  allocate: (sizeBytes: number) => Buffer = Buffer.allocUnsafeSlow,
 ): EncodedBatch {
   const count = to - from;
   assert(count >= 1 && count <= 65_535, `a batch has 1…65535 messages, not ${count}`);
@@ -119,13 +123,13 @@ export function encodeBatch(
   const start = headroomBytes;
   const propertiesAt = start + BATCH_HEADER_BYTES + count * INDEX_UNIT_BYTES;
   // Texts are encoded straight into place, so their size is known afterwards only; room for the longest UTF-8 is taken.
-  const room = Buffer.allocUnsafeSlow(propertiesAt + propertiesRoom + bodiesBytes);
+  const room = allocate(propertiesAt + propertiesRoom + bodiesBytes);
   const propertiesEnd = propertiesRoom === 0 ? propertiesAt : writeAllProperties(room, start, propertiesAt, messages, from, to);
   const end = writeBodies(room, start, propertiesEnd, messages, from, to, propertiesRoom === 0);
   const buffer = room.subarray(0, end);
   const bytes = headroomBytes === 0 ? buffer : room.subarray(start, end);
   writeHeader(bytes, header, count, (messages[from] as BatchMessage).bornTimeMs, propertiesEnd - propertiesAt, bodiesBytes);
-  return { buffer, headroomBytes, bytes };
+  return { room, buffer, headroomBytes, bytes };
 }
 
 function writeHeader(

@@ -87,7 +87,7 @@ export class Pipe {
       const { bytes, onFlushed } = this.#outgoing[taken++] as Outgoing;
       this.bufferedBytes -= bytes.length;
       this.#wireBytes += bytes.length;
-      const copy = bytes.slice();
+      const copy = new Uint8Array(bytes);
       this.#scheduler.trace.mixBytes(copy);
       this.#wire.push({ bytes: copy, arrivesUs: this.#arrivalUs(bytes.length) });
       onFlushed?.();

@@ -162,7 +162,7 @@ export class MemoryDisk implements Disk {
   /** Damages: changes bytes on the medium, behind everybody's back. */
   poke(path: string, position: number, bytes: Uint8Array): void {
     const inode = this.#inode(path);
-    for (const state of [inode.cached, inode.stable]) apply(state, { bytes: bytes.slice(), position });
+    for (const state of [inode.cached, inode.stable]) apply(state, { bytes: new Uint8Array(bytes), position });
   }
 
   /** A restored or cut file. */
@@ -278,7 +278,7 @@ export class MemoryDisk implements Disk {
     if (durable && (bytes.length % PAGE_BYTES !== 0 || position % PAGE_BYTES !== 0)) throw new DiskError('EINVAL', 'write', path);
     const grows = position + bytes.length - inode.cached.sizeBytes;
     const life = this.#life;
-    const change = { bytes: bytes.slice(), position };
+    const change = { bytes: new Uint8Array(bytes), position };
     inode.flying.add(change);
     const counted = this.countsAsFlying(bytes);
     if (counted) this.maxFlyingWrites = Math.max(this.maxFlyingWrites, ++this.#flyingWrites);

@@ -21,7 +21,7 @@ class MemoryConnection implements FrameConnection {
   send(frame: Uint8Array, onFlushed?: () => void): void {
     if (!this.open) return;
     const peer = this.peer;
-    const copy = frame.slice();
+    const copy = Uint8Array.from(frame);
     this.#clock.setTimer(LATENCY_MS, () => {
       if (peer?.open && !this.silent) peer.handlers?.onFrame(peer, copy);
     });
