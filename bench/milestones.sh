@@ -50,6 +50,7 @@ for consumers in 1 10 1000; do
   kill "$waiting"; wait "$waiting" 2>/dev/null || true
   waiting=
 done
+produce --endpoint "$endpoints" --topic bulk --mode batch --concurrency 64 --seconds 10 > "$dir/bulk"
 while [ "$(du -s --block-size=1G "$dir/data" | cut -f1)" -lt $((3 * ${LOG_GB:-10})) ]; do
   produce --endpoint "$endpoints" --topic bulk --mode batch --concurrency 64 --seconds 10 > "$dir/bulk"
 done
