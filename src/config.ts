@@ -179,6 +179,12 @@ export const SETTINGS = {
   sessionGraceMs: num(3000, 'ms', 0, 600_000, 'After an unclean close: how long a consumer keeps its queues.'),
   offsetCommitIntervalMs: num(100, 'ms', 1, 10_000, 'Offset commits are gathered to one log entry per this time.'),
 
+  featureLevelAutoRaise: {
+    kind: 'choice',
+    choices: ['on', 'off'],
+    default: 'on',
+    text: 'on: the leader raises the feature level once all replicas of the group know a higher one; off: `ledgermq cluster upgrade` does, and until then an older release can be started again.',
+  },
   drainTimeoutMs: num(10_000, 'ms', 0, 600_000, 'On SIGTERM: how long leadership and pending answers are waited for.'),
   logLevel: {
     kind: 'choice',

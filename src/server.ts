@@ -1,4 +1,5 @@
 import { Broker } from './broker/broker.ts';
+import { FIRST_FEATURE_LEVEL } from './broker/feature-level.ts';
 import { type BrokerLimits, DEFAULT_BROKER_LIMITS } from './broker/limits.ts';
 import { type BrokerMetrics, NO_METRICS } from './broker/ports.ts';
 import { BrokerStateMachine } from './broker/state-machine.ts';
@@ -19,6 +20,7 @@ import { PeerLinks } from './replica/peer-links.ts';
 import { type Recovered, recoverReplica } from './replica/recover.ts';
 import { Replica } from './replica/replica.ts';
 import { StaticRouting } from './routing/static-routing.ts';
+import { AnnouncedLevels } from './server/announced-levels.ts';
 import { DerivedStores } from './server/derived-files.ts';
 import { healthOf, statusOf } from './server/health.ts';
 import { ServerMetrics } from './server/server-metrics.ts';
@@ -41,6 +43,8 @@ export interface ServerOptions {
   readonly hotTail?: HotTailOptions;
   /** Bytes kept free for what must go on on a full disk. Default: two segments. */
   readonly reserveBytes?: number;
+  /** What this replica reads and announces: lower than its release's own in tests of upgrades. */
+  readonly newestFeatureLevel?: number;
 }
 
 /**
@@ -61,6 +65,7 @@ export class Server implements ServerView {
   #recovered: Recovered | null = null;
   #replica: Replica | null = null;
   #broker: Broker | null = null;
+  readonly #levels = new AnnouncedLevels();
   #gateway: NativeGateway | null = null;
   #starting: Promise<void> | null = null;
   #forming: Promise<void> | null = null;
@@ -118,7 +123,12 @@ export class Server implements ServerView {
       this.#event('derived file damaged', { what, cause: cause.message }),
     );
     this.#derived = derived;
-    this.#stateMachine = new BrokerStateMachine({ brokerName: config.brokerName, queues: derived, ids: derived });
+    this.#stateMachine = new BrokerStateMachine({
+      brokerName: config.brokerName,
+      queues: derived,
+      ids: derived,
+      ...(this.#options.newestFeatureLevel === undefined ? {} : { newestFeatureLevel: this.#options.newestFeatureLevel }),
+    });
     const startedMs = clock.monotonicMs();
     this.#recovered = await recoverReplica({
       disk,
@@ -218,6 +228,8 @@ export class Server implements ServerView {
       replicaId,
       incarnation: meta.incarnation,
       formedWith: (this.#meta as Meta).formedWith,
+      maxFeatureLevel: (this.#stateMachine as BrokerStateMachine).newestFeatureLevel,
+      featureLevel: (this.#stateMachine as BrokerStateMachine).featureLevel,
     });
     const formation = new Formation(
       own(),
@@ -239,7 +251,10 @@ export class Server implements ServerView {
       net: this.#io.net,
       identity: own,
       met: (peer) => this.#met(peer),
-      lost: (peer) => formation.lost(peer),
+      lost: (peer) => {
+        formation.lost(peer);
+        this.#levels.lost(peer, this.#io.clock.monotonicMs());
+      },
       onEvent: this.#event,
     });
     await this.#links.start();
@@ -248,6 +263,23 @@ export class Server implements ServerView {
 
   /** @returns whether the link is kept */
   #met(peer: PeerIdentity): boolean {
+    const { featureLevel, newestFeatureLevel } = this.#stateMachine as BrokerStateMachine;
+    const level = peer.maxFeatureLevel ?? FIRST_FEATURE_LEVEL;
+    const groupLevel = peer.featureLevel ?? FIRST_FEATURE_LEVEL;
+    if (groupLevel > newestFeatureLevel) {
+      this.#failed(
+        new Error(`the group is at feature level ${groupLevel}, this release knows ${newestFeatureLevel}: start the newer release`),
+      );
+      return false;
+    }
+    if (level < featureLevel) {
+      // It could read nothing of what is written since; its own directory may be from before the raise.
+      this.#event('peer refused', {
+        peer: peer.replicaId,
+        reason: `its release knows feature level ${level}, the group is at ${featureLevel}`,
+      });
+      return false;
+    }
     const formation = this.#formation as Formation;
     const before = formation.formedWith;
     const verdict = formation.hear(peer);
@@ -266,6 +298,8 @@ export class Server implements ServerView {
     if (before === null && formation.formedWith !== null) {
       this.#form().catch((error: unknown) => this.#failed(error));
     }
+    this.#levels.heard(peer.replicaId, level);
+    this.#broker?.featureLevelAnnounced();
     return true;
   }
 
@@ -389,7 +423,11 @@ export class Server implements ServerView {
       }),
       defaultReplication: ReplicationMode[config.replication],
       hooks: {
-        raftStatus: () => replica.status(),
+        raftStatus: () => ({
+          ...replica.status(),
+          featureLevel: state.featureLevel,
+          newestFeatureLevel: state.newestFeatureLevel,
+        }),
         transfer: (target) => replica.transfer(target),
         verifyChain: (request) => replica.verifyChain(request),
       },
@@ -407,6 +445,15 @@ export class Server implements ServerView {
         ...this.#options.limits,
       },
       metrics: this.#options.metrics ?? NO_METRICS,
+      featureLevel: {
+        announcedLevel: () =>
+          this.#levels.common(
+            state.newestFeatureLevel,
+            replica.status().peers.map((member) => member.replicaId),
+            this.#io.clock.monotonicMs(),
+          ),
+        autoRaise: config.featureLevelAutoRaise === 'on',
+      },
       settings: { retentionMs: config.retentionHours * MS_PER_HOUR, retentionBytes: config.retentionBytes },
     });
   }

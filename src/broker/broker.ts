@@ -10,6 +10,7 @@ import type { BrokerContext } from './context.ts';
 import { Leadership } from './context.ts';
 import { Deadlines } from './deadlines.ts';
 import { topicRoute } from './describe.ts';
+import { type FeatureLevelPorts, FeatureLevelRaiser } from './feature-level-raiser.ts';
 import { GroupSessions } from './group-sessions.ts';
 import type { BrokerLimits } from './limits.ts';
 import { MessageGet } from './message-get.ts';
@@ -41,6 +42,8 @@ export interface BrokerOptions {
   /** Minimum replication of topics that name none (ReplicationMode; default quorum). */
   readonly defaultReplication?: number;
   readonly settings?: Partial<Record<SettingName, number>>;
+  /** Default: the feature level stays as it is. */
+  readonly featureLevel?: FeatureLevelPorts;
 }
 
 export interface BrokerGauges {
@@ -68,6 +71,7 @@ export class Broker implements RequestHandler, ApplyListener {
   readonly #commits: OffsetCommits;
   readonly #groups: GroupSessions;
   readonly #retention: Retention;
+  readonly #featureLevel: FeatureLevelRaiser;
   readonly #admin: Admin;
   readonly #messages: MessageGet;
   /** Sessions that asked for a route, and the topics they asked for. */
@@ -86,6 +90,11 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#commits = new OffsetCommits(this.#context, this.#commands);
     this.#groups = new GroupSessions(this.#context, this.#commands);
     this.#retention = new Retention(this.#context, this.#commands);
+    this.#featureLevel = new FeatureLevelRaiser(
+      this.#context,
+      this.#commands,
+      options.featureLevel ?? { announcedLevel: () => 0, autoRaise: false },
+    );
     this.#admin = new Admin(this.#context, this.#commands, options);
     this.#messages = new MessageGet(this.#context, this.#pulls.reader, options.ids);
     this.#endRouteListener = options.routes.onChange((change) => this.#pushRoutes(change));
@@ -115,6 +124,11 @@ export class Broker implements RequestHandler, ApplyListener {
   /** Leads, and has applied everything that earlier leaders acknowledged. */
   get ready(): boolean {
     return this.#context.leadership.ready;
+  }
+
+  /** What a member of the group can read became known. */
+  featureLevelAnnounced(): void {
+    this.#featureLevel.check();
   }
 
   /** Ends all timers. Sessions are the gateway's to close. */
@@ -232,9 +246,19 @@ export class Broker implements RequestHandler, ApplyListener {
       case Op.verifyChain:
         this.#admin.verifyChain(session, requestId, request.body);
         break;
+      case Op.featureLevelRaise:
+        this.#raiseFeatureLevel(session, requestId, request.body.level);
+        break;
       default:
         session.refuse(requestId, 'UNKNOWN_OPERATION');
     }
+  }
+
+  #raiseFeatureLevel(session: Session, requestId: number, level: number): void {
+    this.#featureLevel.raise(level, `${session.clientId} (${session.address})`, (error, featureLevel) => {
+      if (error !== null) session.refuse(requestId, error);
+      else session.respond(Op.featureLevelRaise, requestId, { featureLevel });
+    });
   }
 
   /** Behind a barrier: who lags, or leads no longer without knowing it, must not say that a message does not exist. */
@@ -320,6 +344,7 @@ export class Broker implements RequestHandler, ApplyListener {
   onApplied(_appliedIndex: number): void {
     if (this.#becameReady) {
       this.#becameReady = false;
+      this.#featureLevel.becameReady();
       this.#groups.becameReady();
       this.#retention.becameReady();
       this.#proposeSettings();
@@ -356,6 +381,7 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#commands.leadershipLost();
     this.#groups.leadershipLost();
     this.#retention.leadershipLost();
+    this.#featureLevel.leadershipLost();
     this.#pulls.leadershipLost();
   }
 }

@@ -2,14 +2,15 @@ import { Packr } from 'msgpackr';
 import { assert } from '../base/assert.ts';
 import { writeU32 } from '../base/bytes.ts';
 import { crc32 } from '../base/crc.ts';
+import { assertLevelKnown, FEATURE_LEVELS, NEWEST_FEATURE_LEVEL } from './feature-level.ts';
 
 /**
- * Commands of the state machine: the bodies of `command` entries, [CRC-32 u32][msgpack array [version, number, …fields]].
+ * Commands of the state machine: the bodies of `command` entries, [CRC-32 u32][msgpack array [level, number, …fields]].
  *
- * Numbers and field order are on disk and never reused; a field is added at the end under a new version. Queues are named
- * by number (topicId, queueId), so that a topic made again under an old name cannot inherit anything.
+ * `level` is the feature level that a replica needs to read the command. Numbers and field order are on disk and never reused; a
+ * command that needs other fields gets a new number under a new level. Queues are named by number (topicId, queueId), so that a
+ * topic made again under an old name cannot inherit anything.
  */
-export const COMMAND_VERSION = 1;
 
 /** [topicId, queueId, offset, owner epoch] */
 export type QueueOffset = readonly [topicId: number, queueId: number, offset: number, epoch: number];
@@ -93,6 +94,11 @@ export interface SetSetting {
   readonly name: string;
   readonly value: number;
 }
+/** Carries its own level, so that a release that does not know it ends here instead of applying what follows. */
+export interface FeatureLevelRaise {
+  readonly type: 'featureLevelRaise';
+  readonly level: number;
+}
 
 export type Command =
   | TopicCreate
@@ -106,9 +112,16 @@ export type Command =
   | GroupRevokeTimeout
   | GroupResetOffset
   | Cut
-  | SetSetting;
+  | SetSetting
+  | FeatureLevelRaise;
 
-type Layout = { readonly [T in Command['type']]: { readonly number: number; readonly fields: readonly string[] } };
+interface CommandLayout {
+  readonly number: number;
+  readonly fields: readonly string[];
+  /** Default: the first. */
+  readonly level?: number;
+}
+type Layout = { readonly [T in Command['type']]: CommandLayout };
 
 const LAYOUT: Layout = {
   topicCreate: { number: 1, fields: ['name', 'queues', 'perm', 'messageType', 'replication'] },
@@ -123,6 +136,7 @@ const LAYOUT: Layout = {
   groupResetOffset: { number: 10, fields: ['group', 'topicId', 'queueId', 'offset'] },
   cut: { number: 11, fields: ['position'] },
   setSetting: { number: 12, fields: ['name', 'value'] },
+  featureLevelRaise: { number: 13, fields: ['level'] },
 };
 
 const TYPE_OF = new Map((Object.keys(LAYOUT) as Command['type'][]).map((type) => [LAYOUT[type].number, type]));
@@ -130,21 +144,31 @@ const TYPE_OF = new Map((Object.keys(LAYOUT) as Command['type'][]).map((type) =>
 /** Plain arrays, strings and numbers: the same value always gives the same bytes. */
 export const plainPackr = new Packr({ useRecords: false, moreTypes: false, structuredClone: false });
 
+/** The feature level that every replica must have before this may be proposed; the raise itself is what brings it. */
+export function levelOf(command: Command): number {
+  if (command.type === 'featureLevelRaise') return command.level;
+  return (LAYOUT[command.type] as CommandLayout).level ?? FEATURE_LEVELS.group;
+}
+
 /** @returns a fresh body, its checksum in the first four bytes */
 export function encodeCommand(command: Command): Uint8Array {
   const { number, fields } = LAYOUT[command.type];
   const values = fields.map((field) => (command as unknown as Record<string, unknown>)[field]);
-  const packed = plainPackr.pack([COMMAND_VERSION, number, ...values]);
+  const packed = plainPackr.pack([levelOf(command), number, ...values]);
   const body = new Uint8Array(4 + packed.length);
   body.set(packed, 4);
   writeU32(body, 0, crc32(body.subarray(4)));
   return body;
 }
 
-/** @throws AssertionError for a version or type of a newer release: applying half of it would split the replicas */
-export function decodeCommand(body: Uint8Array): Command {
+/**
+ * @param newestLevel what this replica can read
+ * @throws AssertionError for a command of a newer release: applying half of it would split the replicas
+ */
+export function decodeCommand(body: Uint8Array, newestLevel = NEWEST_FEATURE_LEVEL): Command {
   const values = plainPackr.unpack(body.subarray(4)) as unknown[];
-  assert(Array.isArray(values) && values[0] === COMMAND_VERSION, `command version ${String(values[0])} is not known to this release`);
+  assert(Array.isArray(values), 'a command is a list');
+  assertLevelKnown(values[0] as number, newestLevel, 'a command of the log');
   const type = TYPE_OF.get(values[1] as number);
   assert(type !== undefined, `command ${String(values[1])} is not known to this release`);
   const { fields } = LAYOUT[type];
@@ -153,5 +177,7 @@ export function decodeCommand(body: Uint8Array): Command {
   fields.forEach((field, i) => {
     command[field] = values[i + 2];
   });
-  return command as unknown as Command;
+  const read = command as unknown as Command;
+  assert(levelOf(read) === values[0], `command ${type} of feature level ${String(values[0])} is not known to this release`);
+  return read;
 }

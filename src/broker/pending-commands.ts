@@ -4,7 +4,7 @@ import type { ErrorCode } from '../protocol/errors.ts';
 import { errorCodeOf } from '../protocol/errors.ts';
 import { EntryType } from '../replica/types.ts';
 import type { Command } from './commands.ts';
-import { encodeCommand } from './commands.ts';
+import { encodeCommand, levelOf } from './commands.ts';
 import type { BrokerContext } from './context.ts';
 import { refusalCode } from './context.ts';
 
@@ -42,6 +42,8 @@ export class PendingCommands {
     const refusal = this.#context.leadership.refusal();
     if (refusal !== null) return refusal;
     if (this.#waiting.size >= this.#context.limits.maxPendingCommands) return 'BUSY';
+    // A replica of an older release could not read it.
+    if (levelOf(command) > this.#context.state.featureLevel && command.type !== 'featureLevelRaise') return 'FEATURE_LEVEL';
     const body = encodeCommand(command);
     if (body.length > MAX_ENTRY_BODY_BYTES) return 'BAD_REQUEST';
     const index = this.#context.replica.propose(EntryType.command, 0, 0, readU32(body, 0), body);

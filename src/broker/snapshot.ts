@@ -1,13 +1,12 @@
 import { assert } from '../base/assert.ts';
 import { plainPackr } from './commands.ts';
+import { assertLevelKnown } from './feature-level.ts';
 import type { GroupState, Groups } from './groups.ts';
 import { StateLimits } from './limits.ts';
 import type { Producers } from './producers.ts';
 import { ProducerState } from './producers.ts';
 import type { Segments } from './segments.ts';
 import type { QueueState, TopicState, Topics } from './topics.ts';
-
-export const SNAPSHOT_VERSION = 1;
 
 /** The scalars of the state. */
 export interface StateHead {
@@ -29,13 +28,14 @@ export interface StateTables {
 const byKey = <T>(map: ReadonlyMap<number, T>): [number, T][] => [...map].sort(([a], [b]) => a - b);
 
 /**
- * Serialises the state. Tables are sorted by their keys, and what is ordered in the state (producers by last use, segments)
+ * Serialises the state, in the format of its feature level: the level is the version, and what a level adds is left out below
+ * it, so that replicas of an older release read it. Tables are sorted by their keys, and what is ordered in the state (producers by last use, segments)
  * keeps its order: equal states give equal bytes, whatever way they came about.
  */
 export function packState(head: StateHead, tables: StateTables): Uint8Array {
   const { topics, producers, groups, segments, settings } = tables;
   const packed = plainPackr.pack([
-    SNAPSHOT_VERSION,
+    head.featureLevel,
     [head.featureLevel, head.appliedIndex, head.logTimeMs, head.digest],
     [topics.nextTopicId, ...topics.all().map(packTopic)],
     packProducers(producers),
@@ -130,11 +130,12 @@ type PackedState = [
 
 /**
  * Fills empty tables from a snapshot, in the order in which they refer to each other.
- * @throws AssertionError for a version of a newer release
+ * @param newestLevel what this replica can read
+ * @throws AssertionError for a state of a newer release
  */
-export function unpackState(bytes: Uint8Array, tables: StateTables): StateHead {
+export function unpackState(bytes: Uint8Array, tables: StateTables, newestLevel: number): StateHead {
   const packed = plainPackr.unpack(bytes) as PackedState;
-  assert(packed[0] === SNAPSHOT_VERSION, `snapshot version ${packed[0]} is not known to this release`);
+  assertLevelKnown(packed[0], newestLevel, 'the saved state');
   const [, [featureLevel, appliedIndex, logTimeMs, digest], [nextTopicId, ...topics], producers, groups, [start, ...starts], settings] =
     packed;
   for (const topic of topics) unpackTopic(topic, tables.topics);

@@ -18,6 +18,7 @@ import { EntryType } from '../replica/types.ts';
 import type { Command } from './commands.ts';
 import { decodeCommand } from './commands.ts';
 import { Digest } from './digest.ts';
+import { FIRST_FEATURE_LEVEL, NEWEST_FEATURE_LEVEL } from './feature-level.ts';
 import { Groups } from './groups.ts';
 import type { ApplyListener, MessageIdIndex, QueueStore } from './ports.ts';
 import { Producers } from './producers.ts';
@@ -28,9 +29,6 @@ import { packState, unpackState } from './snapshot.ts';
 import type { QueueState } from './topics.ts';
 import { queueKey, Topics } from './topics.ts';
 
-/** What this release can apply. A replicated state of a higher level is refused. */
-export const FEATURE_LEVEL = 1;
-
 const NO_RESULT: readonly number[] = [];
 const numberOf = (code: ErrorCode | null): number => (code === null ? 0 : ERRORS[code].number);
 
@@ -38,6 +36,8 @@ export interface StateMachineOptions {
   readonly brokerName: string;
   readonly queues: QueueStore;
   readonly ids: MessageIdIndex;
+  /** What this replica can apply; default: what this release can. */
+  readonly newestFeatureLevel?: number;
 }
 
 /**
@@ -58,7 +58,8 @@ export class BrokerStateMachine implements StateMachine {
   readonly #digest = new Digest();
   #listener: ApplyListener | null = null;
   #onRole: ((role: ReplicaRole) => void) | null = null;
-  #featureLevel = FEATURE_LEVEL;
+  readonly newestFeatureLevel: number;
+  #featureLevel = FIRST_FEATURE_LEVEL;
   #appliedIndex = 0;
   /** Batches that apply found to be stored already, since this process started. Not part of the state. */
   duplicateBatches = 0;
@@ -69,6 +70,7 @@ export class BrokerStateMachine implements StateMachine {
   constructor(options: StateMachineOptions) {
     this.#queues = options.queues;
     this.#ids = options.ids;
+    this.newestFeatureLevel = options.newestFeatureLevel ?? NEWEST_FEATURE_LEVEL;
     this.topics = new Topics(options.queues);
     this.groups = new Groups(this.topics, options.brokerName);
     this.segments = new Segments(this.topics);
@@ -87,6 +89,11 @@ export class BrokerStateMachine implements StateMachine {
 
   get logTimeMs(): number {
     return this.#logTimeMs;
+  }
+
+  /** What every replica of the group can read: newer entries, commands and fields may be written only from their level on. */
+  get featureLevel(): number {
+    return this.#featureLevel;
   }
 
   /** One past the last byte applied. */
@@ -127,7 +134,7 @@ export class BrokerStateMachine implements StateMachine {
         this.#applyBatch(entry);
         return;
       case EntryType.command:
-        this.#applyCommand(decodeCommand(entry.body), entry);
+        this.#applyCommand(decodeCommand(entry.body, this.newestFeatureLevel), entry);
         return;
       case EntryType.noop:
         this.#listener?.onNoop(entry.index, entry.term);
@@ -212,6 +219,11 @@ export class BrokerStateMachine implements StateMachine {
         break;
       case 'setSetting':
         this.#applySetting(command.name, command.value, index);
+        break;
+      case 'featureLevelRaise':
+        // Never back: what was written since needs it. A second proposal of the same raise finds nothing to do.
+        this.#featureLevel = Math.max(this.#featureLevel, command.level);
+        this.#commandDone(index, 0, NO_RESULT);
         break;
       default:
         this.#applyGroup(command, index);
@@ -308,8 +320,7 @@ export class BrokerStateMachine implements StateMachine {
     this.groups.clear();
     this.topics.clear();
     this.#settings.clear();
-    const head = unpackState(snapshot, this.#tables());
-    assert(head.featureLevel <= FEATURE_LEVEL, `the state is of feature level ${head.featureLevel}, this release knows ${FEATURE_LEVEL}`);
+    const head = unpackState(snapshot, this.#tables(), this.newestFeatureLevel);
     this.#featureLevel = head.featureLevel;
     this.#appliedIndex = head.appliedIndex;
     this.#logTimeMs = head.logTimeMs;
@@ -331,7 +342,7 @@ export class BrokerStateMachine implements StateMachine {
     this.topics.clear();
     this.segments.clear();
     this.#settings.clear();
-    this.#featureLevel = FEATURE_LEVEL;
+    this.#featureLevel = FIRST_FEATURE_LEVEL;
     this.#appliedIndex = 0;
     this.#logTimeMs = 0;
     this.#endPosition = 0;

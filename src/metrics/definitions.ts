@@ -127,6 +127,8 @@ export const METRICS = {
     ['consumer_group'],
     'Changes of members or assignment of a consumer group that were applied.',
   ),
+  ledgermq_broker_feature_level: gauge('level', [], 'Feature level of the broker group: what all its replicas can read.'),
+  ledgermq_broker_newest_feature_level: gauge('level', [], "Highest feature level that this replica's release knows."),
   ledgermq_broker_state_digest: gauge('hash', [], 'Running digest of the replicated state at the applied index.'),
 
   ledgermq_gateway_connections: gauge('connections', [], 'Client connections.'),

@@ -4,6 +4,8 @@ import type {
   BrokerRoute,
   ClusterStatus,
   Empty,
+  FeatureLevelRaiseRequest,
+  FeatureLevelRaiseResponse,
   GoAwayPush,
   GroupDescribeRequest,
   GroupDescription,
@@ -91,30 +93,35 @@ const assignment = map<Assignment>({
   queues: list(map<AssignedQueue>({ topic: name, queueId: u16, committedOffset: u53OrNone, epoch: u53 })),
   revoking: list(queue),
 });
-const raftStatus = map<RaftStatus>({
-  brokerName: name,
-  replicaId: u16,
-  role: name,
-  term: u53,
-  leader: u16,
-  firstIndex: u53,
-  lastIndex: u53,
-  durableIndex: u53,
-  commitIndex: u53,
-  appliedIndex: u53,
-  startPosition: u53,
-  endPosition: u53,
-  peers: list(
-    map<RaftStatus['peers'][number]>({
-      replicaId: u16,
-      matchIndex: u53,
-      // A latency may be fractional, and is unknown (−1) before the first word.
-      silentMs: (value, field) => (typeof value === 'number' && value >= -1 ? value : u53(value, field)),
-    }),
-    64,
-  ),
-  stateDigest: u53,
-});
+const raftStatus = map<RaftStatus>(
+  {
+    brokerName: name,
+    replicaId: u16,
+    role: name,
+    term: u53,
+    leader: u16,
+    firstIndex: u53,
+    lastIndex: u53,
+    durableIndex: u53,
+    commitIndex: u53,
+    appliedIndex: u53,
+    startPosition: u53,
+    endPosition: u53,
+    peers: list(
+      map<RaftStatus['peers'][number]>({
+        replicaId: u16,
+        matchIndex: u53,
+        // A latency may be fractional, and is unknown (−1) before the first word.
+        silentMs: (value, field) => (typeof value === 'number' && value >= -1 ? value : u53(value, field)),
+      }),
+      64,
+    ),
+    stateDigest: u53,
+    featureLevel: u16,
+    newestFeatureLevel: u16,
+  },
+  ['featureLevel', 'newestFeatureLevel'],
+);
 const groupDescription = map<GroupDescription>({
   group: name,
   epoch: u53,
@@ -192,6 +199,7 @@ export const CONTROL_REQUESTS: { readonly [O in Control]: BodyCodec<Requests[O]>
   [Op.raftStatus]: asMap(empty),
   [Op.raftTransfer]: asMap(map<RaftTransferRequest>({ target: u16 })),
   [Op.verifyChain]: asMap(map<VerifyChainRequest>({ fromIndex: u53, toIndex: u53 })),
+  [Op.featureLevelRaise]: asMap(map<FeatureLevelRaiseRequest>({ level: u16 })),
 };
 
 export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O]> } = {
@@ -241,6 +249,7 @@ export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O
       digestIndex: u53,
     }),
   ),
+  [Op.featureLevelRaise]: asMap(map<FeatureLevelRaiseResponse>({ featureLevel: u16 })),
 };
 
 export const PUSHES: { readonly [K in keyof Pushes]: BodyCodec<Pushes[K]> } = {

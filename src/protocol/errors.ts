@@ -45,6 +45,11 @@ export const ERRORS = {
   OFFSET_OUT_OF_RANGE: define(42, 'no', 'The offset is below the first retained or above the last message.'),
   GROUP_MODE_CONFLICT: define(43, 'no', 'Members of one group must agree on mode, strategy and subscriptions.'),
   TOO_MANY: define(50, 'same', 'A bound on connections, members, waiters or in-flight requests is reached.'),
+  FEATURE_LEVEL: define(
+    51,
+    'no',
+    'A replica of the broker group runs a release that does not know this; upgrade all, then raise the feature level.',
+  ),
   INTERNAL: define(60, 'unknown', 'The broker failed to carry out the request; its log says why.'),
   CLOSED: define(70, 'no', 'This client, producer or consumer was closed.'),
   CONNECTION_LOST: define(71, 'unknown', 'The connection ended before the answer.'),

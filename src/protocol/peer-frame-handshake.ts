@@ -17,6 +17,10 @@ export interface PeerHello {
   readonly incarnation: string;
   /** replica id → incarnation at formation; null while the group is not formed as far as this replica knows. */
   readonly formedWith: Readonly<Record<string, string>> | null;
+  /** What its release can read; missing: the first level (src/broker/feature-level.ts). */
+  readonly maxFeatureLevel?: number;
+  /** Of its group's state, as far as it has applied it. */
+  readonly featureLevel?: number;
 }
 
 interface WireHello extends PeerHello {
@@ -33,16 +37,21 @@ const incarnations: Schema<Readonly<Record<string, string>>> = (value, field) =>
   if (entries.length > 64) throw new LedgerError('BAD_REQUEST', `field ${field}`);
   return Object.fromEntries(entries.map(([id, incarnation]) => [id, name(incarnation, field)]));
 };
-const wireHello = map<WireHello>({
-  minVersion: u16,
-  maxVersion: u16,
-  clusterId: name,
-  brokerName: name,
-  replicaId: int(1, 0xffff),
-  incarnation: name,
-  formedWith: nullable(incarnations),
-  nonce: textUpTo(NONCE_BYTES * 2),
-});
+const wireHello = map<WireHello>(
+  {
+    minVersion: u16,
+    maxVersion: u16,
+    clusterId: name,
+    brokerName: name,
+    replicaId: int(1, 0xffff),
+    incarnation: name,
+    formedWith: nullable(incarnations),
+    nonce: textUpTo(NONCE_BYTES * 2),
+    maxFeatureLevel: u16,
+    featureLevel: u16,
+  },
+  ['maxFeatureLevel', 'featureLevel'],
+);
 
 /** The head of a control frame. */
 export function encodeControl(value: unknown): Uint8Array {
@@ -125,7 +134,7 @@ export class PeerChannel {
   #sendHello(): void {
     const nonce = new Uint8Array(NONCE_BYTES);
     this.#options.random.fill(nonce);
-    const { clusterId, brokerName, replicaId, incarnation, formedWith } = this.#options.own;
+    const { clusterId, brokerName, replicaId, incarnation, formedWith, maxFeatureLevel, featureLevel } = this.#options.own;
     const hello: WireHello = {
       minVersion: PEER_PROTOCOL_VERSION,
       maxVersion: PEER_PROTOCOL_VERSION,
@@ -135,6 +144,8 @@ export class PeerChannel {
       incarnation,
       formedWith,
       nonce: Buffer.from(nonce).toString('hex'),
+      ...(maxFeatureLevel === undefined ? {} : { maxFeatureLevel }),
+      ...(featureLevel === undefined ? {} : { featureLevel }),
     };
     this.#ownHello = Uint8Array.from(pack(hello));
     this.#options.send(this.writer.encodeFrame(PeerFrameType.hello, this.#ownHello));
@@ -172,6 +183,8 @@ export class PeerChannel {
       replicaId: peer.replicaId,
       incarnation: peer.incarnation,
       formedWith: peer.formedWith,
+      ...(peer.maxFeatureLevel === undefined ? {} : { maxFeatureLevel: peer.maxFeatureLevel }),
+      ...(peer.featureLevel === undefined ? {} : { featureLevel: peer.featureLevel }),
     };
     const peerHello = Uint8Array.from(head);
     if (role === 'acceptor') {

@@ -38,6 +38,7 @@ export const Op = {
   raftStatus: 41,
   raftTransfer: 42,
   verifyChain: 43,
+  featureLevelRaise: 47,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
@@ -297,6 +298,9 @@ export interface RaftStatus {
   /** At the leader: match index and ms since the last word of each peer. */
   readonly peers: readonly { readonly replicaId: number; readonly matchIndex: number; readonly silentMs: number }[];
   readonly stateDigest: number;
+  /** Of the group's state, and what this replica's release knows. Missing: a release that knows level 1 only. */
+  readonly featureLevel?: number;
+  readonly newestFeatureLevel?: number;
 }
 /** Rolling hash of the log's bytes from its start (or `fromIndex`) to `toIndex`; what replicas are compared by. */
 export interface VerifyChainRequest {
@@ -359,6 +363,15 @@ export interface RaftTransferResponse {
   readonly target: number;
 }
 
+/** To the leader: raise the group's feature level; 0 = to what all members know. */
+export interface FeatureLevelRaiseRequest {
+  readonly level: number;
+}
+/** The group's level now; a level that was reached before is no error. */
+export interface FeatureLevelRaiseResponse {
+  readonly featureLevel: number;
+}
+
 /** Pushed to every connection that asked for a route (Op.route) when a record in it changed: the whole new records. */
 export type RouteChangedPush = RouteResponse;
 /** The broker is about to close the connection; `error` is a number of ERRORS, 0 = an orderly stop. */
@@ -393,6 +406,7 @@ export interface Requests {
   [Op.raftStatus]: Empty;
   [Op.raftTransfer]: RaftTransferRequest;
   [Op.verifyChain]: VerifyChainRequest;
+  [Op.featureLevelRaise]: FeatureLevelRaiseRequest;
 }
 /** Bodies of successful responses by operation. */
 export interface Responses {
@@ -420,6 +434,7 @@ export interface Responses {
   [Op.raftStatus]: RaftStatus;
   [Op.raftTransfer]: RaftTransferResponse;
   [Op.verifyChain]: VerifyChainResponse;
+  [Op.featureLevelRaise]: FeatureLevelRaiseResponse;
 }
 export type RequestOp = keyof Requests;
 

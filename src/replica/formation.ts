@@ -7,6 +7,10 @@ export interface PeerIdentity {
   readonly incarnation: string;
   /** replica id → incarnation at formation; null while the group is not formed as far as this replica knows. */
   readonly formedWith: Readonly<Record<string, string>> | null;
+  /** Highest feature level that its release can read. Missing: the first. */
+  readonly maxFeatureLevel?: number;
+  /** Of its group's state, as far as it has applied it. Missing: the first. */
+  readonly featureLevel?: number;
 }
 
 export type FormationVerdict =

@@ -30,6 +30,8 @@ export function bindBroker(
   gauge('ledgermq_broker_queues', () => state()?.topics.queueCount);
   gauge('ledgermq_broker_producers', () => state()?.producers.size);
   gauge('ledgermq_broker_duplicates_total', () => state()?.duplicateBatches);
+  gauge('ledgermq_broker_feature_level', () => state()?.featureLevel);
+  gauge('ledgermq_broker_newest_feature_level', () => state()?.newestFeatureLevel);
   gauge('ledgermq_broker_state_digest', () => state()?.digest());
   registry.source('ledgermq_broker_rebalances_total', (emit) => {
     for (const [group, count] of counters.rebalances) emit(count, group);

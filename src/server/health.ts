@@ -61,5 +61,7 @@ export function statusOf(server: ServerView, config: BrokerConfig, uptimeMs: num
     peers: [],
     stateDigest: 0,
   };
-  return { ...raft, clusterId: config.clusterId, version, uptimeMs };
+  const state = server.stateMachine;
+  const levels = state === null ? {} : { featureLevel: state.featureLevel, newestFeatureLevel: state.newestFeatureLevel };
+  return { ...raft, ...levels, clusterId: config.clusterId, version, uptimeMs };
 }

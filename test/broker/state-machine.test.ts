@@ -196,6 +196,7 @@ describe('state machine', () => {
     expect(decodeCommand(body)).toEqual({ type: 'cut', position: 0 });
     const newer = (values: unknown[]): Uint8Array => new Uint8Array([0, 0, 0, 0, ...plainPackr.pack(values)]);
     expect(() => decodeCommand(newer([2, 11, 0]))).toThrow('not known to this release');
+    expect(() => decodeCommand(newer([99, 11, 0]))).toThrow('this release knows');
     expect(() => decodeCommand(newer([1, 99, 0]))).toThrow('not known to this release');
   });
 

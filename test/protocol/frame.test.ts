@@ -92,6 +92,7 @@ const REQUESTS: { readonly [O in keyof Requests]: Requests[O] } = {
   [Op.raftStatus]: {},
   [Op.raftTransfer]: { target: 2 },
   [Op.verifyChain]: { fromIndex: 1, toIndex: 100 },
+  [Op.featureLevelRaise]: { level: 2 },
 };
 const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send>]: Responses[O] } = {
   [Op.hello]: {
@@ -136,6 +137,7 @@ const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send>]: Res
     stateDigest: 1,
     digestIndex: 2,
   },
+  [Op.featureLevelRaise]: { featureLevel: 2 },
 };
 const ALL_OPS = Object.keys(REQUESTS).map(Number) as (keyof Requests)[];
 const rawOf = (op: number): Uint8Array => (op === Op.send || op === Op.pull ? Uint8Array.of(1, 2, 3) : new Uint8Array(0));

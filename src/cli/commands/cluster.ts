@@ -3,12 +3,14 @@ import { AdminSession, type ReplicaView } from '../admin-session.ts';
 import { type Context, Exit } from '../context.ts';
 import { type ClientFlags, withClientFlags } from '../options.ts';
 import { formatTable, note, write, writeJson } from '../output.ts';
+import { registerUpgrade } from './cluster-upgrade.ts';
 
 export function register(program: Command, context: Context): void {
   const cluster = program.command('cluster').description('Status of brokers and groups.');
   withClientFlags(cluster.command('status').description('Brokers, groups, leaders, terms, commit, lag of each replica.')).action(
     (flags: ClientFlags) => status(context, flags),
   );
+  registerUpgrade(cluster, context);
 }
 
 async function status(context: Context, flags: ClientFlags): Promise<void> {
