@@ -98,6 +98,9 @@ class NullBroker implements Net {
   dialStream(): never {
     throw new Error('unused');
   }
+  listenDatagrams(): never {
+    throw new Error('no datagrams here');
+  }
   listenStream(): never {
     throw new Error('unused');
   }

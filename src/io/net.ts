@@ -45,8 +45,27 @@ export interface Listener {
   close(): Promise<void>;
 }
 
+/** Datagrams: each arrives whole, or not, or twice, or late. */
+export interface DatagramSocket {
+  /** The bound port; of interest when 0 was asked for. */
+  readonly port: number;
+  /**
+   * Sends `bytes` (at most MAX_DATAGRAM_BYTES), which may be used again after the call. `host` may be a name: it is resolved by the
+   * implementation, again and again. What cannot be sent is lost without a word, like what is lost on the way.
+   */
+  send(bytes: Uint8Array, host: string, port: number): void;
+  close(): Promise<void>;
+}
+
+/** @param bytes valid during the call only. @param host the sender's address, as send() takes it */
+export type DatagramHandler = (bytes: Uint8Array, host: string, port: number) => void;
+
+/** Fits one Ethernet frame with IPv6 and UDP headers and some tunnel around it, so that none is sent in fragments. */
+export const MAX_DATAGRAM_BYTES = 1_400;
+
 /** Sockets (invariant I9). */
 export interface Net {
+  listenDatagrams(host: string, port: number, onDatagram: DatagramHandler): Promise<DatagramSocket>;
   listenStream(host: string, port: number, accept: (connection: StreamConnection) => StreamHandlers): Promise<Listener>;
   /** Never throws: a failed dial ends in onClose. */
   dialStream(host: string, port: number, handlers: StreamHandlers): StreamConnection;

@@ -25,6 +25,7 @@ export class TappedIo {
   readonly clock = this.#real.clock;
   readonly random = this.#real.random;
   readonly net: Net = {
+    listenDatagrams: (...args) => this.#real.net.listenDatagrams(...args),
     listenStream: (...args) => this.#real.net.listenStream(...args),
     dialStream: (...args) => this.#real.net.dialStream(...args),
     listenFrames: (...args) => this.#real.net.listenFrames(...args),

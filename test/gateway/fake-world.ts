@@ -108,6 +108,9 @@ export class FakeNet implements Net {
     connection.handlers.onOpen?.(connection);
     return connection;
   }
+  listenDatagrams(): never {
+    throw new Error('no datagrams here');
+  }
   listenStream(): never {
     throw new Error('no streams here');
   }

@@ -61,6 +61,10 @@ export class StreamNet implements Net {
     return this.connections.filter(({ open }) => open).length;
   }
 
+  listenDatagrams(): never {
+    throw new Error('no datagrams here');
+  }
+
   async listenStream(_host: string, port: number, accept: (connection: StreamConnection) => StreamHandlers): Promise<Listener> {
     if (this.listenMs > 0) await new Promise<void>((resolve) => void this.#clock.setTimer(this.listenMs, resolve));
     this.listeners.set(port, accept);

@@ -1,4 +1,13 @@
-import type { FrameConnection, FrameHandlers, Listener, Net, StreamConnection, StreamHandlers } from '../../src/io/net.ts';
+import type {
+  DatagramHandler,
+  DatagramSocket,
+  FrameConnection,
+  FrameHandlers,
+  Listener,
+  Net,
+  StreamConnection,
+  StreamHandlers,
+} from '../../src/io/net.ts';
 import { Links } from './net-link.ts';
 import { Pipe } from './net-pipe.ts';
 import type { Prng } from './prng.ts';
@@ -34,6 +43,7 @@ export class SimNet {
   readonly #prng: Prng;
   readonly #listeners = new Map<string, PortListener>();
   readonly #connections = new Set<Connection>();
+  readonly #sockets = new Map<string, { readonly owner: SimProcess; readonly life: number; readonly onDatagram: DatagramHandler }>();
   readonly #machinesUp = new Set<string>();
   #nextPort = FIRST_FREE_PORT;
   #nextConnection = 1;
@@ -115,6 +125,30 @@ export class SimNet {
       else if (this.#scheduler.nowUs > giveUpUs) client.end(false);
       else this.#scheduler.schedule(null, SYN_RETRY_US, EventKind.net, () => this.#syn(connection, client, address, giveUpUs));
     });
+  }
+
+  /** A datagram is lost by links that are cut or lossy, and by receivers that do not listen. */
+  datagram(owner: SimProcess, port: number, onDatagram: DatagramHandler): DatagramSocket {
+    const name = `${owner.name}:${port}`;
+    const socket = { owner, life: owner.life, onDatagram };
+    this.#sockets.set(name, socket);
+    return {
+      port,
+      send: (bytes, host, to) => {
+        const target = host === '127.0.0.1' || host === 'localhost' ? owner.name : host;
+        const link = this.links.of(owner.name, target);
+        if (link.cut || this.#prng.chance(link.lossRate)) return;
+        const receiver = this.#sockets.get(`${target}:${to}`);
+        if (receiver === undefined || receiver.owner.life !== receiver.life) return;
+        const copy = Uint8Array.from(bytes);
+        const delayUs = LATENCY_US + this.#prng.exponential(40) + link.delayMs * 1000;
+        this.#scheduler.schedule(receiver.owner, delayUs, EventKind.net, () => receiver.onDatagram(copy, owner.name, port));
+      },
+      close: () => {
+        if (this.#sockets.get(name) === socket) this.#sockets.delete(name);
+        return Promise.resolve();
+      },
+    };
   }
 
   machineUp(name: string): boolean {
@@ -409,6 +443,10 @@ class ProcessNet implements Net {
     this.#net = net;
     this.#owner = owner;
     this.#life = life;
+  }
+
+  listenDatagrams(_host: string, port: number, onDatagram: DatagramHandler): Promise<DatagramSocket> {
+    return Promise.resolve(this.#net.datagram(this.#owner, port, onDatagram));
   }
 
   listenStream(host: string, port: number, accept: (connection: StreamConnection) => StreamHandlers): Promise<Listener> {

@@ -55,6 +55,10 @@ export class MemoryNet implements Net {
     this.#clock = clock;
   }
 
+  listenDatagrams(): never {
+    throw new Error('no datagrams here');
+  }
+
   listen(url: string, accept: (connection: FrameConnection) => FrameHandlers): void {
     this.#listeners.set(url, accept);
   }

@@ -1,9 +1,23 @@
-import type { FrameConnection, FrameHandlers, Listener, Net, StreamConnection, StreamHandlers } from '../net.ts';
+import type {
+  DatagramHandler,
+  DatagramSocket,
+  FrameConnection,
+  FrameHandlers,
+  Listener,
+  Net,
+  StreamConnection,
+  StreamHandlers,
+} from '../net.ts';
+import { listenDatagrams } from './datagrams.ts';
 import { dialFrames, listenFrames } from './frames.ts';
 import { dialStream, listenStream } from './streams.ts';
 
-/** TCP for streams, WebSocket for frames. */
+/** TCP for streams, WebSocket for frames, UDP for datagrams. */
 export class NodeNet implements Net {
+  listenDatagrams(host: string, port: number, onDatagram: DatagramHandler): Promise<DatagramSocket> {
+    return listenDatagrams(host, port, onDatagram);
+  }
+
   listenStream(host: string, port: number, accept: (connection: StreamConnection) => StreamHandlers): Promise<Listener> {
     return listenStream(host, port, accept);
   }
