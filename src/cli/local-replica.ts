@@ -42,6 +42,8 @@ export class LocalReplica {
   readonly adminUrl: string;
   readonly dataDir: string;
   readonly logFile: string;
+  /** The program that the next spawn() runs: this release's, unless an upgrade is tried. */
+  program = join(import.meta.dirname, `main${extname(import.meta.filename)}`);
   readonly #options: LocalReplicaOptions;
   #child: ChildProcess | null = null;
   #exited: Promise<ReplicaExit> = Promise.resolve({ code: null, signal: null });
@@ -76,8 +78,7 @@ export class LocalReplica {
     if (this.#child !== null) return;
     mkdirSync(dirname(this.logFile), { recursive: true });
     const log = openSync(this.logFile, sizeOf(this.logFile) > MAX_LOG_FILE_BYTES ? 'w' : 'a');
-    const main = join(import.meta.dirname, `main${extname(import.meta.filename)}`);
-    const child = spawn(process.execPath, [...RUNTIME_FLAGS, main, 'broker', '--stop-with-stdin', ...this.#options.args], {
+    const child = spawn(process.execPath, [...RUNTIME_FLAGS, this.program, 'broker', '--stop-with-stdin', ...this.#options.args], {
       stdio: ['pipe', log, log],
       detached: true,
       env: { ...process.env, ...this.#options.env },

@@ -1,0 +1,96 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { FIRST_FEATURE_LEVEL, NEWEST_FEATURE_LEVEL } from '../../src/broker/feature-level.ts';
+import { LedgerClient } from '../../src/index.ts';
+import { until } from '../e2e/test-cluster.ts';
+import { type PinnedBuild, TODAYS_PROGRAM, unpackBuild } from './builds.ts';
+import { Load } from './load.ts';
+import { UpgradeGroup } from './upgrade-group.ts';
+
+const QUEUES = 4;
+const IDS = [1, 2, 3] as const;
+
+let dir: string;
+let pinned: PinnedBuild;
+let PinnedClient: typeof LedgerClient;
+beforeAll(() => {
+  dir = mkdtempSync(join(tmpdir(), 'ledgermq-builds-'));
+  pinned = unpackBuild('level-1', dir);
+  // As its users load it: by Node, not by what transforms the tests.
+  ({ LedgerClient: PinnedClient } = createRequire(import.meta.url)(pinned.client) as { LedgerClient: typeof LedgerClient });
+});
+afterAll(() => rmSync(dir, { recursive: true, force: true, maxRetries: 5 }));
+
+/** Producers and consumers of the pinned release and of this one. */
+async function withLoad(group: UpgradeGroup, topic: string, work: (load: Load) => Promise<void>): Promise<void> {
+  await using client = new LedgerClient({ endpoints: group.endpoints });
+  await using older = new PinnedClient({ endpoints: group.endpoints });
+  await older.admin().createTopic(topic, { queues: QUEUES });
+  const load = new Load(topic, [client, older], QUEUES);
+  await load.start();
+  await work(load);
+  await load.check(client);
+}
+
+describe('rolling upgrade', () => {
+  test('F38 from the pinned build to this one, back, and up again under load; then the level is raised and each is restarted', async () => {
+    await using group = await UpgradeGroup.make({ LEDGERMQ_FEATURE_LEVEL_AUTO_RAISE: 'off' });
+    await group.start(pinned.program);
+    await withLoad(group, 'orders', async (load) => {
+      for (const replicaId of IDS) {
+        await group.replace(replicaId, TODAYS_PROGRAM);
+        await load.progress();
+      }
+      expect(await group.levels()).toEqual(IDS.map(() => FIRST_FEATURE_LEVEL));
+
+      // Until the level is raised the old release reads all that is written.
+      for (const replicaId of [3, 1]) {
+        await group.replace(replicaId, pinned.program);
+        await load.progress();
+      }
+      await expect(group.json('cluster', 'upgrade')).resolves.toMatchObject({ groups: [{ featureLevel: FIRST_FEATURE_LEVEL }] });
+      for (const replicaId of [1, 3]) {
+        await group.replace(replicaId, TODAYS_PROGRAM);
+        await load.progress();
+      }
+
+      expect(await group.json('cluster', 'upgrade')).toEqual({
+        groups: [{ brokerName: 'a', featureLevel: NEWEST_FEATURE_LEVEL, error: null }],
+      });
+      await until('every replica is at the new level', async () => (await group.levels()).every((level) => level === NEWEST_FEATURE_LEVEL));
+      for (const replicaId of IDS) {
+        await group.replace(replicaId, TODAYS_PROGRAM);
+        await load.progress();
+      }
+    });
+    expect(await group.json('verify')).toMatchObject({ identical: true });
+  }, 240_000);
+
+  test('F38 the level is raised by itself once the last replica runs the new release; the old one is kept out from then on', async () => {
+    await using group = await UpgradeGroup.make();
+    await group.start(pinned.program);
+    await withLoad(group, 'orders', async (load) => {
+      for (const replicaId of IDS) {
+        expect(await group.levels()).toEqual(IDS.map(() => FIRST_FEATURE_LEVEL));
+        await group.replace(replicaId, TODAYS_PROGRAM);
+        await load.progress();
+      }
+      await until('every replica is at the new level', async () => (await group.levels()).every((level) => level === NEWEST_FEATURE_LEVEL));
+
+      const tooOld = group.replica(2);
+      await tooOld.end('SIGTERM', 20_000);
+      tooOld.program = pinned.program;
+      tooOld.spawn(() => undefined);
+      await until('the others refuse it', () =>
+        group.replica(1).logTail().includes(`its release knows feature level ${FIRST_FEATURE_LEVEL}`),
+      );
+      await load.progress();
+      expect(await tooOld.isReady()).toBe(false);
+      await group.replace(2, TODAYS_PROGRAM);
+    });
+    expect(await group.json('verify')).toMatchObject({ identical: true });
+  }, 240_000);
+});
