@@ -10,13 +10,15 @@ const NO_RAW = new Uint8Array(0);
 const REQUEST_ID = 0xffff_fff0;
 const ACK = { error: 32, baseOffset: 2 ** 40, logTimeMs: 1_800_000_000_000 };
 
-/** The last operation that a level brought. */
-const LAST_OP: ReadonlyMap<number, number> = new Map([[1, Op.verifyChain]]);
+/** The operations that a level brought, by their numbers. */
+const OPS: ReadonlyMap<number, readonly number[]> = new Map([
+  [1, [2, 3, 4, 10, 11, 12, 13, 14, 15, 16, 17, 18, 30, 31, 32, 33, 34, 35, 36, 37, 40, 41, 42, 43]],
+]);
 
-const opsOf = (level: number): [string, RequestOp][] =>
-  (Object.entries(Op) as [string, RequestOp][]).filter(
-    ([, op]) => Object.hasOwn(REQUESTS, op) && op <= (LAST_OP.get(level) as number) && op > (LAST_OP.get(level - 1) ?? 0),
-  );
+const opsOf = (level: number): [string, RequestOp][] => {
+  const names = new Map(Object.entries(Op).map(([name, op]) => [op as number, name]));
+  return (OPS.get(level) as readonly number[]).map((op) => [names.get(op) as string, op as RequestOp]);
+};
 const requestRaw = (op: number): Uint8Array => (op === Op.send ? RAW : NO_RAW);
 const responseRaw = (op: number): Uint8Array => (op === Op.pull ? RAW : NO_RAW);
 
