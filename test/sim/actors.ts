@@ -3,7 +3,7 @@ import type { SendResult } from '../../src/client/types.ts';
 import type { Io } from '../../src/io/io.ts';
 import { LedgerError } from '../../src/protocol/errors.ts';
 import { Op, ReplicationMode } from '../../src/protocol/requests.ts';
-import { Violation } from './checkers/violation.ts';
+import { queueName, Violation } from './checkers/violation.ts';
 import { encodeBody } from './message-body.ts';
 import { Prng } from './prng.ts';
 import type { Referee } from './referee.ts';
@@ -15,9 +15,15 @@ export const QUICK_TOPIC = 'quick';
 export const QUEUES = 3;
 export const GROUP = 'billing';
 
+export interface StageGroup {
+  readonly brokerName: string;
+  readonly endpoints: readonly string[];
+}
+
 /** What actors share: where the brokers are, who judges, and whether new work may still begin. */
 export interface Stage {
   readonly endpoints: readonly string[];
+  readonly groups: readonly StageGroup[];
   readonly referee: Referee;
   /** False from the liveness phase on. */
   readonly open: boolean;
@@ -25,6 +31,29 @@ export interface Stage {
   nextProducer(): number;
   /** A send begins; what is returned says that it has settled. A client that dies takes its sends with it. */
   begin(): () => void;
+}
+
+/** A connection of its own to every replica, for who asks a replica of a group as one finds it. */
+class EveryReplica {
+  readonly #groups: readonly { readonly brokerName: string; readonly replicas: readonly WireClient[] }[];
+  readonly #prng: Prng;
+
+  constructor(io: Io, stage: Stage, prng: Prng) {
+    this.#prng = prng;
+    this.#groups = stage.groups.map(({ brokerName, endpoints }) => ({
+      brokerName,
+      replicas: endpoints.map((url) => new WireClient(io, url)),
+    }));
+  }
+
+  any(): { readonly brokerName: string; readonly replica: WireClient } {
+    const { brokerName, replicas } = this.#prng.pick(this.#groups);
+    return { brokerName, replica: this.#prng.pick(replicas) };
+  }
+
+  of(brokerName: string): WireClient {
+    return this.#prng.pick(this.#groups.find((group) => group.brokerName === brokerName)?.replicas ?? []);
+  }
 }
 
 const sleep = (io: Io, ms: number): Promise<void> => new Promise((resolve) => void io.clock.setTimer(ms, resolve));
@@ -58,7 +87,7 @@ export async function producerActor(io: Io, stage: Stage): Promise<void> {
       settled();
       if (result === null) return;
       const offset = result.offset ?? -1;
-      stage.referee.acked.push({ queue: `${topic}/${result.queueId}`, offset, identity: result.msgId });
+      stage.referee.acked.push({ queue: queueName(result.brokerName, topic, result.queueId), offset, identity: result.msgId });
     });
   };
   while (stage.open) {
@@ -82,7 +111,7 @@ export async function consumerActor(io: Io, stage: Stage): Promise<void> {
       handler: async (message) => {
         // A slow one holds its queues' messages back, until no new work begins.
         await sleep(io, prng.exponential(stage.open ? meanMs : 2));
-        stage.referee.handled.add(`${message.topic}/${message.queueId}@${message.offset}`);
+        stage.referee.handled.add(`${queueName(message.brokerName, message.topic, message.queueId)}@${message.offset}`);
       },
     });
     try {
@@ -103,13 +132,15 @@ export async function consumerActor(io: Io, stage: Stage): Promise<void> {
 /** Pulls from any replica at random offsets: what it is shown is judged where it leaves the broker. */
 export async function readerActor(io: Io, stage: Stage): Promise<void> {
   const prng = new Prng(io.random.u32());
-  const replicas = stage.endpoints.map((url) => new WireClient(io, url));
+  const replicas = new EveryReplica(io, stage, prng);
   const ends = new Map<string, number>();
   for (;;) {
     await sleep(io, prng.exponential(60));
     const queueId = prng.between(0, QUEUES - 1);
     const topic = prng.chance(0.2) ? QUICK_TOPIC : TOPIC;
-    const end = ends.get(`${topic}/${queueId}`) ?? 0;
+    const { brokerName, replica } = replicas.any();
+    const name = queueName(brokerName, topic, queueId);
+    const end = ends.get(name) ?? 0;
     const offset = prng.chance(0.5) ? end : prng.between(0, end);
     const request = {
       topic,
@@ -124,8 +155,8 @@ export async function readerActor(io: Io, stage: Stage): Promise<void> {
       tagHashes: [],
     };
     try {
-      const { body } = await prng.pick(replicas).request(Op.pull, request);
-      ends.set(`${topic}/${queueId}`, Math.max(end, body.nextOffset));
+      const { body } = await replica.request(Op.pull, request);
+      ends.set(name, Math.max(end, body.nextOffset));
     } catch (error) {
       if (!(error instanceof LedgerError)) throw error;
     }
@@ -135,12 +166,12 @@ export async function readerActor(io: Io, stage: Stage): Promise<void> {
 /** Commits rising offsets of a group without members and fetches them again, from whoever leads. */
 export async function offsetActor(io: Io, stage: Stage): Promise<void> {
   const prng = new Prng(io.random.u32());
-  const replicas = stage.endpoints.map((url) => new WireClient(io, url));
+  const replicas = new EveryReplica(io, stage, prng);
   const group = `plain-${stage.nextProducer()}`;
   let offset = 0;
   for (;;) {
     await sleep(io, prng.exponential(150));
-    const replica = prng.pick(replicas);
+    const { replica } = replicas.any();
     try {
       if (prng.chance(0.5)) {
         const offsets = [{ topic: TOPIC, queueId: prng.between(0, QUEUES - 1), offset: offset++ }];
@@ -158,21 +189,21 @@ export async function offsetActor(io: Io, stage: Stage): Promise<void> {
 /** An operator: looks acknowledged messages up, and moves the offset of a group of its own to and fro. */
 export async function operatorActor(io: Io, stage: Stage): Promise<void> {
   const prng = new Prng(io.random.u32());
-  const replicas = stage.endpoints.map((url) => new WireClient(io, url));
+  const replicas = new EveryReplica(io, stage, prng);
   const group = `reset-${stage.nextProducer()}`;
   for (;;) {
     await sleep(io, prng.exponential(250));
-    const replica = prng.pick(replicas);
     const { acked } = stage.referee;
     try {
       if (prng.chance(0.3) || acked.length === 0) {
         const [queueId, offset] = [prng.between(0, QUEUES - 1), prng.between(0, acked.length)];
-        await replica.request(Op.groupResetOffset, { group, topic: TOPIC, queueId, offset });
+        await replicas.any().replica.request(Op.groupResetOffset, { group, topic: TOPIC, queueId, offset });
         continue;
       }
       const wanted = prng.pick(acked);
-      const { body } = await replica.request(Op.messageGet, { id: wanted.identity, topic: '', queueId: 0, offset: 0 });
-      const place = `${body.topic}/${body.queueId}@${body.baseOffset + body.messageIndex}`;
+      const brokerName = wanted.queue.slice(0, wanted.queue.indexOf('/'));
+      const { body } = await replicas.of(brokerName).request(Op.messageGet, { id: wanted.identity, topic: '', queueId: 0, offset: 0 });
+      const place = `${queueName(brokerName, body.topic, body.queueId)}@${body.baseOffset + body.messageIndex}`;
       if (wanted.offset >= 0 && place !== `${wanted.queue}@${wanted.offset}`)
         throw new Violation(
           'readers disagree',
@@ -187,7 +218,7 @@ export async function operatorActor(io: Io, stage: Stage): Promise<void> {
 /** Creates the run's topics, then makes, changes, lists and deletes others. */
 export async function adminActor(io: Io, stage: Stage): Promise<void> {
   const prng = new Prng(io.random.u32());
-  const replicas = stage.endpoints.map((url) => new WireClient(io, url));
+  const replicas = new EveryReplica(io, stage, prng);
   const create = (topic: string, queues: number, replication: number) => ({
     topic,
     queues,
@@ -195,11 +226,15 @@ export async function adminActor(io: Io, stage: Stage): Promise<void> {
     messageType: 'normal' as const,
     replication,
   });
-  const wanted = [create(TOPIC, QUEUES, ReplicationMode.quorum), create(QUICK_TOPIC, QUEUES, ReplicationMode.leader)];
+  const wanted = stage.groups.flatMap(({ brokerName }) => [
+    { brokerName, request: create(TOPIC, QUEUES, ReplicationMode.quorum) },
+    { brokerName, request: create(QUICK_TOPIC, QUEUES, ReplicationMode.leader) },
+  ]);
   while (wanted.length > 0) {
     await sleep(io, 20);
+    const [{ brokerName, request }] = wanted as [(typeof wanted)[number]];
     try {
-      await prng.pick(replicas).request(Op.topicCreate, wanted[0] as (typeof wanted)[number]);
+      await replicas.of(brokerName).request(Op.topicCreate, request);
       wanted.shift();
     } catch (error) {
       if (!(error instanceof LedgerError)) throw error;
@@ -208,7 +243,7 @@ export async function adminActor(io: Io, stage: Stage): Promise<void> {
   for (;;) {
     await sleep(io, prng.exponential(700));
     const topic = `other-${prng.between(1, 3)}`;
-    const replica = prng.pick(replicas);
+    const { replica } = replicas.any();
     try {
       const what = prng.between(0, 3);
       if (what === 0) await replica.request(Op.topicCreate, create(topic, prng.between(1, 4), ReplicationMode.quorum));

@@ -342,11 +342,11 @@ export const CANARIES: readonly Canary[] = [
     plant: () =>
       patch(
         Referee.prototype,
-        'replica',
+        'group',
         (original) =>
           function (this: Referee, ...args: never[]) {
-            original.apply(this, args);
-            if (this.acked.length === 0) this.acked.push({ queue: 'quick/0', offset: 1_000_000, identity: 'forged' });
+            this.acked.push({ queue: 'a/quick/0', offset: 1_000_000, identity: 'forged' });
+            return original.apply(this, args);
           },
       ),
   },

@@ -7,12 +7,12 @@ import type { FabricatedChecker } from './checkers/fabricated.ts';
 import type { OffsetBackChecker } from './checkers/offset-back.ts';
 import type { OwnersChecker } from './checkers/owners.ts';
 import type { ReadersChecker } from './checkers/readers.ts';
-import type { SyncedChecker } from './checkers/synced.ts';
+import { queueName } from './checkers/violation.ts';
+import type { GroupReferee } from './group-referee.ts';
 import { decodeBody } from './message-body.ts';
 
 /** The checkers that follow what passes between clients and brokers. */
 export interface ClientCheckers {
-  readonly synced: SyncedChecker;
   readonly readers: ReadersChecker;
   readonly fabricated: FabricatedChecker;
   readonly offsets: OffsetBackChecker;
@@ -21,6 +21,8 @@ export interface ClientCheckers {
 
 interface Asked {
   readonly request: Request;
+  /** Of the group that was asked: what its queues' names begin with. */
+  readonly brokerName: string;
   /** Per queue named in the request, what held when it was written. */
   readonly floors: readonly number[];
   readonly newestEpochs: readonly number[];
@@ -40,28 +42,30 @@ export class ClientObserver {
     this.#checkers = checkers;
   }
 
-  toBroker(connection: number, frame: Uint8Array): void {
+  toBroker(connection: number, brokerName: string, frame: Uint8Array): void {
     const request = decodeRequest(frame.slice());
     if (!('op' in request)) return;
     const { offsets, owners } = this.#checkers;
     let floors: number[] = [];
     let newestEpochs: number[] = [];
     if (request.op === Op.offsetFetch) {
-      floors = request.body.queues.map(({ topic, queueId }) => offsets.floor(request.body.group, `${topic}/${queueId}`));
+      floors = request.body.queues.map(({ topic, queueId }) => offsets.floor(request.body.group, queueName(brokerName, topic, queueId)));
     } else if (request.op === Op.offsetCommit) {
-      newestEpochs = request.body.offsets.map(({ topic, queueId }) => owners.newest(request.body.group, `${topic}/${queueId}`));
+      newestEpochs = request.body.offsets.map(({ topic, queueId }) =>
+        owners.newest(request.body.group, queueName(brokerName, topic, queueId)),
+      );
     } else if (request.op === Op.pull) {
-      newestEpochs = [owners.newest(request.body.group, `${request.body.topic}/${request.body.queueId}`)];
+      newestEpochs = [owners.newest(request.body.group, queueName(brokerName, request.body.topic, request.body.queueId))];
     } else if (request.op === Op.groupResetOffset) this.#reset.add(request.body.group);
     let asked = this.#asked.get(connection);
     if (asked === undefined) {
       asked = new Map();
       this.#asked.set(connection, asked);
     }
-    asked.set(request.requestId, { request, floors, newestEpochs });
+    asked.set(request.requestId, { request, brokerName, floors, newestEpochs });
   }
 
-  toClient(connection: number, replicaId: number, frame: Uint8Array): void {
+  toClient(connection: number, group: GroupReferee, replicaId: number, frame: Uint8Array): void {
     const asked = this.#asked.get(connection);
     if (asked === undefined) return;
     const answer = decodeBrokerFrame(frame.slice(), (requestId) => asked.get(requestId)?.request.op);
@@ -69,7 +73,7 @@ export class ClientObserver {
       forEachSendAck(answer.raw, (requestId, results) => {
         const { request } = asked.get(requestId) as Asked;
         asked.delete(requestId);
-        if (request.op === Op.send) this.#sendAck(replicaId, request, results);
+        if (request.op === Op.send) this.#sendAck(group, replicaId, request, results);
       });
       return;
     }
@@ -79,53 +83,64 @@ export class ClientObserver {
     }
     const known = asked.get(answer.requestId) as Asked;
     asked.delete(answer.requestId);
-    this.#answered(known, answer.body, answer.raw);
+    this.#answered(known, group, answer.body, answer.raw);
   }
 
-  #sendAck(replicaId: number, request: Request & { op: typeof Op.send }, results: readonly { error: number; baseOffset: number }[]): void {
+  #sendAck(
+    group: GroupReferee,
+    replicaId: number,
+    request: Request & { op: typeof Op.send },
+    results: readonly { error: number; baseOffset: number }[],
+  ): void {
     let at = 0;
     request.body.parts.forEach((part, i) => {
       const result = results[i];
       // A leader-only acknowledgement promises less (F32).
       if (result?.error === 0 && request.body.replication !== ReplicationMode.leader) {
-        this.#checkers.synced.clientAck(replicaId, batchChecksum(request.raw, at));
+        group.synced.clientAck(replicaId, batchChecksum(request.raw, at));
       }
       at += part.sizeBytes;
     });
   }
 
-  #answered({ request, floors, newestEpochs }: Asked, body: unknown, raw: Uint8Array): void {
+  #answered({ request, brokerName, floors, newestEpochs }: Asked, group: GroupReferee, body: unknown, raw: Uint8Array): void {
     const { offsets, owners } = this.#checkers;
     if (request.op === Op.pull) {
-      const { topic, queueId, group, member, epoch } = request.body;
+      const { topic, queueId, member, epoch } = request.body;
       const pulled = body as { batches: readonly { baseOffset: number; sizeBytes: number }[] };
-      this.#shown(`${topic}/${queueId}`, pulled.batches, raw);
-      if (member !== '') owners.accepted(group, `${topic}/${queueId}`, member, epoch, newestEpochs[0] as number);
+      this.#shown(group, queueName(brokerName, topic, queueId), pulled.batches, raw);
+      if (member !== '')
+        owners.accepted(request.body.group, queueName(brokerName, topic, queueId), member, epoch, newestEpochs[0] as number);
     } else if (request.op === Op.offsetCommit) {
       const { errors } = body as { errors: readonly number[] };
-      const { group, member, epoch } = request.body;
+      const { group: consumers, member, epoch } = request.body;
       request.body.offsets.forEach(({ topic, queueId, offset, ...more }, i) => {
         if (errors[i] !== 0) return;
-        if (!this.#reset.has(group)) offsets.committed(group, `${topic}/${queueId}`, offset);
+        if (!this.#reset.has(consumers)) offsets.committed(consumers, queueName(brokerName, topic, queueId), offset);
         const queueEpoch = (more as { epoch?: number }).epoch ?? epoch;
-        if (member !== '') owners.accepted(group, `${topic}/${queueId}`, member, queueEpoch, newestEpochs[i] as number);
+        if (member !== '') owners.accepted(consumers, queueName(brokerName, topic, queueId), member, queueEpoch, newestEpochs[i] as number);
       });
     } else if (request.op === Op.offsetFetch) {
       const fetched = body as { offsets: readonly number[] };
-      const { group, queues } = request.body;
-      if (this.#reset.has(group)) return;
+      const { group: consumers, queues } = request.body;
+      if (this.#reset.has(consumers)) return;
       queues.forEach(({ topic, queueId }, i) => {
-        offsets.fetched(group, `${topic}/${queueId}`, floors[i] as number, fetched.offsets[i] as number);
+        offsets.fetched(consumers, queueName(brokerName, topic, queueId), floors[i] as number, fetched.offsets[i] as number);
       });
     }
   }
 
-  #shown(queue: string, batches: readonly { readonly baseOffset: number; readonly sizeBytes: number }[], raw: Uint8Array): void {
+  #shown(
+    group: GroupReferee,
+    queue: string,
+    batches: readonly { readonly baseOffset: number; readonly sizeBytes: number }[],
+    raw: Uint8Array,
+  ): void {
     let at = 0;
     for (const { baseOffset, sizeBytes } of batches) {
       const bytes = raw.subarray(at, at + sizeBytes);
       at += sizeBytes;
-      this.#checkers.synced.shown(queue, baseOffset, batchChecksum(bytes, 0));
+      group.synced.shown(queue, baseOffset, batchChecksum(bytes, 0));
       const reader = new BatchReader(bytes, baseOffset);
       for (let i = 0; i < reader.count; i++) {
         const seen = {

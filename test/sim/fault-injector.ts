@@ -6,7 +6,8 @@ import { EventKind, type SimScheduler } from './scheduler.ts';
 
 /** What the injector may do to the world besides links, disks and clocks. */
 export interface Victims {
-  readonly replicas: readonly SimProcess[];
+  /** Replicas of each broker group. */
+  readonly groups: readonly (readonly SimProcess[])[];
   readonly clients: readonly SimProcess[];
   kill(victim: SimProcess, death: Death): void;
   start(victim: SimProcess): void;
@@ -50,6 +51,10 @@ export class FaultInjector {
     });
   }
 
+  get #replicas(): readonly SimProcess[] {
+    return this.#victims.groups.flat();
+  }
+
   #after(delayMs: number, act: () => void): void {
     this.#scheduler.schedule(null, delayMs * 1000, EventKind.fault, () => {
       if (!this.#stopped) act();
@@ -58,7 +63,8 @@ export class FaultInjector {
 
   #inject(kind: FaultKind): void {
     const prng = this.#prng;
-    const victim = prng.pick(this.#victims.replicas);
+    const group = prng.pick(this.#victims.groups);
+    const victim = prng.pick(group);
     const forMs = 50 + prng.exponential(2000);
     this.#scheduler.say(victim.name, `fault: ${kind} for ${forMs.toFixed(0)} ms`);
     switch (kind) {
@@ -67,8 +73,7 @@ export class FaultInjector {
         this.#crash(victim, kind === 'kill' ? 'kill' : 'power', forMs);
         // Sometimes a majority at once, or all.
         if (prng.chance(0.15))
-          for (const other of this.#victims.replicas)
-            if (prng.chance(0.7)) this.#crash(other, prng.chance(0.5) ? 'kill' : 'power', forMs * prng.unit());
+          for (const other of group) if (prng.chance(0.7)) this.#crash(other, prng.chance(0.5) ? 'kill' : 'power', forMs * prng.unit());
         return;
       case 'pause':
         victim.pause();
@@ -79,7 +84,7 @@ export class FaultInjector {
       case 'ring':
       case 'bridge':
       case 'oneWay':
-        this.#cut(kind, victim, forMs);
+        this.#cut(kind, victim, group, forMs);
         return;
       case 'slowLink':
         this.#eachLink((from, to) => prng.chance(0.5) && this.#change(from, to, { delayMs: prng.exponential(30) }, { delayMs: 0 }, forMs));
@@ -88,7 +93,7 @@ export class FaultInjector {
         this.#eachLink((from, to) => prng.chance(0.5) && this.#change(from, to, { lossRate: prng.unit() * 0.3 }, { lossRate: 0 }, forMs));
         return;
       case 'reset':
-        for (const other of [...this.#victims.replicas, ...this.#victims.clients]) this.#net.resetBetween(victim.name, other.name, 0.5);
+        for (const other of [...this.#replicas, ...this.#victims.clients]) this.#net.resetBetween(victim.name, other.name, 0.5);
         return;
       case 'slowDisk':
         victim.disk.faults.latencyMs = 0.3 + prng.exponential(20);
@@ -128,9 +133,10 @@ export class FaultInjector {
     this.#after(forMs, () => this.#victims.start(victim));
   }
 
-  #cut(kind: 'isolate' | 'halves' | 'ring' | 'bridge' | 'oneWay', victim: SimProcess, forMs: number): void {
+  #cut(kind: 'isolate' | 'halves' | 'ring' | 'bridge' | 'oneWay', victim: SimProcess, group: readonly SimProcess[], forMs: number): void {
     const prng = this.#prng;
-    const order = prng.shuffle(this.#victims.replicas);
+    // A cut goes through one group, or through all of them.
+    const order = prng.shuffle(prng.chance(0.7) ? group : this.#replicas);
     const half = Math.ceil(order.length / 2);
     const [bridge] = order;
     const clientsToo = prng.chance(0.5);
@@ -162,9 +168,9 @@ export class FaultInjector {
   }
 
   #eachLink(act: (from: SimProcess, to: SimProcess) => void): void {
-    const all = [...this.#victims.replicas, ...this.#victims.clients];
+    const all = [...this.#replicas, ...this.#victims.clients];
     for (const from of all) {
-      for (const to of this.#victims.replicas) {
+      for (const to of this.#replicas) {
         if (from === to) continue;
         act(from, to);
         if (this.#victims.clients.includes(from)) act(to, from);

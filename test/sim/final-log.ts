@@ -2,11 +2,14 @@ import { LedgerError } from '../../src/protocol/errors.ts';
 import { batchChecksum } from '../../src/protocol/record-batch.ts';
 import { BatchReader } from '../../src/protocol/record-batch-reader.ts';
 import { Op, type PullResponse } from '../../src/protocol/requests.ts';
-import type { FinalLog, QueueName, Seen } from './checkers/violation.ts';
+import { type QueueName, queueName, type Seen } from './checkers/violation.ts';
 import { decodeBody } from './message-body.ts';
 import type { WireClient } from './wire-client.ts';
 
 const PULL_BYTES = 256 * 1024;
+
+/** Every queue of a broker group as one replica shows it. */
+export type GroupLog = Map<QueueName, { readonly minOffset: number; readonly messages: Seen[] }>;
 
 /**
  * Pulls every queue of these topics from one replica, leader or not, from the first retained offset to the end.
@@ -14,23 +17,25 @@ const PULL_BYTES = 256 * 1024;
  */
 export async function pullAll(
   replica: WireClient,
+  brokerName: string,
   topics: readonly string[],
   queuesPerTopic: number,
-  startOf: (queue: QueueName) => number,
-): Promise<FinalLog> {
-  const queues = new Map<QueueName, { minOffset: number; messages: Seen[] }>();
+  startOf: (topic: string, queueId: number) => number,
+): Promise<GroupLog> {
+  const queues: GroupLog = new Map();
   for (const topic of topics) {
     for (let queueId = 0; queueId < queuesPerTopic; queueId++) {
       const messages: Seen[] = [];
-      const minOffset = startOf(`${topic}/${queueId}`);
-      let place: Pick<PullResponse, 'maxOffset' | 'nextOffset'> = await pullOnce(replica, topic, queueId, minOffset, messages).catch(
-        (error) => emptyQueue(error, minOffset),
+      const queue = { name: queueName(brokerName, topic, queueId), topic, queueId };
+      const minOffset = startOf(topic, queueId);
+      let place: Pick<PullResponse, 'maxOffset' | 'nextOffset'> = await pullOnce(replica, queue, minOffset, messages).catch((error) =>
+        emptyQueue(error, minOffset),
       );
-      while (place.nextOffset < place.maxOffset) place = await pullOnce(replica, topic, queueId, place.nextOffset, messages);
-      queues.set(`${topic}/${queueId}`, { minOffset, messages });
+      while (place.nextOffset < place.maxOffset) place = await pullOnce(replica, queue, place.nextOffset, messages);
+      queues.set(queue.name, { minOffset, messages });
     }
   }
-  return { queues };
+  return queues;
 }
 
 /** A follower sends a reader elsewhere who stands at the end of what it has: at the first retained offset it has nothing. */
@@ -41,10 +46,16 @@ function emptyQueue(error: unknown, minOffset: number): Pick<PullResponse, 'maxO
   throw error;
 }
 
-async function pullOnce(replica: WireClient, topic: string, queueId: number, offset: number, into: Seen[]): Promise<PullResponse> {
+interface PulledQueue {
+  readonly name: QueueName;
+  readonly topic: string;
+  readonly queueId: number;
+}
+
+async function pullOnce(replica: WireClient, queue: PulledQueue, offset: number, into: Seen[]): Promise<PullResponse> {
   const { body, raw } = await replica.request(Op.pull, {
-    topic,
-    queueId,
+    topic: queue.topic,
+    queueId: queue.queueId,
     offset,
     maxBytes: PULL_BYTES,
     maxMessages: 1024,
@@ -62,7 +73,7 @@ async function pullOnce(replica: WireClient, topic: string, queueId: number, off
     for (let i = 0; i < reader.count; i++) {
       if (baseOffset + i < offset) continue;
       into.push({
-        queue: `${topic}/${queueId}`,
+        queue: queue.name,
         offset: baseOffset + i,
         identity: reader.messageId(i),
         fingerprint: batchChecksum(bytes, 0),
@@ -71,6 +82,6 @@ async function pullOnce(replica: WireClient, topic: string, queueId: number, off
     }
   }
   if (body.nextOffset <= offset && offset < body.maxOffset)
-    throw new Error(`pull of ${topic}/${queueId} at ${offset} of ${body.maxOffset} got nothing`);
+    throw new Error(`pull of ${queue.name} at ${offset} of ${body.maxOffset} got nothing`);
   return body;
 }

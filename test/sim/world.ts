@@ -1,11 +1,7 @@
-import { type BrokerConfig, resolveConfig } from '../../src/config.ts';
-import { DiskError, isOutOfSpace } from '../../src/io/disk.ts';
-import type { Io } from '../../src/io/io.ts';
-import type { RaftStatus } from '../../src/protocol/requests.ts';
 import { ACTORS, type ActorKind, QUEUES, QUICK_TOPIC, type Stage, TOPIC } from './actors.ts';
-import type { BrokerHandle, StartBroker } from './broker-hook.ts';
+import { BrokerGroup, type SimReplica } from './broker-group.ts';
+import type { StartBroker } from './broker-hook.ts';
 import { checkDuplicated } from './checkers/duplicated.ts';
-import { checkIdentical } from './checkers/identical.ts';
 import { type Acked, checkLost } from './checkers/lost.ts';
 import { checkOffsetGap } from './checkers/offset-gap.ts';
 import { checkReordered } from './checkers/reordered.ts';
@@ -13,8 +9,7 @@ import { type FinalLog, Violation } from './checkers/violation.ts';
 import { SimDisk } from './disk.ts';
 import { FaultInjector } from './fault-injector.ts';
 import { describePlan, drawFaultPlan, type FaultKind, type FaultPlan } from './fault-plan.ts';
-import { pullAll } from './final-log.ts';
-import { committedBytes } from './log-image.ts';
+import { type GroupLog, pullAll } from './final-log.ts';
 import { SimNet } from './net.ts';
 import type { Prng } from './prng.ts';
 import { type Death, SimProcess } from './process.ts';
@@ -23,15 +18,13 @@ import { EventKind, SimScheduler } from './scheduler.ts';
 import type { TraceSink } from './trace.ts';
 import { WireClient } from './wire-client.ts';
 
-const CLIENT_PORT = 7460;
-const DATA_DIR = '/data';
-const KIB = 1024;
-const MIB = 1024 * KIB;
 const STATUS_INTERVAL_MS = 10;
 /** Longest delivery timeout, and 30 simulated seconds (FAULTS 24). */
 const LIVENESS_MS = 60_000;
 const CONVERGENCE_MS = 30_000;
 const SETTLE_MS = 1_000;
+const HEALTHY_LINK = { cut: false, delayMs: 0, lossRate: 0 };
+const HEALTHY_DISK = { latencyMs: 0.3, frozenUntilUs: 0, errorRate: 0, full: false };
 
 export interface RunOptions {
   readonly seed: number;
@@ -52,21 +45,13 @@ export interface RunResult {
   readonly simulatedMs: number;
 }
 
-interface Replica {
-  readonly id: number;
-  readonly process: SimProcess;
-  readonly config: BrokerConfig;
-  handle: BrokerHandle | null;
-}
-
-/** One run: a broker group, its clients, what goes wrong, and what must hold all the same. */
+/** One run: broker groups, their clients, what goes wrong, and what must hold all the same. */
 export class World {
   readonly #scheduler: SimScheduler;
   readonly #net: SimNet;
   readonly #referee: Referee;
   readonly #prng: Prng;
-  readonly #startBroker: StartBroker;
-  readonly #replicas: Replica[] = [];
+  readonly #groups: readonly BrokerGroup[];
   readonly #clients = new Map<SimProcess, ActorKind>();
   /** Unsettled sends of each client's present life. */
   readonly #pending = new Map<SimProcess, { sends: number }>();
@@ -80,16 +65,16 @@ export class World {
 
   constructor(options: RunOptions) {
     this.#seed = options.seed;
-    this.#startBroker = options.startBroker;
     this.#scheduler = new SimScheduler(options.seed, options.sink ?? null);
     this.#net = new SimNet(this.#scheduler);
     this.#referee = new Referee(this.#scheduler, this.#net);
     this.#prng = this.#scheduler.prng.fork();
     this.#plan = drawFaultPlan(this.#prng, options.faults);
-    this.#makeReplicas(this.#prng.pick([3, 3, 3, 3, 3, 5, 1]));
+    this.#groups = this.#makeGroups(options.startBroker);
     let producers = 1;
     this.#stage = {
-      endpoints: this.#replicas.map(({ process }) => `ws://${process.name}:${CLIENT_PORT}`),
+      endpoints: this.#groups.flatMap((group) => group.endpoints),
+      groups: this.#groups,
       referee: this.#referee,
       open: true,
       nextProducer: () => producers++,
@@ -97,20 +82,21 @@ export class World {
     };
     this.#makeClients();
     this.#injector = new FaultInjector(this.#scheduler, this.#net, this.#plan, {
-      replicas: this.#replicas.map(({ process }) => process),
+      groups: this.#groups.map(({ replicas }) => replicas.map(({ process }) => process)),
       clients: [...this.#clients.keys()],
       kill: (victim, death) => this.#kill(victim, death),
       start: (victim) => this.#start(victim),
-      transfer: () => this.#transfer(),
+      transfer: () => this.#prng.pick(this.#groups).transfer(),
     });
   }
 
   async run(): Promise<RunResult> {
-    this.#scheduler.say('world', `seed ${this.#seed}, ${this.#replicas.length} replicas, faults: ${describePlan(this.#plan)}`);
+    const sizes = this.#groups.map(({ replicas }) => replicas.length).join(' + ');
+    this.#scheduler.say('world', `seed ${this.#seed}, ${sizes} replicas, faults: ${describePlan(this.#plan)}`);
     for (const { process } of this.#replicas) this.#start(process);
     for (const process of this.#clients.keys()) this.#start(process);
     this.#watchStatus();
-    // Mostly after the group is formed; sometimes into the middle of it.
+    // Mostly after the groups are formed; sometimes into the middle of it.
     this.#scheduler.schedule(null, this.#prng.pick([0, 1_000, 2_000]) * 1000, EventKind.fault, () => this.#injector.start());
     await this.#scheduler.run(this.#prng.between(8, 20) * 1_000_000);
     await this.#liveness();
@@ -123,37 +109,24 @@ export class World {
       faults: this.#injector.count,
       acked: this.#referee.acked.length,
       handled: this.#referee.handled.size,
-      terms: this.#referee.leaders.terms,
+      terms: this.#groups.reduce((sum, { referee }) => sum + referee.leaders.terms, 0),
       simulatedMs: Math.round(this.#scheduler.nowUs / 1000),
     };
   }
 
   // ---- processes -----------------------------------------------------------------------------------------------------------
 
-  #makeReplicas(count: number): void {
-    const small = this.#prng.chance(0.3);
-    const sizes = small ? { segmentBytes: 512 * KIB, retentionBytes: this.#prng.pick([0, MIB, MIB, 4 * MIB]) } : {};
-    const replicas = Array.from({ length: count }, (_, at) => ({ replicaId: at + 1, host: `r${at + 1}`, port: CLIENT_PORT }));
-    for (const { replicaId, host } of replicas) {
-      const process = this.#process(host);
-      const resolved = resolveConfig({
-        flags: {
-          replicaId,
-          host,
-          port: CLIENT_PORT,
-          replicas,
-          dataDir: DATA_DIR,
-          segmentBytes: 16 * MIB,
-          snapshotIntervalBytes: 16 * MIB,
-          hotTailBytes: 16 * MIB,
-          logLevel: 'silent',
-        },
-      });
-      // Below what a user may set, so that snapshots, new segments and cuts come within seconds.
-      const config = { ...resolved, ...sizes, snapshotIntervalBytes: this.#prng.pick([64 * KIB, 512 * KIB, 16 * MIB]) };
-      this.#replicas.push({ id: replicaId, process, config, handle: null });
-      this.#referee.replica(replicaId, process);
-    }
+  #makeGroups(startBroker: StartBroker): BrokerGroup[] {
+    return ['a'].map((brokerName) => {
+      const referee = this.#referee.group(brokerName);
+      const size = this.#prng.pick([3, 3, 3, 3, 3, 5, 1]);
+      const makeProcess = (name: string): SimProcess => this.#process(name);
+      return new BrokerGroup(brokerName, size, { scheduler: this.#scheduler, prng: this.#prng, referee, startBroker, makeProcess });
+    });
+  }
+
+  get #replicas(): SimReplica[] {
+    return this.#groups.flatMap(({ replicas }) => replicas);
   }
 
   #makeClients(): void {
@@ -161,7 +134,7 @@ export class World {
     for (let i = this.#prng.between(1, 3); i > 0; i--) kinds.push('producer');
     for (let i = this.#prng.between(1, 3); i > 0; i--) kinds.push('consumer');
     kinds.forEach((kind, at) => {
-      this.#clients.set(this.#process(`c${at + 1}`), kind);
+      this.#clients.set(this.#process(`client${at + 1}`), kind);
     });
   }
 
@@ -170,53 +143,31 @@ export class World {
     return new SimProcess(this.#nextProcess++, name, this.#scheduler, this.#net, disk, (process, error) => this.#crashed(process, error));
   }
 
+  #groupOf(process: SimProcess): { readonly group: BrokerGroup; readonly replica: SimReplica } | null {
+    for (const group of this.#groups) {
+      const replica = group.of(process);
+      if (replica !== undefined) return { group, replica };
+    }
+    return null;
+  }
+
   #start(process: SimProcess): void {
-    if (process.alive) return;
+    const found = this.#groupOf(process);
+    if (found !== null) found.group.start(found.replica);
+    else if (!process.alive) this.#startClient(process);
+  }
+
+  #startClient(process: SimProcess): void {
     this.#scheduler.say(process.name, 'starts');
-    const replica = this.#replicas.find((other) => other.process === process);
-    if (replica === undefined) {
-      const act = ACTORS[this.#clients.get(process) as ActorKind];
-      const pending = { sends: 0 };
-      this.#pending.set(process, pending);
-      const begin = (): (() => void) => {
-        pending.sends++;
-        return () => pending.sends--;
-      };
-      const stage = Object.create(this.#stage, { begin: { value: begin } }) as Stage;
-      process.start((io) => void act(io, stage).catch((error: unknown) => this.#crashed(process, error)));
-      return;
-    }
-    this.#referee.progress.restarted(replica.id, this.#referee.probe.durableTerm(replica.id).term);
-    process.start((io) => void this.#startReplica(replica, io));
-  }
-
-  async #startReplica(replica: Replica, io: Io): Promise<void> {
-    const { process } = replica;
-    const life = process.life;
-    const ended = (error: unknown): void => {
-      if (process.life === life) this.#ended(replica, error);
+    const act = ACTORS[this.#clients.get(process) as ActorKind];
+    const pending = { sends: 0 };
+    this.#pending.set(process, pending);
+    const begin = (): (() => void) => {
+      pending.sends++;
+      return () => pending.sends--;
     };
-    try {
-      const handle = await this.#startBroker(io, replica.config, ended, (name, fields) =>
-        this.#scheduler.say(process.name, `${name} ${JSON.stringify(fields)}`),
-      );
-      if (process.life === life) replica.handle = handle;
-    } catch (error) {
-      if (causedByDisk(error)) ended(error);
-      else this.#scheduler.fail(error);
-    }
-  }
-
-  /** The process ends by itself, as a poisoned store does; its supervisor starts it again. */
-  #ended(replica: Replica, error: unknown): void {
-    this.#scheduler.say(replica.process.name, `ends: ${String(error)}`);
-    // A full disk is a reason to refuse writes, and may be one not to start; never one to end (FAULTS 3).
-    if (!causedByDisk(error) || (replica.handle !== null && causedBy(error, isOutOfSpace))) {
-      this.#scheduler.fail(error);
-      return;
-    }
-    this.#kill(replica.process, 'kill');
-    this.#scheduler.schedule(null, 500_000, EventKind.world, () => this.#start(replica.process));
+    const stage = Object.create(this.#stage, { begin: { value: begin } }) as Stage;
+    process.start((io) => void act(io, stage).catch((error: unknown) => this.#crashed(process, error)));
   }
 
   #crashed(process: SimProcess, error: unknown): void {
@@ -226,42 +177,35 @@ export class World {
 
   #kill(process: SimProcess, death: Death): void {
     if (!process.alive) return;
-    const replica = this.#replicas.find((other) => other.process === process);
-    if (replica !== undefined) replica.handle = null;
-    else this.#pending.delete(process);
-    process.kill(death);
-  }
-
-  #transfer(): void {
-    const leader = this.#replicas.find(({ handle }) => handle?.status()?.role === 'leader');
-    const target = this.#prng.pick(this.#replicas).id;
-    if (leader === undefined || leader.process.paused) return;
-    leader.handle?.transfer(target).catch(() => {});
+    const found = this.#groupOf(process);
+    if (found !== null) found.group.kill(found.replica, death);
+    else {
+      this.#pending.delete(process);
+      process.kill(death);
+    }
   }
 
   #watchStatus(): void {
     this.#scheduler.schedule(null, STATUS_INTERVAL_MS * 1000, EventKind.world, () => {
-      for (const { handle, process } of this.#replicas) if (!process.paused) this.#sawStatus(handle?.status() ?? null);
+      for (const group of this.#groups) group.watchStatus();
       this.#watchStatus();
     });
   }
 
-  #sawStatus(status: RaftStatus | null): void {
-    if (status !== null) this.#referee.saw(status);
-  }
-
   // ---- phases --------------------------------------------------------------------------------------------------------------
 
-  /** A random majority is healed, everything else stays as broken as it is; whatever is pending must end. */
+  /** A random majority of each group is healed, everything else stays as broken as it is; whatever is pending must end. */
   async #liveness(): Promise<void> {
     this.#injector.stop();
-    const size = this.#prng.chance(0.5) ? this.#replicas.length : Math.floor(this.#replicas.length / 2) + 1;
-    const healed = this.#prng.shuffle(this.#replicas).slice(0, size);
+    const healed = this.#groups.flatMap(({ replicas }) => {
+      const size = this.#prng.chance(0.5) ? replicas.length : Math.floor(replicas.length / 2) + 1;
+      return this.#prng.shuffle(replicas).slice(0, size);
+    });
     this.#scheduler.say('world', `liveness: healed ${healed.map(({ process }) => process.name).join(' ')}`);
     for (const left of this.#replicas) if (!healed.includes(left)) this.#cutOff(left.process);
     this.#heal(healed.map(({ process }) => process));
     this.#stage.open = false;
-    await this.#until('the healed majority', LIVENESS_MS, () => this.#unfinished(healed));
+    await this.#until('the healed majorities', LIVENESS_MS, () => this.#unfinished());
   }
 
   /** Whatever else is wrong with it: it may not lead a group that its clients cannot reach. */
@@ -274,9 +218,9 @@ export class World {
 
   #heal(replicas: readonly SimProcess[]): void {
     const all = [...replicas, ...this.#clients.keys()];
-    for (const from of all) for (const to of all) this.#net.links.set(from.name, to.name, { cut: false, delayMs: 0, lossRate: 0 });
+    for (const from of all) for (const to of all) this.#net.links.set(from.name, to.name, HEALTHY_LINK);
     for (const process of all) {
-      Object.assign(process.disk.faults, { latencyMs: 0.3, frozenUntilUs: 0, errorRate: 0, full: false });
+      Object.assign(process.disk.faults, HEALTHY_DISK);
       process.resume();
       this.#start(process);
     }
@@ -284,23 +228,19 @@ export class World {
   }
 
   /** What is not done yet, in words; null when everything is. */
-  #unfinished(healed: readonly Replica[]): string | null {
-    if (!healed.some(({ handle }) => handle?.status()?.role === 'leader')) return 'no leader';
+  #unfinished(): string | null {
+    for (const group of this.#groups) if (group.leader === undefined) return `no leader of ${group.brokerName}`;
     for (const [{ name }, { sends }] of this.#pending) if (sends > 0) return `${sends} sends of ${name} unanswered`;
     const { acked, handled } = this.#referee;
     for (; this.#consumed < acked.length; this.#consumed++) {
       const { queue, offset } = acked[this.#consumed] as Acked;
-      if (!queue.startsWith(`${TOPIC}/`) || offset < 0 || handled.has(`${queue}@${offset}`)) continue;
+      const [brokerName, topic, queueId] = queue.split('/') as [string, string, string];
+      if (topic !== TOPIC || offset < 0 || handled.has(`${queue}@${offset}`)) continue;
+      const group = this.#groups.find((other) => other.brokerName === brokerName) as BrokerGroup;
       // What retention cut away nobody can consume.
-      if (offset >= this.#minOffset(queue)) return `${queue}@${offset} is not consumed`;
+      if (offset >= group.minOffset(topic, Number(queueId))) return `${queue}@${offset} is not consumed`;
     }
     return null;
-  }
-
-  /** First retained offset, as the replica knows that has applied most. */
-  #minOffset(queue: string): number {
-    const [topic, queueId] = queue.split('/') as [string, string];
-    return Math.max(...this.#replicas.map(({ handle }) => handle?.minOffset(topic, Number(queueId)) ?? 0));
   }
 
   /** All are healed: they end with the same log and the same state. */
@@ -310,18 +250,12 @@ export class World {
     for (const process of this.#clients.keys()) this.#kill(process, 'kill');
     await this.#scheduler.run(this.#scheduler.nowUs + SETTLE_MS * 1000);
     await this.#until('all replicas', CONVERGENCE_MS, () => {
-      const views = this.#replicas.map(({ handle }) => handle?.status());
-      const [first] = views;
-      if (first === undefined || first === null || views.some((view) => view === undefined || view === null))
-        return 'a replica is not running';
-      const same = views.every(
-        (view) =>
-          view?.appliedIndex === first.appliedIndex && view.commitIndex === first.appliedIndex && view.lastIndex === first.lastIndex,
-      );
-      return same && first.lastIndex === first.appliedIndex ? null : 'replicas are not equally far';
+      for (const group of this.#groups) {
+        const left = group.notConverged();
+        if (left !== null) return left;
+      }
+      return null;
     });
-    const digests = new Set(this.#replicas.map(({ handle }) => handle?.status()?.stateDigest));
-    if (digests.size > 1) throw new Violation('state differs', `digests ${[...digests].join(' ')} at the end`);
   }
 
   async #until(what: string, limitMs: number, unfinished: () => string | null): Promise<void> {
@@ -342,48 +276,48 @@ export class World {
 
   async #judge(): Promise<void> {
     const logs = await this.#finalLogs();
-    for (const log of logs) {
+    for (const group of this.#groups) group.checkEqual();
+    // Each replica's word counts: the n-th log has the n-th of every group, or its last.
+    for (let n = 0; n < Math.max(...logs.map((ofGroup) => ofGroup.length)); n++) {
+      const log: FinalLog = { queues: new Map(logs.flatMap((ofGroup) => [...(ofGroup[Math.min(n, ofGroup.length - 1)] as GroupLog)])) };
       checkOffsetGap(log);
       checkDuplicated(log);
       checkReordered(log);
       checkLost(this.#referee.acked, log);
       this.#referee.readers.checkShown(log);
     }
-    checkIdentical(this.#replicas.map(({ id, process }) => ({ replicaId: id, ...committedBytes(process.disk, `${DATA_DIR}/commitlog`) })));
   }
 
-  /** What every replica answers to a reader who pulls everything. */
-  async #finalLogs(): Promise<FinalLog[]> {
-    const logs: FinalLog[] = [];
+  /** What every replica of every group answers to a reader who pulls everything. */
+  async #finalLogs(): Promise<GroupLog[][]> {
     let refusal = '';
+    let missing = this.#replicas.length;
+    const logs = this.#groups.map((): GroupLog[] => []);
     const reader = this.#process('judge');
     reader.start((io) => {
-      for (const url of this.#stage.endpoints) {
-        const replica = new WireClient(io, url);
-        const pull = (): void => {
-          pullAll(replica, [TOPIC, QUICK_TOPIC], QUEUES, (queue) => this.#minOffset(queue)).then(
-            (log) => logs.push(log),
-            (error: unknown) => {
-              refusal = String(error);
-              io.clock.setTimer(200, pull);
-            },
-          );
-        };
-        io.clock.setTimer(50, pull);
-      }
+      this.#groups.forEach((group, at) => {
+        for (const url of group.endpoints) {
+          const replica = new WireClient(io, url);
+          const minOffset = (topic: string, queueId: number): number => group.minOffset(topic, queueId);
+          const pull = (): void => {
+            pullAll(replica, group.brokerName, [TOPIC, QUICK_TOPIC], QUEUES, minOffset).then(
+              (log) => {
+                (logs[at] as GroupLog[]).push(log);
+                missing--;
+              },
+              (error: unknown) => {
+                refusal = String(error);
+                io.clock.setTimer(200, pull);
+              },
+            );
+          };
+          io.clock.setTimer(50, pull);
+        }
+      });
     });
-    await this.#until('reading everything', CONVERGENCE_MS, () =>
-      logs.length === this.#replicas.length ? null : `not everything could be read: ${refusal}`,
-    );
+    await this.#until('reading everything', CONVERGENCE_MS, () => (missing === 0 ? null : `not everything could be read: ${refusal}`));
     return logs;
   }
-}
-
-const causedByDisk = (error: unknown): boolean => causedBy(error, (cause) => cause instanceof DiskError);
-
-function causedBy(error: unknown, is: (cause: unknown) => boolean): boolean {
-  for (let cause = error; cause instanceof Error; cause = cause.cause) if (is(cause)) return true;
-  return false;
 }
 
 /** Runs one seed. Throws a Violation, or what else went wrong. */

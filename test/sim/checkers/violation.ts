@@ -9,8 +9,10 @@ export class Violation extends Error {
   }
 }
 
-/** `topic/queueId`. */
+/** `brokerName/topic/queueId`. */
 export type QueueName = string;
+
+export const queueName = (brokerName: string, topic: string, queueId: number): QueueName => `${brokerName}/${topic}/${queueId}`;
 
 /** A message as somebody saw it at a place. `identity`: its message id; `fingerprint`: a hash over everything of it. */
 export interface Seen {

@@ -1,0 +1,186 @@
+import { type BrokerConfig, type ReplicaAddress, resolveConfig } from '../../src/config.ts';
+import { DiskError, isOutOfSpace } from '../../src/io/disk.ts';
+import type { Io } from '../../src/io/io.ts';
+import type { BrokerHandle, StartBroker } from './broker-hook.ts';
+import { checkIdentical } from './checkers/identical.ts';
+import { Violation } from './checkers/violation.ts';
+import type { GroupReferee } from './group-referee.ts';
+import { committedBytes } from './log-image.ts';
+import type { Prng } from './prng.ts';
+import type { Death, SimProcess } from './process.ts';
+import { EventKind, type SimScheduler } from './scheduler.ts';
+
+export const CLIENT_PORT = 7460;
+export const DATA_DIR = '/data';
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const SUPERVISOR_RESTARTS_US = 500_000;
+
+export interface SimReplica {
+  readonly id: number;
+  readonly process: SimProcess;
+  readonly config: BrokerConfig;
+  handle: BrokerHandle | null;
+}
+
+/** What a group asks of the world around it. */
+export interface GroupPorts {
+  readonly scheduler: SimScheduler;
+  readonly prng: Prng;
+  readonly referee: GroupReferee;
+  readonly startBroker: StartBroker;
+  makeProcess(name: string): SimProcess;
+}
+
+/** Replicas of one broker group on machines of their own, each under a supervisor that starts it again. */
+export class BrokerGroup {
+  readonly brokerName: string;
+  readonly replicas: SimReplica[] = [];
+  readonly referee: GroupReferee;
+  readonly #scheduler: SimScheduler;
+  readonly #prng: Prng;
+  readonly #startBroker: StartBroker;
+
+  /** @param seeds client addresses of other groups, by which gossip finds them */
+  constructor(brokerName: string, size: number, ports: GroupPorts) {
+    this.brokerName = brokerName;
+    this.referee = ports.referee;
+    this.#scheduler = ports.scheduler;
+    this.#prng = ports.prng;
+    this.#startBroker = ports.startBroker;
+    const sizes = this.#drawSizes();
+    const addresses = Array.from({ length: size }, (_, at) => {
+      return { replicaId: at + 1, host: `${brokerName}${at + 1}`, port: CLIENT_PORT };
+    });
+    for (const address of addresses) this.#add(address, addresses, sizes, ports.makeProcess(address.host));
+  }
+
+  get endpoints(): string[] {
+    return this.replicas.map(({ process }) => `ws://${process.name}:${CLIENT_PORT}`);
+  }
+
+  get leader(): SimReplica | undefined {
+    return this.replicas.find(({ handle, process }) => !process.paused && handle?.status()?.role === 'leader');
+  }
+
+  of(process: SimProcess): SimReplica | undefined {
+    return this.replicas.find((replica) => replica.process === process);
+  }
+
+  // ---- processes -----------------------------------------------------------------------------------------------------------
+
+  start(replica: SimReplica): void {
+    if (replica.process.alive) return;
+    this.#scheduler.say(replica.process.name, 'starts');
+    this.referee.progress.restarted(replica.id, this.referee.probe.durableTerm(replica.id).term);
+    replica.process.start((io) => void this.#run(replica, io));
+  }
+
+  kill(replica: SimReplica, death: Death): void {
+    replica.handle = null;
+    replica.process.kill(death);
+  }
+
+  async #run(replica: SimReplica, io: Io): Promise<void> {
+    const { process } = replica;
+    const life = process.life;
+    const ended = (error: unknown): void => {
+      if (process.life === life) this.#ended(replica, error);
+    };
+    try {
+      const handle = await this.#startBroker(io, replica.config, ended, (name, fields) =>
+        this.#scheduler.say(process.name, `${name} ${JSON.stringify(fields)}`),
+      );
+      if (process.life === life) replica.handle = handle;
+    } catch (error) {
+      if (causedByDisk(error)) ended(error);
+      else this.#scheduler.fail(error);
+    }
+  }
+
+  /** The process ends by itself, as a poisoned store does; its supervisor starts it again. */
+  #ended(replica: SimReplica, error: unknown): void {
+    this.#scheduler.say(replica.process.name, `ends: ${String(error)}`);
+    // A full disk is a reason to refuse writes, and may be one not to start; never one to end (FAULTS 3).
+    if (!causedByDisk(error) || (replica.handle !== null && causedBy(error, isOutOfSpace))) {
+      this.#scheduler.fail(error);
+      return;
+    }
+    this.kill(replica, 'kill');
+    this.#scheduler.schedule(null, SUPERVISOR_RESTARTS_US, EventKind.world, () => this.start(replica));
+  }
+
+  transfer(): void {
+    const target = this.#prng.pick(this.replicas).id;
+    this.leader?.handle?.transfer(target).catch(() => {});
+  }
+
+  // ---- what the world sees of it ---------------------------------------------------------------------------------------
+
+  watchStatus(): void {
+    for (const { handle, process } of this.replicas) {
+      const status = process.paused ? null : (handle?.status() ?? null);
+      if (status !== null) this.referee.saw(status);
+    }
+  }
+
+  /** First retained offset, as the replica knows that has applied most. */
+  minOffset(topic: string, queueId: number): number {
+    return Math.max(...this.replicas.map(({ handle }) => handle?.minOffset(topic, queueId) ?? 0));
+  }
+
+  /** Why its replicas are not all equally far; null when they are. */
+  notConverged(): string | null {
+    const views = this.replicas.map(({ handle }) => handle?.status());
+    const [first] = views;
+    if (first === undefined || first === null || views.some((view) => view === undefined || view === null))
+      return `a replica of ${this.brokerName} is not running`;
+    const same = views.every(
+      (view) => view?.appliedIndex === first.appliedIndex && view.commitIndex === first.appliedIndex && view.lastIndex === first.lastIndex,
+    );
+    return same && first.lastIndex === first.appliedIndex ? null : `replicas of ${this.brokerName} are not equally far`;
+  }
+
+  /** After it has converged: one state, and the same bytes on every disk. */
+  checkEqual(): void {
+    const digests = new Set(this.replicas.map(({ handle }) => handle?.status()?.stateDigest));
+    if (digests.size > 1) throw new Violation('state differs', `${this.brokerName}: digests ${[...digests].join(' ')} at the end`);
+    checkIdentical(this.replicas.map(({ id, process }) => ({ replicaId: id, ...committedBytes(process.disk, `${DATA_DIR}/commitlog`) })));
+  }
+
+  // ---- configuration ---------------------------------------------------------------------------------------------------
+
+  /** Below what a user may set, so that snapshots, new segments and cuts come within seconds. */
+  #drawSizes(): Partial<BrokerConfig> {
+    const prng = this.#prng;
+    const small = prng.chance(0.3);
+    return {
+      ...(small ? { segmentBytes: 512 * KIB, retentionBytes: prng.pick([0, MIB, MIB, 4 * MIB]) } : {}),
+      snapshotIntervalBytes: prng.pick([64 * KIB, 512 * KIB, 16 * MIB]),
+    };
+  }
+
+  #add(address: ReplicaAddress, replicas: readonly ReplicaAddress[], sizes: Partial<BrokerConfig>, process: SimProcess): void {
+    const resolved = resolveConfig({
+      flags: {
+        ...address,
+        brokerName: this.brokerName,
+        replicas,
+        dataDir: DATA_DIR,
+        segmentBytes: 16 * MIB,
+        snapshotIntervalBytes: 16 * MIB,
+        hotTailBytes: 16 * MIB,
+        logLevel: 'silent',
+      },
+    });
+    this.replicas.push({ id: address.replicaId, process, config: { ...resolved, ...sizes }, handle: null });
+    this.referee.watch(address.replicaId, process);
+  }
+}
+
+const causedByDisk = (error: unknown): boolean => causedBy(error, (cause) => cause instanceof DiskError);
+
+function causedBy(error: unknown, is: (cause: unknown) => boolean): boolean {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) if (is(cause)) return true;
+  return false;
+}
