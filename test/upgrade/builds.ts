@@ -22,5 +22,11 @@ export function unpackBuild(name: string, dir: string): PinnedBuild {
   return { program: join(dist, 'cli', 'main.js'), client: join(dist, 'index.js') };
 }
 
+/** Unpacks the data directory that the build left behind when it was killed with -9. @returns its path */
+export function unpackData(name: string, dir: string): string {
+  execFileSync('tar', ['-xzf', join(import.meta.dirname, 'builds', `${name}-data.tar.gz`), '-C', dir]);
+  return join(dir, 'data');
+}
+
 /** This checkout's own program. */
 export const TODAYS_PROGRAM = join(ROOT, 'src', 'cli', 'main.ts');
