@@ -1,7 +1,7 @@
 import { assert, assertU53 } from '../base/assert.ts';
 import { GroupIndex } from '../raft/group-index.ts';
 import type { GroupMeta } from '../raft/types.ts';
-import { LogPoisoned, LogShortened } from './errors.ts';
+import { type LogCorrupt, LogPoisoned, LogShortened } from './errors.ts';
 import {
   type ExpectedGroup,
   type GroupHeader,
@@ -17,7 +17,9 @@ import { DEFAULT_HOT_TAIL, type HotChunk, HotTail } from './hot-tail.ts';
 import { BLOCK_BYTES, ENTRY_HEADER_BYTES, GROUP_HEADER_BYTES, MAX_ENTRY_BODY_BYTES, MAX_GROUP_BYTES } from './layout.ts';
 import { LogCounts } from './log-counts.ts';
 import { LogReader } from './log-reader.ts';
+import { LogVerifier } from './log-verifier.ts';
 import { type RecoveredEnd, recover } from './recovery.ts';
+import { rewriteTail } from './rewrite-tail.ts';
 import { baseOf, DEFAULT_SEGMENT_BYTES, placeOf } from './segment.ts';
 import { RESERVE_SEGMENTS, SegmentStore } from './segment-store.ts';
 import { TailChain } from './tail-chain.ts';
@@ -37,7 +39,6 @@ import type {
 } from './types.ts';
 
 const DEFAULT_ASYNC_FLUSH_MS = 50;
-const REWRITE_BYTES = 1024 * 1024;
 export const EMPTY_LOG_START: LogBoundary = { index: 0, term: 0, position: BLOCK_BYTES, previousChecksum: 0 };
 
 /** A group that still takes entries; nobody has seen it. */
@@ -57,6 +58,7 @@ interface OpenGroup {
 export class CommitLog implements Log {
   readonly recovery: RecoveryReport;
   readonly counts = new LogCounts();
+  readonly verifier: LogVerifier;
   readonly #handlers: CommitLogHandlers;
   readonly #segmentBytes: number;
   readonly #store: SegmentStore;
@@ -81,9 +83,18 @@ export class CommitLog implements Log {
   private constructor(
     options: CommitLogOptions,
     segmentBytes: number,
-    parts: { store: SegmentStore; index: GroupIndex; chain: TailChain; start: LogBoundary; end: RecoveredEnd; report: RecoveryReport },
+    parts: {
+      store: SegmentStore;
+      index: GroupIndex;
+      chain: TailChain;
+      verifier: LogVerifier;
+      start: LogBoundary;
+      end: RecoveredEnd;
+      report: RecoveryReport;
+    },
   ) {
-    const { store, index, chain, start, end, report } = parts;
+    const { store, index, chain, verifier, start, end, report } = parts;
+    this.verifier = verifier;
     this.#chain = chain;
     this.recovery = report;
     this.#handlers = options.handlers;
@@ -141,12 +152,23 @@ export class CommitLog implements Log {
     });
     try {
       await options.disk.mkdir(options.directory);
-      const { leftOver } = await store.load(start.position);
+      const { repair } = options;
+      const { leftOver } = await store.load(start.position, repair !== undefined);
       // An empty log is whole only when it ended where it starts: after a state from a peer and a clean stop.
       if (store.bases.length === 0 && durableEndPosition > 0 && durableEndPosition !== start.position)
         throw new LogShortened('the segment files are gone');
       const index = new GroupIndex({ startIndex: start.index, startTerm: start.term, startPosition: start.position });
       const chain = new TailChain();
+      const verifier = new LogVerifier({
+        disk: options.disk,
+        store,
+        index,
+        segmentBytes,
+        start: () => log?.start ?? start,
+        onError: (error) => {
+          if (log !== null) log.#poison(error);
+        },
+      });
       const end = await recover({
         store,
         segmentBytes,
@@ -154,6 +176,7 @@ export class CommitLog implements Log {
         verifyFrom,
         durableEndPosition,
         unsyncedTailLost: options.unsyncedTailLost ?? false,
+        ...(repair === undefined ? {} : { repair: (from, damage) => repair({ verifier, from, damage, committedIndex: verifyFrom.index }) }),
         onGroup: (group, previousChecksum, previousLogTimeMs) => {
           index.append(group);
           chain.push(group.firstIndex, previousChecksum, previousLogTimeMs);
@@ -162,25 +185,30 @@ export class CommitLog implements Log {
       });
       // From here on the directory is known to be ours and sound: it may be changed.
       await store.discard(leftOver);
+      await store.restoreHeaders();
       const hasTear = end.voteFloor === 0 && end.dirtyEnd > end.endPosition;
       if (hasTear) await store.zero(end.endPosition, end.dirtyEnd);
       // Each synced write began after the one before it had ended: only the last can be unproven. A buffered one proves nothing.
       const buffered = options.flush === 'async' || options.lastRunWasBuffered === true;
       const from = buffered ? verifyFrom.position : end.unprovenPosition;
-      const rewrittenBytes = await rewrite(store, options, segmentBytes, Math.min(from, end.endPosition), end.endPosition);
+      const rewrittenBytes = await rewriteTail(store, options.disk, segmentBytes, Math.min(from, end.endPosition), end.endPosition);
       const report = {
         verifiedBytes: end.verifiedBytes,
         tornBytes: hasTear ? end.dirtyEnd - end.endPosition : 0,
         voteFloor: end.voteFloor,
         rewrittenBytes,
       };
-      log = new CommitLog(options, segmentBytes, { store, index, chain, start, end, report });
+      log = new CommitLog(options, segmentBytes, { store, index, chain, verifier, start, end, report });
       store.startAt(end.endPosition);
       return log;
     } catch (error) {
       await store.close();
       throw error;
     }
+  }
+
+  set onDamage(mend: ((damage: LogCorrupt) => Promise<void>) | null) {
+    this.#reader.onDamage = mend;
   }
 
   get firstIndex(): number {
@@ -517,7 +545,10 @@ export class CommitLog implements Log {
     this.#damagedEnd = 0;
     const from = this.#durablePosition;
     // A failure poisons, and is told by onPoisoned.
-    this.#changeFiles(() => this.#store.zero(from, end)).catch(() => undefined);
+    this.#changeFiles(async () => {
+      await this.#handlers.onTruncating?.(from);
+      await this.#store.zero(from, end);
+    }).catch(() => undefined);
   }
 
   #mayFollow(end: number, header: GroupHeader): boolean {
@@ -571,27 +602,4 @@ function continues(
 ): (CheckedGroup & { ok: true }) | { ok: false; reason: GroupFault } {
   const reason = misplaced(group.header, { ...expected, position: null });
   return reason === null ? { ok: true, ...group } : { ok: false, reason };
-}
-
-/** Writes a range again with the same bytes and syncs it: only then is it known to be on the disk and not in a cache (I3). */
-async function rewrite(store: SegmentStore, options: CommitLogOptions, segmentBytes: number, from: number, end: number): Promise<number> {
-  if (from >= end) return 0;
-  const buffer = options.disk.allocateAligned(REWRITE_BYTES);
-  let total = 0;
-  for (let position = from - (from % BLOCK_BYTES); position < end; ) {
-    const base = baseOf(position, segmentBytes);
-    const sizeBytes = Math.min(buffer.length, end - position, base + store.filledBytes(base) - position);
-    if (position === base || sizeBytes <= 0) {
-      // The segment's header, or the unused rest of a segment.
-      position = position === base ? position + BLOCK_BYTES : base + segmentBytes;
-      continue;
-    }
-    const bytes = buffer.subarray(0, sizeBytes);
-    await store.read(bytes, position);
-    await store.write(bytes, position);
-    total += sizeBytes;
-    position += sizeBytes;
-  }
-  await store.syncDirty();
-  return total;
 }

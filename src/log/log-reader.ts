@@ -4,6 +4,7 @@ import type { Clock } from '../io/clock.ts';
 import type { GroupIndex } from '../raft/group-index.ts';
 import { LogCorrupt } from './errors.ts';
 import { forEachEntry, type GroupHeader, LARGEST_GROUP_BYTES, newEntryView, readGroupHeader, verifyGroup } from './group-codec.ts';
+import { readWhatCan } from './group-walk.ts';
 import type { HotTail } from './hot-tail.ts';
 import { BLOCK_BYTES, GROUP_HEADER_BYTES } from './layout.ts';
 import type { LogCounts } from './log-counts.ts';
@@ -30,6 +31,8 @@ export class LogReader {
   readonly #view = newEntryView();
   readonly #free: Uint8Array[] = [];
   #buffers = 0;
+  /** See Log.onDamage. */
+  onDamage: ((damage: LogCorrupt) => Promise<void>) | null = null;
   readonly #waiting: ((buffer: Uint8Array) => void)[] = [];
 
   constructor(options: LogReaderOptions) {
@@ -46,13 +49,34 @@ export class LogReader {
   }
 
   async header(position: number): Promise<GroupHeader> {
+    return this.#mended(() => this.#header(position, 0));
+  }
+
+  /** Makes a read again once the damage that it met is mended: damaged bytes are never served (I4). */
+  async #mended<T>(read: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await read();
+      } catch (error) {
+        if (!(error instanceof LogCorrupt)) throw error;
+        this.#options.counts.corruptions++;
+        if (this.onDamage === null) throw error;
+        await this.onDamage(error);
+      }
+    }
+  }
+
+  /** @param firstIndex 0 = whatever it is */
+  async #header(position: number, firstIndex: number): Promise<GroupHeader> {
     const hot = this.hotHeader(position);
     if (hot !== null) return hot;
-    const bytes = new Uint8Array(GROUP_HEADER_BYTES);
-    const got = await this.#options.store.read(bytes, position);
+    const bytes = new Uint8Array(BLOCK_BYTES);
+    const got = await readWhatCan(this.#options.store, bytes, position);
     const header = readGroupHeader(bytes.subarray(0, got));
     if (typeof header === 'string') throw new LogCorrupt(position, `group header: ${header}`);
     if (header.position !== position) throw new LogCorrupt(position, 'a group of another position');
+    // Zeros in place of a group look like a segment's end; the next segment's first group is not the one that follows.
+    if (firstIndex !== 0 && header.firstIndex !== firstIndex) throw new LogCorrupt(position, `no group begins with index ${firstIndex}`);
     return header;
   }
 
@@ -61,10 +85,12 @@ export class LogReader {
     const { index: groups } = this.#options;
     if (index < groups.firstIndex || index > groups.lastIndex) return null;
     let place = groups.positionAtOrBelow(index);
+    let expected = groups.boundaryAtOrBelow(index);
     for (;;) {
-      const header = await this.header(place);
+      const header = await this.#mended(() => this.#header(place, expected));
       if (index <= header.lastIndex) return header;
       place = await this.#after(header);
+      expected = header.lastIndex + 1;
     }
   }
 
@@ -75,8 +101,9 @@ export class LogReader {
     const used = end % segmentBytes;
     if (used !== 0) {
       if (this.hotHeader(end) !== null) return end;
-      const word = new Uint8Array(4);
-      if ((await this.#options.store.read(word, end)) === 4 && word.some((byte) => byte !== 0)) return end;
+      const block = new Uint8Array(BLOCK_BYTES);
+      const got = await readWhatCan(this.#options.store, block, end);
+      if (got === BLOCK_BYTES && block.subarray(0, 4).some((byte) => byte !== 0)) return end;
     }
     return (used === 0 ? end : end - used + segmentBytes) + BLOCK_BYTES;
   }
@@ -112,7 +139,11 @@ export class LogReader {
   }
 
   /** @param lastIndex at most the durable index */
-  async coldGroups(firstIndex: number, lastIndex: number, maxBytes: number): Promise<GroupRun> {
+  coldGroups(firstIndex: number, lastIndex: number, maxBytes: number): Promise<GroupRun> {
+    return this.#mended(() => this.#coldGroups(firstIndex, lastIndex, maxBytes));
+  }
+
+  async #coldGroups(firstIndex: number, lastIndex: number, maxBytes: number): Promise<GroupRun> {
     assert(firstIndex <= lastIndex, `no entries ${firstIndex}…${lastIndex} in the files`);
     const first = await this.find(firstIndex);
     if (first === null) throw new RangeError(`index ${firstIndex} is not in the log`);
@@ -120,7 +151,7 @@ export class LogReader {
     try {
       const into = buffer.subarray(0, Math.min(buffer.length, Math.max(maxBytes, first.sizeBytes)));
       const { store, counts } = this.#options;
-      const got = await store.read(into, first.position);
+      const got = await readWhatCan(store, into, first.position);
       counts.coldReads++;
       counts.coldReadBytes += got;
       const last = verifyRun(into.subarray(0, got), first, lastIndex);
@@ -132,7 +163,6 @@ export class LogReader {
       };
     } catch (error) {
       this.#giveBuffer(buffer);
-      if (error instanceof LogCorrupt) this.#options.counts.corruptions++;
       throw error;
     }
   }

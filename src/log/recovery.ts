@@ -3,6 +3,7 @@ import type { GroupMeta } from '../raft/types.ts';
 import { LogCorrupt, LogForeign, LogShortened } from './errors.ts';
 import { type GroupHeader, LARGEST_GROUP_BYTES, readGroupHeader, type VerifiedGroup, verifyGroup } from './group-codec.ts';
 import { LAST_WRITE_BYTES } from './group-commit.ts';
+import { isUnreadable, type LogCursor } from './group-walk.ts';
 import { BLOCK_BYTES, GROUP_HEADER_BYTES } from './layout.ts';
 import type { SegmentStore } from './segment-store.ts';
 import type { LogBoundary } from './types.ts';
@@ -19,6 +20,8 @@ export interface RecoveryInput {
   readonly verifyFrom: LogBoundary;
   readonly durableEndPosition: number;
   readonly unsyncedTailLost: boolean;
+  /** Mends the log behind `from`, up to a whole group behind `position`, or rejects. Without it damage is refused. */
+  repair?(from: LogCursor, damage: LogCorrupt): Promise<void>;
   /** The checksum and log time are those of the log before the group. */
   onGroup(group: GroupMeta, previousChecksum: number, previousLogTimeMs: number): void;
 }
@@ -56,12 +59,30 @@ class Window {
     const wanted = Math.min(sizeBytes, left);
     if (position < this.#position || position + wanted > this.#position + this.#size) {
       const size = Math.min(left, this.#buffer.length, Math.max(wanted, readAheadBytes));
-      const into = this.#buffer.subarray(0, size);
-      into.fill(0, await this.#store.read(into, position));
+      this.#size = 0;
+      this.#size = await this.#fill(position, size);
       this.#position = position;
-      this.#size = size;
     }
     return this.#buffer.subarray(position - this.#position, this.#size);
+  }
+
+  /** Never zeros for what cannot be read: they would pass for a torn write. */
+  async #fill(position: number, sizeBytes: number): Promise<number> {
+    for (let size = sizeBytes; ; size = alignUp(size / 2, BLOCK_BYTES)) {
+      try {
+        const into = this.#buffer.subarray(0, size);
+        into.fill(0, await this.#store.read(into, position));
+        return size;
+      } catch (error) {
+        if (!isUnreadable(error)) throw error;
+        if (size <= BLOCK_BYTES) throw new LogCorrupt(position, 'a sector cannot be read');
+      }
+    }
+  }
+
+  /** The files were changed. */
+  forget(): void {
+    this.#size = 0;
   }
 }
 
@@ -79,6 +100,8 @@ class Recovery {
   #checksum: number;
   #logTimeMs = 0;
   #verifiedBytes = 0;
+  /** Before the last group whose header was read: what repair can rely on. */
+  #anchor: LogCursor;
   /** Starts of the newest groups, enough to reach one write back. */
   #recent: number[] = [];
 
@@ -89,30 +112,55 @@ class Recovery {
     this.#term = input.start.term;
     this.#position = input.start.position;
     this.#checksum = input.start.previousChecksum;
+    const { index, term, position, previousChecksum } = input.start;
+    this.#anchor = { index, term, endPosition: position, previousChecksum, logTimeMs: 0 };
   }
 
   async run(): Promise<RecoveredEnd> {
     const { verifyFrom } = this.#input;
-    while (this.#index < verifyFrom.index) await this.#step();
+    while (this.#index < verifyFrom.index) await this.#mended(() => this.#step());
     if (this.#index !== verifyFrom.index || this.#position > verifyFrom.position) {
       throw new LogCorrupt(this.#position, `no group ends at the checkpoint's index ${verifyFrom.index}`);
     }
     this.#checksum = verifyFrom.previousChecksum;
     for (;;) {
-      const place = await this.#place();
-      if (place === null) return this.#end(this.#position, 0);
-      const bytes = await this.#window.at(place, LARGEST_GROUP_BYTES, SCAN_BYTES);
-      const result = verifyGroup(bytes, {
-        position: place,
-        index: this.#index + 1,
-        previousChecksum: this.#checksum,
-        logTimeMs: this.#logTimeMs,
-      });
-      if (!result.ok) return this.#badTail(place, result, bytes);
-      if (result.header.term < this.#term) throw new LogCorrupt(place, 'the term goes back');
-      this.#accept(result.header, result.lastChecksum);
-      this.#verifiedBytes += result.header.sizeBytes;
+      const end = await this.#mended(() => this.#verifyNext());
+      if (end !== null && end !== undefined) return end;
     }
+  }
+
+  /** Runs a step again once what it found damaged is repaired. */
+  async #mended<T>(step: () => Promise<T>): Promise<T> {
+    for (let last = -1; ; ) {
+      try {
+        return await step();
+      } catch (error) {
+        const { repair } = this.#input;
+        // Found again at the same place: it is not what repair can mend.
+        if (repair === undefined || !(error instanceof LogCorrupt) || error.position === last) throw error;
+        last = error.position;
+        await repair(this.#anchor, error);
+        this.#window.forget();
+      }
+    }
+  }
+
+  /** One group behind the checkpoint, every byte of it. @returns null while there are more */
+  async #verifyNext(): Promise<RecoveredEnd | null> {
+    const place = await this.#place();
+    if (place === null) return this.#end(this.#position, 0);
+    const bytes = await this.#window.at(place, LARGEST_GROUP_BYTES, SCAN_BYTES);
+    const result = verifyGroup(bytes, {
+      position: place,
+      index: this.#index + 1,
+      previousChecksum: this.#checksum,
+      logTimeMs: this.#logTimeMs,
+    });
+    if (!result.ok) return this.#badTail(place, result, bytes);
+    if (result.header.term < this.#term) throw new LogCorrupt(place, 'the term goes back');
+    this.#accept(result.header, result.lastChecksum);
+    this.#verifiedBytes += result.header.sizeBytes;
+    return null;
   }
 
   /** One group before the checkpoint, by its header. */
@@ -134,6 +182,14 @@ class Recovery {
 
   #accept(header: GroupHeader, lastChecksum: number): void {
     const previousLogTimeMs = this.#logTimeMs;
+    const { index, term: previousTerm } = { index: this.#index, term: this.#term };
+    this.#anchor = {
+      index,
+      term: previousTerm,
+      endPosition: header.position,
+      previousChecksum: header.previousChecksum,
+      logTimeMs: previousLogTimeMs,
+    };
     this.#index = header.lastIndex;
     this.#term = header.term;
     this.#position = header.position + header.sizeBytes;
@@ -172,7 +228,9 @@ class Recovery {
     const buffer = new Uint8Array(Math.min(1024 * 1024, Math.max(0, end - first)));
     while (end > first) {
       const size = Math.min(buffer.length, end - first);
-      const got = await store.read(buffer.subarray(0, size), end - size);
+      const got = await readOrNull(store, buffer.subarray(0, size), end - size);
+      // Something was written there, or nothing would be unreadable.
+      if (got === null) return end - 1;
       const words = new Uint32Array(buffer.buffer, 0, got / 4);
       for (let word = words.length - 1; word >= 0; word--) if (words[word] !== 0) return end - size + word * 4 + 3;
       end -= size;
@@ -189,8 +247,8 @@ class Recovery {
     for (const next of store.bases) if (next > base && (await this.#lastNonZeroIn(next)) >= 0) lastBase = next;
     const everything = lastBase === base ? dirtyEnd : lastBase + segmentBytes;
     const damaged = new LogCorrupt(place, bad.reason);
-    if (this.#position < durableEndPosition) throw damaged;
-    if (unsyncedTailLost) return this.#end(everything, 0);
+    const isShort = this.#position < durableEndPosition;
+    if (unsyncedTailLost && !isShort) return this.#end(everything, 0);
     if (bad.reason === 'version') throw new LogForeign(`a group of another format at position ${place}`);
     // A whole header that does not continue the log was never written here by a crash: it is misdirected or of another life.
     if (bad.reason === 'index' || bad.reason === 'position' || bad.reason === 'logTime') throw damaged;
@@ -200,6 +258,8 @@ class Recovery {
     const torn = hasMissingSector(bytes, bad);
     const later = await this.#laterGroup(place, dirtyEnd);
     if (!torn && later > 0) throw damaged;
+    // Proven durable once, so nothing of it can be torn; that it was the last write is all that is known.
+    if (isShort && torn) throw damaged;
     if (torn && later === 0) return this.#end(dirtyEnd, 0);
     // Torn, but a whole group behind it may as well be of a later write, and then this one was acknowledged: nobody can tell.
     return this.#end(dirtyEnd, later > 0 ? later : (bad.header?.lastIndex ?? this.#index + 1));
@@ -219,7 +279,8 @@ class Recovery {
 
   #end(dirtyEnd: number, voteFloor: number): RecoveredEnd {
     const { durableEndPosition } = this.#input;
-    if (this.#position < durableEndPosition) {
+    // A floor stands for what is damaged there: it is not gone.
+    if (voteFloor === 0 && this.#position < durableEndPosition) {
       throw new LogShortened(`the log ends at ${this.#position}, it was durable up to ${durableEndPosition}`);
     }
     const lastWrite = this.#recent.find((position) => position >= this.#position - LAST_WRITE_BYTES) ?? this.#position;
@@ -234,6 +295,15 @@ class Recovery {
       dirtyEnd: Math.max(dirtyEnd, this.#position),
       voteFloor,
     };
+  }
+}
+
+async function readOrNull(store: SegmentStore, into: Uint8Array, position: number): Promise<number | null> {
+  try {
+    return await store.read(into, position);
+  } catch (error) {
+    if (isUnreadable(error)) return null;
+    throw error;
   }
 }
 

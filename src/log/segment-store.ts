@@ -4,7 +4,7 @@ import { type Disk, DiskError, type DiskFile } from '../io/disk.ts';
 import { LogCorrupt } from './errors.ts';
 import { LARGEST_GROUP_BYTES } from './group-codec.ts';
 import { BLOCK_BYTES } from './layout.ts';
-import { baseOf, checkSegmentHeader, encodeSegmentHeader, segmentBase, segmentName } from './segment.ts';
+import { baseOf, checkSegmentHeader, encodeSegmentHeader, isDamagedHeader, segmentBase, segmentName } from './segment.ts';
 import type { FlushMode } from './types.ts';
 
 /** Zeros go out in writes of this size: short enough that a group's write between two of them does not wait long. */
@@ -36,6 +36,8 @@ interface Segment {
   lastUse: number;
   /** Asynchronous flush: written since the last fdatasync. */
   dirty: boolean;
+  /** The header is damaged, or the whole file is missing: made anew before the first write into it. */
+  headless: boolean;
 }
 
 const SMALLEST_SEGMENT_BYTES = 256 * 1024;
@@ -96,9 +98,10 @@ export class SegmentStore {
   /**
    * Reads names and headers; changes nothing.
    * @param startPosition segments before it are left over from a cut and ignored
+   * @param repairable a missing file or a damaged header is taken for damage inside the log, which repair finds
    * @throws LogForeign, LogCorrupt (a segment is missing)
    */
-  async load(startPosition: number): Promise<{ leftOver: string[] }> {
+  async load(startPosition: number, repairable = false): Promise<{ leftOver: string[] }> {
     const { disk, directory, segmentBytes, clusterHash } = this.#options;
     const leftOver: string[] = [];
     const firstBase = baseOf(startPosition, segmentBytes);
@@ -115,7 +118,12 @@ export class SegmentStore {
       if (base >= firstBase) this.#segments.push(segment);
       const block = new Uint8Array(BLOCK_BYTES);
       await file.read(block, 0);
-      checkSegmentHeader(block, path, base, segmentBytes, clusterHash);
+      try {
+        checkSegmentHeader(block, path, base, segmentBytes, clusterHash);
+      } catch (error) {
+        if (!repairable || !isDamagedHeader(block)) throw error;
+        segment.headless = true;
+      }
       const sizeBytes = await file.sizeBytes();
       segment.filledBytes = Math.min(segmentBytes, sizeBytes - (sizeBytes % BLOCK_BYTES));
       if (base < firstBase) {
@@ -124,10 +132,12 @@ export class SegmentStore {
       }
       await this.#closeIdle();
     }
-    this.#segments.forEach((segment, i) => {
+    for (let i = 0; i < this.#segments.length; i++) {
       const expected = firstBase + i * segmentBytes;
-      if (segment.base !== expected) throw new LogCorrupt(expected, `segment ${segmentName(expected)} is missing`);
-    });
+      if (this.#segments[i]?.base === expected) continue;
+      if (!repairable) throw new LogCorrupt(expected, `segment ${segmentName(expected)} is missing`);
+      this.#segments.splice(i, 0, { ...this.#newSegment(expected, `${directory}/${segmentName(expected)}`), headless: true });
+    }
     await this.#checkSpace();
     return { leftOver };
   }
@@ -205,13 +215,40 @@ export class SegmentStore {
     const segment = this.#find(position);
     if (segment === null) return 0;
     const offset = position - segment.base;
+    const size = Math.min(into.length, segment.filledBytes - offset);
+    if (size <= 0) return 0;
     const file = await this.#use(segment, false);
     try {
-      const size = Math.min(into.length, segment.filledBytes - offset);
-      return size <= 0 ? 0 : await file.read(into.subarray(0, size), offset);
+      return await file.read(into.subarray(0, size), offset);
     } finally {
       await this.#done(segment);
     }
+  }
+
+  /** Before bytes are written again where a file is cut short, gone, or without its header: makes it as it was, with zeros. */
+  async restore(position: number, sizeBytes: number): Promise<void> {
+    const segment = this.#find(position);
+    assert(segment !== null, `no segment at ${position}`);
+    const { disk, directory, segmentBytes, clusterHash } = this.#options;
+    const isLast = segment === this.#segments.at(-1);
+    if (!segment.headless && (isLast || segment.filledBytes >= position - segment.base + sizeBytes)) return;
+    const file = await disk.open(segment.path, { access: 'readwrite', create: true });
+    try {
+      encodeSegmentHeader(this.#header, segment.base, segmentBytes, clusterHash);
+      await file.write(this.#header, 0);
+      if (!isLast) await file.truncate(segmentBytes);
+      await file.sync();
+      await disk.syncDirectory(directory);
+    } finally {
+      await file.close();
+    }
+    if (!isLast) segment.filledBytes = segmentBytes;
+    segment.headless = false;
+  }
+
+  /** Headers are the same on all replicas, and known without them: written again once the log around them was found whole. */
+  async restoreHeaders(): Promise<void> {
+    for (const segment of this.#segments) if (segment.headless) await this.restore(segment.base, 0);
   }
 
   /** fdatasync of every file written since the last call; overlapping writes count for the next call. */
@@ -319,7 +356,8 @@ export class SegmentStore {
   }
 
   #newSegment(base: number, path: string): Segment {
-    return { base, path, reader: null, writer: null, filledBytes: 0, users: 0, removed: false, lastUse: this.#uses++, dirty: false };
+    const lastUse = this.#uses++;
+    return { base, path, reader: null, writer: null, filledBytes: 0, users: 0, removed: false, lastUse, dirty: false, headless: false };
   }
 
   /** What to zero next: null when there is enough ahead of the tail. */

@@ -42,6 +42,13 @@ export function encodeSegmentHeader(into: Uint8Array, basePosition: number, segm
   writeU32(into, Header.checksum, crc32(into.subarray(0, Header.checksum)));
 }
 
+/** Not a header at all, or one that was changed since it was written: says nothing about whose file it is. */
+export function isDamagedHeader(block: Uint8Array): boolean {
+  if (readU32(block, Header.magic) !== SEGMENT_MAGIC) return true;
+  if (readU32(block, Header.checksum) !== crc32(block.subarray(0, Header.checksum))) return true;
+  return block.subarray(Header.checksum + 4).some((byte) => byte !== 0);
+}
+
 /** @throws LogForeign when it is not the segment that its name and this log say. */
 export function checkSegmentHeader(block: Uint8Array, path: string, basePosition: number, segmentBytes: number, clusterHash: number): void {
   const refuse = (what: string): never => {

@@ -1,7 +1,10 @@
 import type { Clock } from '../io/clock.ts';
 import type { Disk } from '../io/disk.ts';
 import type { GroupMeta } from '../raft/types.ts';
+import type { LogCorrupt } from './errors.ts';
+import type { LogCursor } from './group-walk.ts';
 import type { LogCounts } from './log-counts.ts';
+import type { LogVerifier } from './log-verifier.ts';
 
 /** A place between two write groups: everything up to `index` lies before `position`. */
 export interface LogBoundary {
@@ -69,8 +72,20 @@ export interface CommitLogOptions {
   readonly unsyncedTailLost?: boolean;
   /** Called for every group found, oldest first, before open() resolves: fills the Raft core's own index. */
   readonly onGroup?: (group: GroupMeta) => void;
+  /** Mends damage by peers before recovery goes on; rejects when none can help. Without it damage is refused with LogCorrupt. */
+  readonly repair?: (damage: RecoveryDamage) => Promise<void>;
   /** The last run flushed asynchronously and did not end cleanly: what is read may be in the page cache only, whatever `flush` is now. */
   readonly lastRunWasBuffered?: boolean;
+}
+
+/** Damage that recovery met: not the last write of an unclean stop. */
+export interface RecoveryDamage {
+  readonly verifier: LogVerifier;
+  /** Whole up to here. */
+  readonly from: LogCursor;
+  readonly damage: LogCorrupt;
+  /** Known to be committed: that of the state that recovery starts from. */
+  readonly committedIndex: number;
 }
 
 /** What open() found. */
@@ -192,6 +207,10 @@ export interface Log {
   readonly counts: LogCounts;
   /** Bytes laid into the open group. */
   readonly openBytes: number;
+  /** The files themselves, verified and mended. */
+  readonly verifier: LogVerifier;
+  /** Called by a cold read that meets damage; the read is made again when it resolves. null: it rejects with LogCorrupt. */
+  set onDamage(mend: ((damage: LogCorrupt) => Promise<void>) | null);
 
   /**
    * Leader: lays one entry into the open write group. `body` is copied. One group has one term and one log time: that of its first entry.

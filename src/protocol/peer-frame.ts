@@ -51,6 +51,9 @@ export const PeerFrameType = {
   snapshotResponse: 26,
   /** Payload: a piece of the snapshot that snapshotRequest announced. */
   snapshotSlice: 32,
+  /** What replicas ask each other to compare and repair their logs (src/replica/repair-frames.ts). Not to a release of level 1. */
+  repairQuestion: 33,
+  repairAnswer: 34,
 } as const;
 export type PeerFrameType = (typeof PeerFrameType)[keyof typeof PeerFrameType];
 

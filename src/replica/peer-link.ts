@@ -21,6 +21,8 @@ export interface PeerLinkEvents {
   clock(peer: ReplicaId, wallMs: number): void;
   /** `head` and `bytes` are valid during the call only. */
   snapshotSlice(peer: ReplicaId, head: Uint8Array, bytes: Uint8Array): void;
+  /** A question or answer about the log's bytes; the same. */
+  repair(peer: ReplicaId, type: PeerFrameType, head: Uint8Array, bytes: Uint8Array): void;
   refused(reason: string): void;
   closed(link: PeerLink, reset: boolean): void;
 }
@@ -127,6 +129,20 @@ export class PeerLink {
     this.#connection.write(bytes, onFlushed);
   }
 
+  /** @returns false: the link has ended, or the peer's release does not know these frames */
+  sendRepair(type: PeerFrameType, head: Uint8Array, bytes: Uint8Array | null, onFlushed?: () => void): boolean {
+    if (this.#ended || this.#destroyed || this.#connection === null || !this.knowsRepair) return false;
+    this.#connection.write(this.#channel.writer.encodeFrame(type, head, bytes?.length ?? 0));
+    if (bytes !== null && bytes.length > 0) this.#connection.write(bytes, onFlushed);
+    else onFlushed?.();
+    return true;
+  }
+
+  /** A release of feature level 1 ends a link over a frame that it does not know. */
+  get knowsRepair(): boolean {
+    return (this.#peer?.maxFeatureLevel ?? 1) > 1;
+  }
+
   sendKeepAlive(): void {
     if (this.#ended || !this.#channel.ready) return;
     this.#connection?.write(this.#channel.writer.encodeFrame(PeerFrameType.control, KEEP_ALIVE));
@@ -165,6 +181,10 @@ export class PeerLink {
     const peer = this.peerId;
     if (type === PeerFrameType.snapshotSlice) {
       events.snapshotSlice(peer, head, payload);
+      return;
+    }
+    if (type === PeerFrameType.repairQuestion || type === PeerFrameType.repairAnswer) {
+      events.repair(peer, type, head, payload);
       return;
     }
     if (!isRaftMessage(type)) return;

@@ -2,6 +2,7 @@ import type { Clock, Timer } from '../io/clock.ts';
 import type { Listener, Net, StreamConnection } from '../io/net.ts';
 import type { Random } from '../io/random.ts';
 import type { GroupRun } from '../log/types.ts';
+import type { PeerFrameType } from '../protocol/peer-frame.ts';
 import type { AppendRequest, Message, ReplicaId } from '../raft/types.ts';
 import type { PeerIdentity } from './formation.ts';
 import { PeerLink, type PeerLinkEvents } from './peer-link.ts';
@@ -55,6 +56,13 @@ export interface PeerHandlers {
   onLost(peer: ReplicaId, reset: boolean): void;
 }
 
+/** Questions about the log's bytes and their answers: also before the group is formed, when Raft is silent. */
+export interface RepairFrameHandlers {
+  /** `head` and `bytes` are valid during the call only. Throws PeerFrameError: the link is closed. */
+  onFrame(peer: ReplicaId, type: PeerFrameType, head: Uint8Array, bytes: Uint8Array): void;
+  onLost(peer: ReplicaId): void;
+}
+
 /**
  * Links to the other replicas: two TCP connections a pair, one for each direction, dialled by the one that receives. Only a
  * socket that dials can read into a buffer of its own (src/io/node/streams.ts); with one connection, the followers of a leader that
@@ -77,6 +85,7 @@ export class PeerLinks {
   #listener: Listener | null = null;
   #stopped = false;
   handlers: PeerHandlers | null = null;
+  repair: RepairFrameHandlers | null = null;
 
   constructor(options: PeerLinksOptions) {
     this.#options = options;
@@ -128,6 +137,16 @@ export class PeerLinks {
     return link !== undefined;
   }
 
+  /** @returns false: no link, or the peer's release does not know these frames */
+  sendRepair(to: ReplicaId, type: PeerFrameType, head: Uint8Array, bytes: Uint8Array | null, onFlushed?: () => void): boolean {
+    return this.#outbound.get(to)?.sendRepair(type, head, bytes, onFlushed) ?? false;
+  }
+
+  /** Those with links both ways who can be asked about their log. */
+  repairPeers(): ReplicaId[] {
+    return [...this.#outbound].filter(([id, link]) => link.knowsRepair && this.#inbound.has(id)).map(([id]) => id);
+  }
+
   /** The hot tail is full because a peer does not take its bytes: end that link; it catches up from the files. */
   destroySlowest(): void {
     let slowest: PeerLink | null = null;
@@ -175,6 +194,7 @@ export class PeerLinks {
       message: (message) => this.handlers?.onMessage(message),
       append: (message, bytes) => this.handlers?.onAppend(message, bytes) ?? true,
       clock: (peer, wallMs) => this.handlers?.onClock(peer, wallMs),
+      repair: (peer, type, head, bytes) => this.repair?.onFrame(peer, type, head, bytes),
       snapshotSlice: (peer, head, bytes) => this.handlers?.onSnapshotSlice?.(peer, head, bytes),
       refused: (reason) => this.#options.onEvent('peer link refused', { reason, peer: dialled?.replicaId ?? 0 }),
       closed: (link, reset) => {
@@ -222,6 +242,7 @@ export class PeerLinks {
     if (peer !== 0 && links.get(peer) === link) {
       links.delete(peer);
       this.handlers?.onLost(peer, reset);
+      this.repair?.onLost(peer);
       this.#options.lost?.(peer);
     }
     if (dialled === null || this.#stopped) return;

@@ -1,0 +1,97 @@
+import { DiskError } from '../io/disk.ts';
+import { verifyGroup } from './group-codec.ts';
+import { BLOCK_BYTES } from './layout.ts';
+import type { GroupFault } from './types.ts';
+
+/** A place between two write groups, with what the next one must continue: everything before it is known to be whole. */
+export interface LogCursor {
+  /** Last index before it. */
+  readonly index: number;
+  /** Behind the last group; the next one lies here, or at the head of the next segment. */
+  readonly endPosition: number;
+  readonly previousChecksum: number;
+  readonly term: number;
+  readonly logTimeMs: number;
+}
+
+/** Bytes of the log by position, as the segment files have them. */
+export interface ByteSource {
+  /** @returns bytes read: fewer at the end of a segment or of its allocated part */
+  read(into: Uint8Array, position: number): Promise<number>;
+}
+
+/** Whole groups back to back, every byte of them verified. */
+export interface VerifiedRun {
+  readonly position: number;
+  readonly bytes: Uint8Array;
+  /** Behind them. */
+  readonly end: LogCursor;
+}
+
+/** Where the group behind `endPosition` may lie: there, and at the head of the next segment. */
+export function placesBehind(endPosition: number, segmentBytes: number): readonly number[] {
+  const used = endPosition % segmentBytes;
+  const head = (used === 0 ? endPosition : endPosition - used + segmentBytes) + BLOCK_BYTES;
+  return used === 0 ? [head] : [endPosition, head];
+}
+
+/** Verifies groups at bytes[0] that continue `cursor`: as many as are whole, up to `lastIndex`. @returns the fault of the first one when none is */
+export function verifyRun(bytes: Uint8Array, position: number, cursor: LogCursor, lastIndex: number): VerifiedRun | GroupFault {
+  let end = cursor;
+  let at = 0;
+  while (end.index < lastIndex) {
+    const { index, previousChecksum, logTimeMs, term } = end;
+    const result = verifyGroup(bytes.subarray(at), { position: position + at, index: index + 1, previousChecksum, logTimeMs });
+    const fault = !result.ok ? result.reason : result.header.term < term ? 'term' : null;
+    if (fault !== null && at === 0) return fault;
+    if (!result.ok || fault !== null) break;
+    const { header, lastChecksum } = result;
+    at += header.sizeBytes;
+    end = {
+      index: header.lastIndex,
+      endPosition: position + at,
+      previousChecksum: lastChecksum,
+      term: header.term,
+      logTimeMs: header.logTimeMs,
+    };
+  }
+  return { position, bytes: bytes.subarray(0, at), end };
+}
+
+/**
+ * Reads the groups behind `cursor` into `buffer` (the largest group fits) and verifies them. A sector that cannot be read is damage
+ * like any other. @returns why the group that must follow is not there
+ */
+export async function readRun(
+  source: ByteSource,
+  segmentBytes: number,
+  cursor: LogCursor,
+  lastIndex: number,
+  buffer: Uint8Array,
+): Promise<VerifiedRun | GroupFault> {
+  let fault: GroupFault = 'short';
+  for (const [i, place] of placesBehind(cursor.endPosition, segmentBytes).entries()) {
+    const got = await readWhatCan(source, buffer, place);
+    const run = verifyRun(buffer.subarray(0, got), place, cursor, lastIndex);
+    if (typeof run !== 'string') return run;
+    // Nothing at the first place is nothing new when the group is at the second; what is wrong there says more.
+    if (i === 0 || (fault === 'magic' && run !== 'magic' && run !== 'short')) fault = run;
+  }
+  return fault;
+}
+
+/** As much from `position` on as the disk gives: before a sector that it cannot read. */
+export async function readWhatCan(source: ByteSource, into: Uint8Array, position: number): Promise<number> {
+  for (let sizeBytes = into.length; sizeBytes >= BLOCK_BYTES; sizeBytes = Math.floor(sizeBytes / 2)) {
+    try {
+      return await source.read(into.subarray(0, sizeBytes), position);
+    } catch (error) {
+      if (!isUnreadable(error)) throw error;
+    }
+  }
+  return 0;
+}
+
+export function isUnreadable(error: unknown): boolean {
+  return error instanceof DiskError && error.code === 'EIO' && error.operation === 'read';
+}

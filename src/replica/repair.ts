@@ -1,0 +1,201 @@
+import type { Clock } from '../io/clock.ts';
+import { LogCorrupt } from '../log/errors.ts';
+import { type LogCursor, placesBehind } from '../log/group-walk.ts';
+import { type PatchResult, type PeerGroups, patchLog } from '../log/log-patch.ts';
+import { type LogVerifier, PEER_RUN_BYTES, readForPeer } from '../log/log-verifier.ts';
+import type { ReplicaId } from '../raft/types.ts';
+import { RepairKind, RepairStatus } from './repair-frames.ts';
+import type { OwnAnswer, RepairPeers } from './repair-peers.ts';
+
+/** Between two rounds over the peers while one of them may still have a good copy. */
+const RETRY_MS = 500;
+
+/** The log that is repaired, running or still being recovered. */
+export interface RepairView {
+  readonly verifier: LogVerifier;
+  /** Known to be committed here. */
+  committedIndex(): number;
+  /** Whole groups reach so far in the files; Number.MAX_SAFE_INTEGER while nobody knows. */
+  lastIndex(): number;
+}
+
+export interface RepairCounts {
+  damages: number;
+  repairs: number;
+  repairedBytes: number;
+}
+
+export interface LogRepairPorts {
+  readonly clock: Clock;
+  readonly peers: Pick<RepairPeers, 'ask' | 'reachable'>;
+  /** All other replicas of the group: while one of them is not heard, a good copy may exist. */
+  others(): readonly ReplicaId[];
+  /** Fetched bytes per second, at most. */
+  readonly bytesPerSecond: number;
+  onEvent(name: string, fields: Record<string, string | number>): void;
+}
+
+/** Why a peer could not help: for good, or perhaps later. */
+type Refusal = 'never' | 'later';
+
+export class RepairStopped extends Error {
+  override name = 'RepairStopped';
+}
+
+/**
+ * Damaged groups of the log are replaced by those of a peer (I4): found by walking from a cursor, fetched whole from whoever has
+ * them, verified against the chain, written with the same bytes, read back. One repair at a time.
+ */
+export class LogRepair {
+  readonly counts: RepairCounts = { damages: 0, repairs: 0, repairedBytes: 0 };
+  readonly #ports: LogRepairPorts;
+  readonly #buffer = new Uint8Array(PEER_RUN_BYTES);
+  #work: Promise<unknown> = Promise.resolve();
+  #paidUntilMs = 0;
+  #stopped = false;
+
+  constructor(ports: LogRepairPorts) {
+    this.#ports = ports;
+  }
+
+  /**
+   * Verifies the log from `from` to behind `position` and mends what is damaged in between.
+   * Rejects with LogCorrupt when no peer has a good copy and none that has not been heard may have one; with RepairStopped.
+   * @returns the cursor behind `position`
+   */
+  mend(view: RepairView, from: LogCursor, position: number): Promise<LogCursor> {
+    const done = this.#work.then(() => this.#mend(view, from, position));
+    this.#work = done.catch(() => undefined);
+    return done;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  async #mend(view: RepairView, from: LogCursor, position: number): Promise<LogCursor> {
+    const { verifier } = view;
+    let cursor = from;
+    let stepsBack = 0;
+    while (cursor.endPosition <= position && cursor.index < view.lastIndex()) {
+      if (this.#stopped) throw new RepairStopped('stopped');
+      const start = verifier.startCursor();
+      // Retention took the place away meanwhile.
+      if (cursor.index < start.index) cursor = start;
+      const run = await verifier.readRun(cursor, view.lastIndex(), this.#buffer);
+      if (typeof run !== 'string') {
+        cursor = run.end;
+        continue;
+      }
+      this.counts.damages++;
+      const where = { index: cursor.index + 1, position: cursor.endPosition, fault: run };
+      this.#ports.onEvent('log damaged', where);
+      const startedMs = this.#ports.clock.monotonicMs();
+      const result = await this.#patch(view, cursor, run);
+      if (result.ok) {
+        this.counts.repairs++;
+        this.counts.repairedBytes += result.repairedBytes;
+        const ms = Math.round(this.#ports.clock.monotonicMs() - startedMs);
+        this.#ports.onEvent('log repaired', { ...where, toIndex: result.end.index, bytes: result.repairedBytes, ms });
+        cursor = result.end;
+        continue;
+      }
+      // Whole groups before it that the peers' do not continue: the damage (an old write in its place) begins further back.
+      if (cursor.index <= verifier.startCursor().index) throw new LogCorrupt(cursor.endPosition, `${run}, and no replica has a good copy`);
+      cursor = await verifier.cursorBefore(cursor.endPosition - 1, stepsBack++ === 0 ? 0 : 2 ** stepsBack);
+    }
+    return cursor;
+  }
+
+  /** @returns a mismatch when the peers agree that it begins earlier; else it is mended, or the promise rejects */
+  async #patch(view: RepairView, cursor: LogCursor, fault: string): Promise<PatchResult> {
+    let at = cursor;
+    const repairedBytes = 0;
+    let waits = false;
+    for (;;) {
+      const refusals = new Map<ReplicaId, Refusal>();
+      let mismatch: PatchResult | null = null;
+      for (const peer of this.#ports.peers.reachable) {
+        const result = await this.#patchFrom(view, peer, at, (refusal) => refusals.set(peer, refusal));
+        if (this.#stopped) throw new RepairStopped('stopped');
+        if (result.ok) return { ...result, repairedBytes: repairedBytes + result.repairedBytes };
+        if (result.reason === 'mismatch') {
+          mismatch = result;
+          refusals.set(peer, 'never');
+        }
+        if (result.at.index > at.index) at = result.at;
+        if (result.reason === 'unproven') refusals.set(peer, 'later');
+      }
+      const hopeless = this.#ports.others().every((id) => refusals.get(id) === 'never');
+      const atStart = cursor.index <= view.verifier.startCursor().index;
+      // At the log's start there is nothing further back: only a peer that was not heard yet can help.
+      if (mismatch !== null && (hopeless || !atStart)) return mismatch;
+      if (hopeless) throw new LogCorrupt(at.endPosition, `${fault}, and no replica has a good copy`);
+      if (!waits) this.#ports.onEvent('repair waits for a good copy', { index: at.index + 1, position: at.endPosition });
+      waits = true;
+      await this.#pause(RETRY_MS);
+    }
+  }
+
+  #patchFrom(view: RepairView, peer: ReplicaId, from: LogCursor, refused: (refusal: Refusal) => void): Promise<PatchResult> {
+    const fetch = async (cursor: LogCursor): Promise<PeerGroups | null> => {
+      await this.#pace();
+      if (this.#stopped) return null;
+      const answer = await this.#ports.peers.ask(peer, RepairKind.groups, cursor.index + 1, cursor.endPosition);
+      if (answer?.status === RepairStatus.ok && answer.bytes.length > 0) {
+        this.#charge(answer.bytes.length);
+        return { bytes: answer.bytes, committedIndex: answer.a };
+      }
+      // Committed there and not retained any more: it never comes back.
+      const gone = answer?.status === RepairStatus.missing && answer.a > cursor.index;
+      refused(gone || answer?.status === RepairStatus.damaged ? 'never' : 'later');
+      return null;
+    };
+    const { verifier } = view;
+    return patchLog({
+      store: verifier,
+      segmentBytes: verifier.segmentBytes,
+      from,
+      fetch,
+      committedIndex: view.committedIndex(),
+      lastIndex: view.lastIndex(),
+      buffer: this.#buffer,
+    });
+  }
+
+  #charge(sizeBytes: number): void {
+    const nowMs = this.#ports.clock.monotonicMs();
+    this.#paidUntilMs = Math.max(this.#paidUntilMs, nowMs) + (sizeBytes * 1000) / this.#ports.bytesPerSecond;
+  }
+
+  #pace(): Promise<void> {
+    const waitMs = this.#paidUntilMs - this.#ports.clock.monotonicMs();
+    return waitMs <= 0 ? Promise.resolve() : this.#pause(waitMs);
+  }
+
+  #pause(delayMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.#ports.clock.setTimer(delayMs, resolve);
+    });
+  }
+}
+
+/** Answers a peer that repairs its log: what is whole here, committed or not; it proves what it takes. */
+export async function answerGroups(
+  view: RepairView,
+  index: number,
+  endPosition: number,
+  damaged: (position: number) => void,
+): Promise<OwnAnswer> {
+  const { verifier } = view;
+  const a = view.committedIndex();
+  if (index <= verifier.startCursor().index) return { status: RepairStatus.missing, a };
+  const buffer = new Uint8Array(PEER_RUN_BYTES);
+  for (const place of placesBehind(endPosition, verifier.segmentBytes)) {
+    const run = await readForPeer(verifier, place, index, Math.max(a, view.lastIndex()), buffer);
+    if (run !== null) return { status: RepairStatus.ok, a, bytes: run.bytes };
+  }
+  if (index > a) return { status: RepairStatus.missing, a };
+  damaged(endPosition);
+  return { status: RepairStatus.damaged, a };
+}
