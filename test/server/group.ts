@@ -16,6 +16,8 @@ export class TestGroup {
   readonly #dir: string;
   readonly #logLevel: string;
   readonly servers = new Map<number, Server>();
+  /** Replicas started from now on behave like a release that knows no more; undefined: this release. */
+  newestFeatureLevel: number | undefined;
   /** Everything that the replicas logged, one string each line. */
   readonly lines: string[] = [];
 
@@ -44,7 +46,7 @@ export class TestGroup {
       const destination = { write: (line: string) => this.lines.push(line) };
       const fields = { broker: config.brokerName, replica: replicaId };
       const logger = createLogger({ level: config.logLevel, fields, clock: io.clock, destination });
-      this.servers.set(replicaId, await startServer(config, io, { logger }));
+      this.servers.set(replicaId, await startServer(config, io, { logger, ...this.#level() }));
     }
   }
 
@@ -76,6 +78,10 @@ export class TestGroup {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([...this.servers.values()].map((server) => server.stop()));
     rmSync(this.#dir, { recursive: true, force: true, maxRetries: 5 });
+  }
+
+  #level(): { newestFeatureLevel?: number } {
+    return this.newestFeatureLevel === undefined ? {} : { newestFeatureLevel: this.newestFeatureLevel };
   }
 
   #port(replicaId: number): number {

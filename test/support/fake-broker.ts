@@ -51,6 +51,8 @@ export class BrokerHarness {
   readonly routing = new StaticRouting({ brokerName: 'broker-a', replicas: [{ replicaId: 1, endpoint: 'ws://a' }] });
   readonly events: string[] = [];
   readonly damaged: number[] = [];
+  /** A member was not heard: the level stays. */
+  readonly featureLevel = { announcedLevel: () => 0, autoRaise: true };
   #requestId = 0;
 
   constructor(limits: Partial<BrokerLimits> = {}, segmentBytes?: number, settings: Partial<Record<SettingName, number>> = {}) {
@@ -73,6 +75,7 @@ export class BrokerHarness {
       limits: { ...DEFAULT_BROKER_LIMITS, ...limits },
       metrics,
       settings,
+      featureLevel: this.featureLevel,
     });
   }
 
