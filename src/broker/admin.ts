@@ -7,6 +7,7 @@ import type {
   RaftTransferRequest,
   TopicCreateRequest,
   TopicListRequest,
+  TopicPutRequest,
   TopicUpdateRequest,
   VerifyChainRequest,
 } from '../protocol/requests.ts';
@@ -18,6 +19,7 @@ import { nameRefusal } from './name-refusal.ts';
 import type { PendingCommands } from './pending-commands.ts';
 import type { AdminHooks, OwnRoutes } from './ports.ts';
 import type { Session } from './session.ts';
+import { putOfRecord, recordFault, recordOfRequest } from './topic-records.ts';
 import { Perm } from './topics.ts';
 
 export interface AdminOptions {
@@ -88,7 +90,7 @@ export class Admin {
   ): void {
     const topic = this.#context.state.topics.named(name);
     if (error !== null || topic === undefined) session.refuse(requestId, error ?? 'TOPIC_NOT_FOUND');
-    else session.respond(op, requestId, topicRoute(topic, this.#options.brokerName));
+    else session.respond(op, requestId, topicRoute(topic));
   }
 
   topicDelete(session: Session, requestId: number, topic: string): void {
@@ -99,11 +101,38 @@ export class Admin {
     });
   }
 
+  /** The cluster-wide record of a topic, from who changes it on all groups: each does its part, any number of times. */
+  topicPut(session: Session, requestId: number, request: TopicPutRequest): void {
+    const named = recordOfRequest(request);
+    const record =
+      named.replication === ReplicationMode.topicMinimum
+        ? { ...named, replication: this.#options.defaultReplication ?? ReplicationMode.quorum }
+        : named;
+    const { topics } = this.#context.state;
+    const isNew = !record.deleted && topics.named(record.name) === undefined;
+    const name = isNew ? nameRefusal(() => checkNewTopicName(record.name)) : null;
+    const fault = name?.code ?? recordFault(record);
+    if (fault !== null) {
+      session.refuse(requestId, fault, name?.detail);
+      return;
+    }
+    const { clock, metrics } = this.#context;
+    const arrivedMs = clock.monotonicMs();
+    this.#commands.propose(putOfRecord(record), (error) => {
+      if (error === null && isNew) metrics.topicCreatedMs(clock.monotonicMs() - arrivedMs);
+      const { name: topic, incarnation, version } = record;
+      const placement = record.placement.map(({ brokerName, queues }) => `${brokerName}:${queues}`).join(',');
+      this.#note(session, requestId, record.deleted ? 'topic delete' : 'topic put', { topic, incarnation, version, placement }, error);
+      if (error !== null) session.refuse(requestId, error);
+      else session.respond(Op.topicPut, requestId, {});
+    });
+  }
+
   topicList(session: Session, requestId: number, request: TopicListRequest): void {
     this.read(session, requestId, () => {
       const { topics } = this.#context.state;
       const wanted = request.topics.length === 0 ? topics.all() : request.topics.flatMap((name) => topics.named(name) ?? []);
-      session.respond(Op.topicList, requestId, { topics: wanted.map((topic) => topicDescription(topic, this.#options.brokerName)) });
+      session.respond(Op.topicList, requestId, { topics: wanted.map(topicDescription) });
     });
   }
 

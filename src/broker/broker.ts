@@ -4,12 +4,12 @@ import type { ErrorCode } from '../protocol/errors.ts';
 import type { HelloRequest, MessageGetRequest, RouteResponse } from '../protocol/requests.ts';
 import { Op, PushKind } from '../protocol/requests.ts';
 import type { ReplicaApi, ReplicaRole } from '../replica/types.ts';
+import type { TopicRecord } from '../routing/records.ts';
 import type { RouteChange } from '../routing/routing.ts';
 import { Admin, refuseWith } from './admin.ts';
 import type { BrokerContext } from './context.ts';
 import { Leadership } from './context.ts';
 import { Deadlines } from './deadlines.ts';
-import { topicRoute } from './describe.ts';
 import { type FeatureLevelPorts, FeatureLevelRaiser } from './feature-level-raiser.ts';
 import { GroupSessions } from './group-sessions.ts';
 import type { BrokerLimits } from './limits.ts';
@@ -23,8 +23,7 @@ import { Retention } from './retention.ts';
 import type { BrokerHello, Request, RequestHandler, Session } from './session.ts';
 import type { SettingName } from './settings.ts';
 import type { BrokerStateMachine } from './state-machine.ts';
-import type { TopicState } from './topics.ts';
-import { queueKey, topicIdOf } from './topics.ts';
+import { queueKey, recordOf, topicIdOf } from './topics.ts';
 
 export interface BrokerOptions {
   readonly clusterId: string;
@@ -76,7 +75,7 @@ export class Broker implements RequestHandler, ApplyListener {
   readonly #messages: MessageGet;
   /** Sessions that asked for a route, and the topics they asked for. */
   readonly #routed = new Map<Session, Set<string>>();
-  readonly #toldTopics = new Set<string>();
+  readonly #toldTopics = new Map<string, TopicRecord>();
   readonly #endRouteListener: () => void;
   #becameReady = false;
 
@@ -219,6 +218,9 @@ export class Broker implements RequestHandler, ApplyListener {
       case Op.topicList:
         this.#admin.topicList(session, requestId, request.body);
         break;
+      case Op.topicPut:
+        this.#admin.topicPut(session, requestId, request.body);
+        break;
       case Op.groupList:
         this.#admin.groupList(session, requestId);
         break;
@@ -322,18 +324,16 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#groups.groupChanged(group);
   }
 
-  onTopicChanged(topic: string, topicId: number, deleted: boolean, index: number): void {
-    const state = this.#context.state.topics.named(topic);
-    if (deleted || state === undefined) {
-      this.#options.routes.removeTopic(topic, index);
-      this.#toldTopics.delete(topic);
+  onTopicChanged(record: TopicRecord, topicId: number, index: number): void {
+    this.#tellTopic(record, index);
+    if (this.#context.state.topics.named(record.name) === undefined)
       this.#pulls.waiters.wakeIf((waiter) => topicIdOf(waiter.key) === topicId);
-    } else this.#tellTopic(state);
   }
 
-  #tellTopic(topic: TopicState): void {
-    this.#toldTopics.add(topic.name);
-    this.#options.routes.setTopic(topicRoute(topic, this.#options.brokerName));
+  #tellTopic(record: TopicRecord, logIndex: number): void {
+    if (record.deleted) this.#toldTopics.delete(record.name);
+    else this.#toldTopics.set(record.name, record);
+    this.#options.routes.publishTopic(record, logIndex);
   }
 
   onNoop(_index: number, term: number): void {
@@ -365,9 +365,12 @@ export class Broker implements RequestHandler, ApplyListener {
 
   onRestored(): void {
     const { topics, appliedIndex } = this.#context.state;
-    for (const name of this.#toldTopics) if (topics.named(name) === undefined) this.#options.routes.removeTopic(name, appliedIndex);
-    this.#toldTopics.clear();
-    for (const topic of topics.all()) this.#tellTopic(topic);
+    // One that is not in the state now was deleted by entries that the snapshot stands for.
+    for (const told of [...this.#toldTopics.values()]) {
+      if (topics.record(told.name) === null) this.#tellTopic({ ...told, version: told.version + 1, deleted: true }, appliedIndex);
+    }
+    for (const topic of topics.all()) this.#tellTopic(recordOf(topic), appliedIndex);
+    for (const record of topics.allGone()) this.#tellTopic(record, appliedIndex);
     this.#pulls.waiters.wakeIf(() => true);
   }
 

@@ -37,6 +37,28 @@ export interface TopicDelete {
   readonly type: 'topicDelete';
   readonly name: string;
 }
+/**
+ * The cluster-wide record of a topic, whole. `places`: [brokerName, queues, perm], sorted; perm −1 is the topic's. Queues of
+ * other groups are kept, too: every leader assigns over all of them (F07).
+ */
+export interface TopicPut {
+  readonly type: 'topicPut';
+  readonly name: string;
+  readonly incarnation: number;
+  readonly version: number;
+  readonly places: readonly (readonly [brokerName: string, queues: number, perm: number])[];
+  readonly perm: number;
+  readonly messageType: 'normal' | 'fifo';
+  readonly replication: number;
+  readonly deleted: boolean;
+}
+/** All groups of the placement have applied the tombstone of that incarnation and version. */
+export interface TopicForget {
+  readonly type: 'topicForget';
+  readonly name: string;
+  readonly incarnation: number;
+  readonly version: number;
+}
 export interface OffsetCommit {
   readonly type: 'offsetCommit';
   readonly commits: readonly GatheredCommit[];
@@ -113,7 +135,9 @@ export type Command =
   | GroupResetOffset
   | Cut
   | SetSetting
-  | FeatureLevelRaise;
+  | FeatureLevelRaise
+  | TopicPut
+  | TopicForget;
 
 interface CommandLayout {
   readonly number: number;
@@ -137,6 +161,12 @@ const LAYOUT: Layout = {
   cut: { number: 11, fields: ['position'] },
   setSetting: { number: 12, fields: ['name', 'value'] },
   featureLevelRaise: { number: 13, fields: ['level'] },
+  topicPut: {
+    number: 14,
+    fields: ['name', 'incarnation', 'version', 'places', 'perm', 'messageType', 'replication', 'deleted'],
+    level: FEATURE_LEVELS.cluster,
+  },
+  topicForget: { number: 15, fields: ['name', 'incarnation', 'version'], level: FEATURE_LEVELS.cluster },
 };
 
 const TYPE_OF = new Map((Object.keys(LAYOUT) as Command['type'][]).map((type) => [LAYOUT[type].number, type]));

@@ -1,17 +1,17 @@
 import type { GroupDescription, TopicDescription, TopicRoute } from '../protocol/requests.ts';
 import type { GroupState } from './groups.ts';
 import type { BrokerStateMachine } from './state-machine.ts';
+import { routeOfRecord } from './topic-records.ts';
 import type { QueueState, TopicState } from './topics.ts';
-import { queueIdOf, queueKey, topicIdOf } from './topics.ts';
+import { queueIdOf, queueKey, recordOf, topicIdOf } from './topics.ts';
 
-export function topicRoute(topic: TopicState, brokerName: string): TopicRoute {
-  const { name, id, version, perm, messageType, queues } = topic;
-  return { topic: name, topicId: id, version, perm, messageType, placement: [{ brokerName, queues: queues.length }] };
+export function topicRoute(topic: TopicState): TopicRoute {
+  return routeOfRecord(recordOf(topic));
 }
 
-export function topicDescription(topic: TopicState, brokerName: string): TopicDescription {
+export function topicDescription(topic: TopicState): TopicDescription {
   return {
-    ...topicRoute(topic, brokerName),
+    ...topicRoute(topic),
     replication: topic.replication,
     queues: topic.queues.map(({ queueId, minOffset, nextOffset }) => ({ queueId, minOffset, maxOffset: nextOffset })),
   };

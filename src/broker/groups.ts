@@ -1,9 +1,9 @@
 import type { ErrorCode } from '../protocol/errors.ts';
 import { ERRORS } from '../protocol/errors.ts';
-import { assignSticky } from './assignment.ts';
+import { type AssignableQueue, assignSticky } from './assignment.ts';
 import type { GatheredCommit, GroupJoin, QueueOffset } from './commands.ts';
 import { StateLimits } from './limits.ts';
-import type { Topics } from './topics.ts';
+import type { TopicState, Topics } from './topics.ts';
 import { queueKey, topicIdOf } from './topics.ts';
 
 export interface MemberState {
@@ -206,12 +206,15 @@ export class Groups {
     for (const topicName of first?.topics ?? []) {
       const topic = this.#topics.named(topicName);
       if (topic === undefined) continue;
-      const slice = topic.queues.map(({ queueId }) => ({ brokerName: this.#brokerName, queueId }));
-      const targets = assignSticky(topicName, slice, names);
-      for (const { queueId } of topic.queues) {
-        const key = queueKey(topic.id, queueId);
-        wanted.add(key);
-        changed = retarget(group, topic.id, queueId, names[targets[queueId] as number] as string, index) || changed;
+      // Over the queues of all broker groups, of which this one enforces its own: every leader comes to the same, so no member
+      // gets more than its part of the whole, and nobody has to ask.
+      const all = queuesOf(topic);
+      const targets = assignSticky(topicName, all, names);
+      for (let at = 0; at < all.length; at++) {
+        const { brokerName, queueId } = all[at] as AssignableQueue;
+        if (brokerName !== this.#brokerName) continue;
+        wanted.add(queueKey(topic.id, queueId));
+        changed = retarget(group, topic.id, queueId, names[targets[at] as number] as string, index) || changed;
       }
     }
     for (const key of [...group.owned.keys()]) if (!wanted.has(key)) changed = group.owned.delete(key) || changed;
@@ -228,6 +231,11 @@ export class Groups {
     this.#byName.clear();
     this.#offsetCount = 0;
   }
+}
+
+/** On all broker groups, by brokerName and queueId. */
+function queuesOf({ placement }: TopicState): AssignableQueue[] {
+  return placement.flatMap(({ brokerName, queues }) => Array.from({ length: queues }, (_, queueId) => ({ brokerName, queueId })));
 }
 
 /** All members have the topics and the strategy of the group; one that is alone may change its own. */

@@ -7,6 +7,10 @@ export const StateLimits = {
   /** Over all topics of a broker group: 48 bytes of unit cache and three numbers each. */
   maxQueues: 100_000,
   maxQueuesPerTopic: 65_535,
+  /** Broker groups in one placement. */
+  maxPlaces: 1_024,
+  /** Deleted or moved topics whose other groups have not followed yet; beyond: a deletion is TOO_MANY. */
+  maxTombstones: 10_000,
   maxGroups: 10_000,
   maxMembersPerGroup: 1_000,
   maxTopicsPerMember: 100,

@@ -1,5 +1,6 @@
 import type { ConsumeQueue } from '../log/consume-queue-types.ts';
-import type { RaftStatus, TopicRoute, VerifyChainRequest, VerifyChainResponse } from '../protocol/requests.ts';
+import type { RaftStatus, VerifyChainRequest, VerifyChainResponse } from '../protocol/requests.ts';
+import type { TopicRecord } from '../routing/records.ts';
 import type { Routing } from '../routing/routing.ts';
 
 /** The ConsumeQueues of this replica, as the state machine uses them (src/log/consume-queues.ts is one). Derived data: nothing is decided from it. */
@@ -14,9 +15,8 @@ export interface QueueStore {
 export interface OwnRoutes extends Routing {
   /** @param leader 0 = unknown in this term */
   setLeader(term: number, leader: number): void;
-  /** A topic was made or changed; its version is the index of the entry that did it. */
-  setTopic(route: TopicRoute): void;
-  removeTopic(topic: string, version: number): void;
+  /** The record as this group has applied it, deleted ones too. @param logIndex of the entry that did it, or a later one */
+  publishTopic(record: TopicRecord, logIndex: number): void;
 }
 
 /** Message ids → entry positions (F30). Derived data. */
@@ -85,8 +85,8 @@ export interface ApplyListener {
   onCommand(index: number, error: number, result: readonly number[]): void;
   /** Members, owners or targets of a group changed. */
   onGroupChanged(group: string): void;
-  /** A topic was created, changed or deleted (deleted: its waiters are answered). */
-  onTopicChanged(topic: string, topicId: number, deleted: boolean, index: number): void;
+  /** A topic was created or changed, or it is not here any more (its waiters are answered): deleted, or without a place here. */
+  onTopicChanged(record: TopicRecord, topicId: number, index: number): void;
   onNoop(index: number, term: number): void;
   /** End of a run of apply(). */
   onApplied(appliedIndex: number): void;

@@ -84,6 +84,7 @@ export class Produce {
     const topic = state.topics.named(topicName);
     if (topic === undefined) return 'TOPIC_NOT_FOUND';
     if ((topic.perm & Perm.write) === 0) return 'NO_PERMISSION';
+    if ((topic.ownPerm & Perm.write) === 0) return 'QUEUES_CLOSED';
     const queue = topic.queues[queueId];
     if (queue === undefined) return 'QUEUE_NOT_FOUND';
     if (gather !== null && this.#pending.full) return 'BUSY';

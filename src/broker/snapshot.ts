@@ -1,11 +1,14 @@
 import { assert } from '../base/assert.ts';
+import type { TopicRecord } from '../routing/records.ts';
+import type { TopicPut } from './commands.ts';
 import { plainPackr } from './commands.ts';
-import { assertLevelKnown } from './feature-level.ts';
+import { assertLevelKnown, FEATURE_LEVELS } from './feature-level.ts';
 import type { GroupState, Groups } from './groups.ts';
 import { StateLimits } from './limits.ts';
 import type { Producers } from './producers.ts';
 import { ProducerState } from './producers.ts';
 import type { Segments } from './segments.ts';
+import { placesFrom, placesOf, putOfRecord, recordOfPut } from './topic-records.ts';
 import type { QueueState, TopicState, Topics } from './topics.ts';
 
 /** The scalars of the state. */
@@ -37,11 +40,12 @@ export function packState(head: StateHead, tables: StateTables): Uint8Array {
   const packed = plainPackr.pack([
     head.featureLevel,
     [head.featureLevel, head.appliedIndex, head.logTimeMs, head.digest],
-    [topics.nextTopicId, ...topics.all().map(packTopic)],
+    [topics.nextTopicId, ...topics.all().map((topic) => packTopic(topic, head.featureLevel))],
     packProducers(producers),
     groups.all().map(packGroup),
     [segments.startPosition, ...segments.starts.map(({ position, logTimeMs, offsets }) => [position, logTimeMs, offsets])],
     [...settings].sort(([a], [b]) => (a < b ? -1 : 1)),
+    ...(head.featureLevel < FEATURE_LEVELS.cluster ? [] : [topics.allGone().map(packGone)]),
   ]);
   // The packer's result is a view of its own working memory.
   return new Uint8Array(packed);
@@ -92,9 +96,20 @@ function unpackProducers(bytes: Uint8Array, tables: StateTables): void {
   }
 }
 
-function packTopic(topic: TopicState): unknown[] {
+/** At level 1 a topic is on its own group alone, and its incarnation is its id: both are left out. */
+function packTopic(topic: TopicState, level: number): unknown[] {
   const offsets = topic.queues.flatMap((queue) => [queue.nextOffset, queue.minOffset, queue.notedOffset]);
-  return [topic.id, topic.name, topic.version, topic.perm, topic.messageType, topic.replication, offsets];
+  const first = [topic.id, topic.name, topic.version, topic.perm, topic.messageType, topic.replication, offsets];
+  return level < FEATURE_LEVELS.cluster ? first : [...first, topic.incarnation, placesOf(topic.placement)];
+}
+
+function packGone(record: TopicRecord): PackedGone {
+  const { name, incarnation, version, places, perm, messageType, replication, deleted } = putOfRecord(record);
+  return [name, incarnation, version, places, perm, messageType, replication, deleted];
+}
+
+function unpackGone([name, incarnation, version, places, perm, messageType, replication, deleted]: PackedGone): TopicRecord {
+  return recordOfPut({ type: 'topicPut', name, incarnation, version, places, perm, messageType, replication, deleted });
 }
 
 function packGroup(group: GroupState): unknown[] {
@@ -109,7 +124,18 @@ function packGroup(group: GroupState): unknown[] {
   ];
 }
 
-type PackedTopic = [number, string, number, number, 'normal' | 'fifo', number, number[]];
+type PackedTopic = [
+  id: number,
+  name: string,
+  version: number,
+  perm: number,
+  messageType: 'normal' | 'fifo',
+  replication: number,
+  offsets: number[],
+  incarnation?: number,
+  places?: TopicPut['places'],
+];
+type PackedGone = [string, number, number, TopicPut['places'], number, 'normal' | 'fifo', number, boolean];
 type PackedGroup = [
   string,
   number,
@@ -126,6 +152,7 @@ type PackedState = [
   PackedGroup[],
   [number, ...[number, number, number[]][]],
   [string, number][],
+  gone?: PackedGone[],
 ];
 
 /**
@@ -136,10 +163,19 @@ type PackedState = [
 export function unpackState(bytes: Uint8Array, tables: StateTables, newestLevel: number): StateHead {
   const packed = plainPackr.unpack(bytes) as PackedState;
   assertLevelKnown(packed[0], newestLevel, 'the saved state');
-  const [, [featureLevel, appliedIndex, logTimeMs, digest], [nextTopicId, ...topics], producers, groups, [start, ...starts], settings] =
-    packed;
+  const [
+    ,
+    [featureLevel, appliedIndex, logTimeMs, digest],
+    [nextTopicId, ...topics],
+    producers,
+    groups,
+    [start, ...starts],
+    settings,
+    gone = [],
+  ] = packed;
   for (const topic of topics) unpackTopic(topic, tables.topics);
   tables.topics.nextTopicId = nextTopicId;
+  for (const record of gone) tables.topics.bury(unpackGone(record));
   unpackProducers(producers, tables);
   for (const group of groups) tables.groups.restore(unpackGroup(group));
   tables.segments.restore(
@@ -150,9 +186,12 @@ export function unpackState(bytes: Uint8Array, tables: StateTables, newestLevel:
   return { featureLevel, appliedIndex, logTimeMs, digest };
 }
 
-function unpackTopic([id, name, version, perm, messageType, replication, offsets]: PackedTopic, topics: Topics): void {
-  const topic = topics.add(id, name, version, perm, messageType, replication);
-  topics.grow(topic, offsets.length / 3);
+function unpackTopic([id, name, version, perm, messageType, replication, offsets, ...more]: PackedTopic, topics: Topics): void {
+  const queues = offsets.length / 3;
+  const [incarnation = id, places] = more;
+  const placement = places === undefined ? topics.ownPlacement(queues) : placesFrom(places);
+  const topic = topics.add(id, { name, incarnation, version, placement, perm, messageType, replication, deleted: false });
+  topics.grow(topic, queues);
   for (const queue of topic.queues) {
     queue.nextOffset = offsets[3 * queue.queueId] as number;
     queue.minOffset = offsets[3 * queue.queueId + 1] as number;

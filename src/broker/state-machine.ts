@@ -15,6 +15,7 @@ import {
 } from '../protocol/record-batch.ts';
 import type { AppliedEntry, ReplicaRole, StateMachine } from '../replica/types.ts';
 import { EntryType } from '../replica/types.ts';
+import type { TopicRecord } from '../routing/records.ts';
 import type { Command } from './commands.ts';
 import { decodeCommand } from './commands.ts';
 import { Digest } from './digest.ts';
@@ -26,8 +27,9 @@ import { Segments } from './segments.ts';
 import type { SettingName } from './settings.ts';
 import { isSetting, SETTINGS } from './settings.ts';
 import { packState, unpackState } from './snapshot.ts';
-import type { QueueState } from './topics.ts';
-import { queueKey, Topics } from './topics.ts';
+import { recordFault, recordOfPut } from './topic-records.ts';
+import type { QueueState, TopicState } from './topics.ts';
+import { queueKey, recordOf, Topics } from './topics.ts';
 
 const NO_RESULT: readonly number[] = [];
 const numberOf = (code: ErrorCode | null): number => (code === null ? 0 : ERRORS[code].number);
@@ -71,7 +73,7 @@ export class BrokerStateMachine implements StateMachine {
     this.#queues = options.queues;
     this.#ids = options.ids;
     this.newestFeatureLevel = options.newestFeatureLevel ?? NEWEST_FEATURE_LEVEL;
-    this.topics = new Topics(options.queues);
+    this.topics = new Topics(options.queues, options.brokerName);
     this.groups = new Groups(this.topics, options.brokerName);
     this.segments = new Segments(this.topics);
   }
@@ -201,6 +203,14 @@ export class BrokerStateMachine implements StateMachine {
       case 'topicDelete':
         this.#applyTopic(command, index);
         break;
+      case 'topicPut':
+        this.#applyPut(recordOfPut(command), index);
+        break;
+      case 'topicForget': {
+        const forgotten = this.topics.forget(command.name, command.incarnation, command.version);
+        this.#commandDone(index, 0, [Number(forgotten)]);
+        break;
+      }
       case 'offsetCommit':
         this.#commandDone(
           index,
@@ -264,16 +274,41 @@ export class BrokerStateMachine implements StateMachine {
     if (command.type === 'topicCreate') error = this.topics.create(command, index);
     else if (command.type === 'topicUpdate') error = this.topics.update(command, index);
     else if (before === undefined) error = 'TOPIC_NOT_FOUND';
-    else {
-      this.producers.dropTopic(before);
-      this.groups.dropTopic(before.id);
-      this.topics.delete(before);
-    }
+    else this.#dropTopic(before, { ...recordOf(before), version: before.version + 1, deleted: true });
     this.#commandDone(index, numberOf(error), NO_RESULT);
     if (error !== null) return;
-    const groups = this.groups.topicChanged(command.name, index);
-    const topicId = before?.id ?? this.topics.named(command.name)?.id ?? 0;
-    this.#listener?.onTopicChanged(command.name, topicId, command.type === 'topicDelete', index);
+    const after = this.topics.named(command.name);
+    if (after !== undefined) this.#topicChanged(recordOf(after), after.id, index);
+    else if (before !== undefined)
+      this.#topicChanged({ ...recordOf(before), version: before.version + 1, deleted: true }, before.id, index);
+  }
+
+  #applyPut(record: TopicRecord, index: number): void {
+    const fault = recordFault(record);
+    const verdict = fault ?? this.topics.verdict(record);
+    const before = this.topics.named(record.name);
+    if (verdict === 'make' || verdict === 'change') this.topics.put(record);
+    else if (verdict === 'drop') {
+      if (before !== undefined) this.#dropTopic(before, record);
+      else this.topics.bury(record);
+    } else {
+      this.#commandDone(index, verdict === 'done' ? 0 : numberOf(verdict), NO_RESULT);
+      return;
+    }
+    this.#commandDone(index, 0, NO_RESULT);
+    this.#topicChanged(record, before?.id ?? this.topics.named(record.name)?.id ?? 0, index);
+  }
+
+  #dropTopic(topic: TopicState, record: TopicRecord): void {
+    this.producers.dropTopic(topic);
+    this.groups.dropTopic(topic.id);
+    this.topics.delete(topic);
+    this.topics.bury(record);
+  }
+
+  #topicChanged(record: TopicRecord, topicId: number, index: number): void {
+    const groups = this.groups.topicChanged(record.name, index);
+    this.#listener?.onTopicChanged(record, topicId, index);
     for (const group of groups) this.#listener?.onGroupChanged(group);
   }
 

@@ -1,10 +1,13 @@
 import { assert } from '../base/assert.ts';
 import type { ConsumeQueue } from '../log/consume-queue-types.ts';
 import type { ErrorCode } from '../protocol/errors.ts';
+import type { Place } from '../protocol/requests.ts';
+import type { TopicRecord } from '../routing/records.ts';
 import type { TopicCreate, TopicUpdate } from './commands.ts';
 import { StateLimits } from './limits.ts';
 import type { QueueStore } from './ports.ts';
 import type { ProducerState } from './producers.ts';
+import { permOf, placeOf, sameRecord } from './topic-records.ts';
 
 /** RocketMQ's perm bits. */
 export const Perm = { write: 2, read: 4 } as const;
@@ -31,12 +34,19 @@ export class QueueState {
 }
 
 export interface TopicState {
-  /** Never given twice: a topic made again under its old name is another one. */
+  /** Number in this group's log, never given twice: a topic made again under its old name is another one. */
   readonly id: number;
   readonly name: string;
-  /** Index of the entry that last changed it: grows also when a topic is made again under an old name. */
+  /** Which of all topics of that name in the cluster it is; for one made at feature level 1 its id. */
+  readonly incarnation: number;
+  /** Of the cluster-wide record; for one made at feature level 1 the index of the entry that last changed it. */
   version: number;
+  /** Of all groups, sorted by brokerName; the own queues are `queues`. */
+  placement: readonly Place[];
+  /** read 4 | write 2, of the whole topic. */
   perm: number;
+  /** What the queues here allow: less than `perm` while the group is drained. */
+  ownPerm: number;
   readonly messageType: 'normal' | 'fifo';
   /** Minimum replication mode of its messages. */
   replication: number;
@@ -48,16 +58,44 @@ export const queueKey = (topicId: number, queueId: number): number => topicId * 
 export const topicIdOf = (key: number): number => Math.floor(key / 65_536);
 export const queueIdOf = (key: number): number => key % 65_536;
 
+/** What a record of the cluster means here: nothing new, a refusal, or what is to be done. */
+export type PutVerdict = 'done' | ErrorCode | 'make' | 'change' | 'drop';
+
+export function recordOf(topic: TopicState): TopicRecord {
+  const { name, incarnation, version, placement, perm, messageType, replication } = topic;
+  return { name, incarnation, version, placement, perm, messageType, replication, deleted: false };
+}
+
 /** The topics of this broker group and their queues (F01). */
 export class Topics {
   readonly #store: QueueStore;
+  readonly #brokerName: string;
+  /** Topics that were deleted, or left this group, and whose other groups may not know it yet: an older record must not bring them back. */
+  readonly #gone = new Map<string, TopicRecord>();
   readonly #byName = new Map<string, TopicState>();
   readonly #byId = new Map<number, TopicState>();
   nextTopicId = 1;
   queueCount = 0;
 
-  constructor(store: QueueStore) {
+  constructor(store: QueueStore, brokerName: string) {
     this.#store = store;
+    this.#brokerName = brokerName;
+  }
+
+  /** The record of a topic that is not here any more; null when none is kept. */
+  gone(name: string): TopicRecord | null {
+    return this.#gone.get(name) ?? null;
+  }
+
+  /** By name. */
+  allGone(): TopicRecord[] {
+    return [...this.#gone.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** The topic as this group has applied it, or what is kept of one that is gone. */
+  record(name: string): TopicRecord | null {
+    const topic = this.#byName.get(name);
+    return topic === undefined ? this.gone(name) : recordOf(topic);
   }
 
   named(name: string): TopicState | undefined {
@@ -88,12 +126,82 @@ export class Topics {
         old.replication === command.replication;
       return same ? null : 'TOPIC_EXISTS';
     }
+    if (this.#gone.has(command.name)) return 'TOPIC_CONFLICT';
     if (command.queues < 1 || command.queues > StateLimits.maxQueuesPerTopic) return 'BAD_REQUEST';
     if (this.#byName.size >= StateLimits.maxTopics || this.queueCount + command.queues > StateLimits.maxQueues) return 'TOO_MANY';
-    const topic = this.add(this.nextTopicId, command.name, index, command.perm, command.messageType, command.replication);
-    this.nextTopicId++;
-    this.grow(topic, command.queues);
+    const { name, queues, perm, messageType, replication } = command;
+    const placement = [{ brokerName: this.#brokerName, queues }];
+    const incarnation = this.nextTopicId;
+    this.#make({ name, incarnation, version: index, placement, perm, messageType, replication, deleted: false });
     return null;
+  }
+
+  #make(record: TopicRecord): void {
+    const topic = this.add(this.nextTopicId, record);
+    this.nextTopicId++;
+    this.grow(topic, placeOf(record.placement, this.#brokerName)?.queues ?? 0);
+  }
+
+  /**
+   * A deleted record of the same incarnation wins over every other, else the higher version does; another incarnation is
+   * never overwritten. A name whose tombstone is kept still cannot be made again: a group that was down would not know which
+   * of the two it holds.
+   */
+  verdict(record: TopicRecord): PutVerdict {
+    const topic = this.#byName.get(record.name);
+    const old = topic === undefined ? this.gone(record.name) : recordOf(topic);
+    const mine = placeOf(record.placement, this.#brokerName);
+    if (old !== null) {
+      if (old.incarnation !== record.incarnation) return 'TOPIC_CONFLICT';
+      if (old.deleted) return record.deleted ? 'done' : 'TOPIC_NOT_FOUND';
+      if (!record.deleted && record.version <= old.version)
+        return record.version < old.version || sameRecord(record, old) ? 'done' : 'TOPIC_CONFLICT';
+    }
+    if (topic === undefined) {
+      // A deletion is noted even where the topic never came: a late older record must not bring it, and others wait for the word.
+      if (mine === undefined) return old === null ? 'done' : 'drop';
+      if (record.deleted) return this.#gone.size < StateLimits.maxTombstones ? 'drop' : 'TOO_MANY';
+      const bounded = this.#byName.size < StateLimits.maxTopics && this.queueCount + mine.queues <= StateLimits.maxQueues;
+      return bounded ? 'make' : 'TOO_MANY';
+    }
+    if (record.deleted || mine === undefined) return this.#gone.size < StateLimits.maxTombstones ? 'drop' : 'TOO_MANY';
+    // A queue that went away would take its messages and its keys' order with it.
+    if (mine.queues < topic.queues.length || record.messageType !== topic.messageType) return 'BAD_REQUEST';
+    return this.queueCount + mine.queues - topic.queues.length > StateLimits.maxQueues ? 'TOO_MANY' : 'change';
+  }
+
+  /** After verdict() said make or change. */
+  put(record: TopicRecord): void {
+    this.#gone.delete(record.name);
+    const topic = this.#byName.get(record.name);
+    if (topic === undefined) {
+      this.#make(record);
+      return;
+    }
+    this.#set(topic, record);
+    this.grow(topic, placeOf(record.placement, this.#brokerName)?.queues ?? 0);
+  }
+
+  #set(topic: TopicState, { version, placement, perm, replication }: TopicRecord): void {
+    topic.version = version;
+    topic.placement = placement;
+    topic.perm = perm;
+    topic.ownPerm = permOf(perm, placeOf(placement, this.#brokerName));
+    topic.replication = replication;
+  }
+
+  /** The topic is not here any more; the record says why. It is kept while other groups may not know it. */
+  bury(record: TopicRecord): void {
+    const others = record.placement.some(({ brokerName }) => brokerName !== this.#brokerName);
+    if (others) this.#gone.set(record.name, record);
+    else this.#gone.delete(record.name);
+  }
+
+  /** @returns whether there was such a record */
+  forget(name: string, incarnation: number, version: number): boolean {
+    const record = this.#gone.get(name);
+    if (record?.incarnation !== incarnation || record.version !== version) return false;
+    return this.#gone.delete(name);
   }
 
   update(command: TopicUpdate, index: number): ErrorCode | null {
@@ -104,9 +212,14 @@ export class Topics {
     if (queues < topic.queues.length || queues > StateLimits.maxQueuesPerTopic) return 'BAD_REQUEST';
     if (this.queueCount + queues - topic.queues.length > StateLimits.maxQueues) return 'TOO_MANY';
     this.grow(topic, queues);
-    if (command.perm !== -1) topic.perm = command.perm;
-    if (command.replication !== -1) topic.replication = command.replication;
-    topic.version = index;
+    const placement = topic.placement.map((place) => (place.brokerName === this.#brokerName ? { ...place, queues } : place));
+    this.#set(topic, {
+      ...recordOf(topic),
+      placement,
+      perm: command.perm === -1 ? topic.perm : command.perm,
+      replication: command.replication === -1 ? topic.replication : command.replication,
+      version: Math.max(index, topic.version + 1),
+    });
     return null;
   }
 
@@ -117,9 +230,11 @@ export class Topics {
     this.#store.removeTopic(topic.name);
   }
 
-  add(id: number, name: string, version: number, perm: number, messageType: 'normal' | 'fifo', replication: number): TopicState {
+  add(id: number, record: TopicRecord): TopicState {
+    const { name, incarnation, version, placement, perm, messageType, replication } = record;
     assert(!this.#byName.has(name) && !this.#byId.has(id), `topic ${name} exists`);
-    const topic: TopicState = { id, name, version, perm, messageType, replication, queues: [] };
+    const ownPerm = permOf(perm, placeOf(placement, this.#brokerName));
+    const topic: TopicState = { id, name, incarnation, version, placement, perm, ownPerm, messageType, replication, queues: [] };
     this.#byName.set(name, topic);
     this.#byId.set(id, topic);
     return topic;
@@ -133,7 +248,13 @@ export class Topics {
     }
   }
 
+  /** A topic as a state of feature level 1 has it. */
+  ownPlacement(queues: number): Place[] {
+    return [{ brokerName: this.#brokerName, queues }];
+  }
+
   clear(): void {
+    this.#gone.clear();
     this.#byName.clear();
     this.#byId.clear();
     this.nextTopicId = 1;

@@ -25,6 +25,7 @@ import type {
   OffsetCommitResponse,
   OffsetFetchRequest,
   OffsetFetchResponse,
+  Place,
   Pushes,
   QueueRangeRequest,
   QueueRangeResponse,
@@ -40,13 +41,14 @@ import type {
   TopicDescription,
   TopicListRequest,
   TopicListResponse,
+  TopicPutRequest,
   TopicRoute,
   TopicUpdateRequest,
   VerifyChainRequest,
   VerifyChainResponse,
 } from './requests.ts';
 import { Op, PushKind } from './requests.ts';
-import { int, list, map, nullable, oneOf, type Schema, text, textUpTo, u16, u32, u53, u53OrNone } from './schema.ts';
+import { bool, int, list, map, nullable, oneOf, type Schema, text, textUpTo, u16, u32, u53, u53OrNone } from './schema.ts';
 
 /** How a body goes over the wire. Maps go as they are; the hot operations' flat arrays are in flat-bodies.ts. */
 export interface BodyCodec<T> {
@@ -73,11 +75,11 @@ const brokerRoute = map<BrokerRoute>({
 });
 const topicRouteFields = {
   topic: name,
-  topicId: u32,
+  topicId: u53,
   version: u53,
   perm: int(0, 7),
   messageType: oneOf('normal', 'fifo'),
-  placement: list(map<TopicRoute['placement'][number]>({ brokerName: name, queues: u16 })),
+  placement: list(map<Place>({ brokerName: name, queues: u16, perm: int(0, 7) }, ['perm'])),
 };
 const topicRoute = map<TopicRoute>(topicRouteFields);
 const routeResponse = map<RouteResponse>({ brokers: list(brokerRoute), topics: list(topicRoute) });
@@ -191,6 +193,7 @@ export const CONTROL_REQUESTS: { readonly [O in Control]: BodyCodec<Requests[O]>
   [Op.topicUpdate]: asMap(map<TopicUpdateRequest>({ topic: name, queues: int(-1, 0xffff), perm: int(-1, 7), replication: int(-1, 3) })),
   [Op.topicDelete]: asMap(map<TopicDeleteRequest>({ topic: name })),
   [Op.topicList]: asMap(map<TopicListRequest>({ topics: list(name) })),
+  [Op.topicPut]: asMap(map<TopicPutRequest>({ ...topicRouteFields, replication: int(0, 3), deleted: bool })),
   [Op.groupList]: asMap(empty),
   [Op.groupDescribe]: asMap(map<GroupDescribeRequest>({ group: name })),
   [Op.groupResetOffset]: asMap(map<GroupResetOffsetRequest>({ group: name, topic: name, queueId: u16, offset: u53 })),
@@ -227,6 +230,7 @@ export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O
   [Op.topicUpdate]: asMap(topicRoute),
   [Op.topicDelete]: asMap(empty),
   [Op.topicList]: asMap(map<TopicListResponse>({ topics: list(topicDescription) })),
+  [Op.topicPut]: asMap(empty),
   [Op.groupList]: asMap(
     map<GroupListResponse>({
       groups: list(map<GroupListResponse['groups'][number]>({ group: name, epoch: u53, members: u32, lag: u53 })),

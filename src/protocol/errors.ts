@@ -29,6 +29,8 @@ export const ERRORS = {
   NO_PERMISSION: define(13, 'no', "The topic's perm forbids this."),
   GROUP_NOT_FOUND: define(14, 'no', 'No such consumer group.'),
   MESSAGE_NOT_FOUND: define(15, 'no', 'No message with this id or offset is retained.'),
+  TOPIC_CONFLICT: define(16, 'no', 'The topic exists as another incarnation, or was changed by somebody else; nothing was done.'),
+  QUEUES_CLOSED: define(17, 'elsewhere', 'The broker group is drained: its queues of the topic are read, not written; nothing was stored.'),
   NOT_LEADER: define(20, 'redirect', 'Another replica leads the broker group; nothing was stored.'),
   NOT_READY: define(21, 'redirect', 'The broker is starting, stopping or has not caught up; nothing was stored.'),
   BUSY: define(22, 'elsewhere', 'A bound on uncommitted or queued bytes is reached; nothing was stored.'),

@@ -34,6 +34,7 @@ export const Op = {
   groupDescribe: 35,
   groupResetOffset: 36,
   messageGet: 37,
+  topicPut: 38,
   clusterStatus: 40,
   raftStatus: 41,
   raftTransfer: 42,
@@ -85,8 +86,15 @@ export interface TopicRoute {
   /** read 4 | write 2 (RocketMQ's perm bits). */
   readonly perm: number;
   readonly messageType: 'normal' | 'fifo';
-  /** Configured queues per broker group: what key selectors hash over. */
-  readonly placement: readonly { readonly brokerName: string; readonly queues: number }[];
+  /** Configured queues per broker group: what key selectors hash over, without groups that are drained. */
+  readonly placement: readonly Place[];
+}
+/** A broker group's share of a topic. */
+export interface Place {
+  readonly brokerName: string;
+  readonly queues: number;
+  /** What these queues allow, at most the topic's perm: read 4 while the group is drained. Missing: the topic's. */
+  readonly perm?: number;
 }
 /** An empty list asks for the brokers only. */
 export interface RouteRequest {
@@ -241,6 +249,15 @@ export interface TopicUpdateRequest {
   /** −1 leaves it. */
   readonly perm: number;
   readonly replication: number;
+}
+/**
+ * The whole cluster-wide record, to the leader of each group of its placement, and of those that it leaves. A lower or equal
+ * version of the same incarnation is done already; another incarnation is TOPIC_CONFLICT.
+ */
+export interface TopicPutRequest extends TopicRoute {
+  readonly replication: number;
+  /** The topic is gone, with all its messages. */
+  readonly deleted: boolean;
 }
 export interface TopicDescription extends TopicRoute {
   readonly replication: number;
@@ -398,6 +415,7 @@ export interface Requests {
   [Op.topicUpdate]: TopicUpdateRequest;
   [Op.topicDelete]: TopicDeleteRequest;
   [Op.topicList]: TopicListRequest;
+  [Op.topicPut]: TopicPutRequest;
   [Op.groupList]: Empty;
   [Op.groupDescribe]: GroupDescribeRequest;
   [Op.groupResetOffset]: GroupResetOffsetRequest;
@@ -426,6 +444,7 @@ export interface Responses {
   [Op.topicUpdate]: TopicRoute;
   [Op.topicDelete]: Empty;
   [Op.topicList]: TopicListResponse;
+  [Op.topicPut]: Empty;
   [Op.groupList]: GroupListResponse;
   [Op.groupDescribe]: GroupDescription;
   [Op.groupResetOffset]: GroupResetOffsetResponse;

@@ -27,6 +27,11 @@ export const u53 = int(0, Number.MAX_SAFE_INTEGER);
 /** −1 stands for "none". */
 export const u53OrNone = int(-1, Number.MAX_SAFE_INTEGER);
 
+export const bool: Schema<boolean> = (value, name) => {
+  if (typeof value !== 'boolean') throw badField(name);
+  return value;
+};
+
 export function textUpTo(max: number): Schema<string> {
   return (value, name) => {
     if (typeof value !== 'string' || value.length > max) throw badField(name);

@@ -70,9 +70,9 @@ export class RouteTable implements Routing {
     return 'taken';
   }
 
-  /** By version. */
-  mergeTopic(route: TopicRoute): MergeResult {
-    return this.#mergeTopic(route.topic, { version: route.version, route });
+  /** @param version what decides which of two records is the newer one */
+  mergeTopic(route: TopicRoute, version: number = route.version): MergeResult {
+    return this.#mergeTopic(route.topic, { version, route });
   }
 
   /** The topic is gone as of `version`, which must be higher than that of the record it ends. */

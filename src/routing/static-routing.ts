@@ -1,4 +1,5 @@
-import type { BrokerRoute, RouteResponse, TopicRoute } from '../protocol/requests.ts';
+import type { BrokerRoute, RouteResponse } from '../protocol/requests.ts';
+import type { TopicRecord } from './records.ts';
 import { RouteTable } from './route-table.ts';
 import type { RouteListener, Routing } from './routing.ts';
 
@@ -33,13 +34,11 @@ export class StaticRouting implements Routing {
     this.#table.mergeBroker({ brokerName, term, leader, replicas });
   }
 
-  /** A topic was created or changed at apply. */
-  setTopic(route: TopicRoute): void {
-    this.#table.mergeTopic(route);
-  }
-
-  /** A topic was deleted at apply. @param version higher than its last one */
-  removeTopic(topic: string, version: number): void {
-    this.#table.removeTopic(topic, version);
+  /** A topic was created, changed or deleted at apply. */
+  publishTopic(record: TopicRecord, logIndex: number): void {
+    const { name: topic, incarnation: topicId, version, perm, messageType, placement } = record;
+    // In one group's log the later state is the newer one, also when a deleted topic is made again from version 1.
+    if (record.deleted) this.#table.removeTopic(topic, logIndex);
+    else this.#table.mergeTopic({ topic, topicId, version, perm, messageType, placement }, logIndex);
   }
 }

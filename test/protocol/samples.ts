@@ -70,6 +70,7 @@ export const REQUESTS: { readonly [O in keyof Requests]: Requests[O] } = {
   [Op.topicUpdate]: { topic: 't', queues: -1, perm: -1, replication: -1 },
   [Op.topicDelete]: { topic: 't' },
   [Op.topicList]: { topics: [] },
+  [Op.topicPut]: { ...topicRoute, replication: 2, deleted: false },
   [Op.groupList]: {},
   [Op.groupDescribe]: { group: 'g' },
   [Op.groupResetOffset]: { group: 'g', ...queue, offset: 0 },
@@ -105,6 +106,7 @@ export const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send
   [Op.topicUpdate]: topicRoute,
   [Op.topicDelete]: {},
   [Op.topicList]: { topics: [{ ...topicRoute, replication: 2, queues: [{ queueId: 0, minOffset: 0, maxOffset: 5 }] }] },
+  [Op.topicPut]: {},
   [Op.groupList]: { groups: [{ group: 'g', epoch: 1, members: 2, lag: 3 }] },
   [Op.groupDescribe]: {
     group: 'g',

@@ -105,8 +105,10 @@ describe('static routing', () => {
     expect(routing.route([])).toEqual({ brokers: [broker(0, 0)], topics: [] });
     routing.setLeader(4, 0);
     routing.setLeader(4, 2);
-    routing.setTopic(topic(1));
-    routing.removeTopic('t', 2);
+    const { topic: name, topicId: incarnation, ...rest } = topic(1);
+    const record = { ...rest, name, incarnation, replication: 2, deleted: false };
+    routing.publishTopic(record, 1);
+    routing.publishTopic({ ...record, version: 2, deleted: true }, 2);
     expect(heard.map((change) => [change.brokers[0]?.leader, change.topics[0]?.topic, change.deletedTopics[0]])).toEqual([
       [0, undefined, undefined],
       [2, undefined, undefined],
