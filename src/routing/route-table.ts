@@ -111,5 +111,8 @@ function sameTopic(a: TopicRoute | null, b: TopicRoute | null): boolean {
   if (a === null || b === null) return a === b;
   if (a.topicId !== b.topicId || a.perm !== b.perm || a.messageType !== b.messageType) return false;
   if (a.placement.length !== b.placement.length) return false;
-  return a.placement.every((place, i) => place.brokerName === b.placement[i]?.brokerName && place.queues === b.placement[i].queues);
+  return a.placement.every((place, i) => {
+    const other = b.placement[i];
+    return place.brokerName === other?.brokerName && place.queues === other.queues && place.perm === other.perm;
+  });
 }
