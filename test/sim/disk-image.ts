@@ -17,17 +17,40 @@ export class Inode {
   visible = new SparseBytes();
   durable = new SparseBytes();
   #pending: Pending[] = [];
+  /** Sectors that cannot be read until they are written again. */
+  readonly #unreadable = new Set<number>();
 
   get pendingCount(): number {
     return this.#pending.length;
   }
 
+  spoilSector(sector: number): void {
+    this.#unreadable.add(sector);
+  }
+
+  readable(position: number, sizeBytes: number): boolean {
+    if (this.#unreadable.size === 0) return true;
+    for (const sector of this.#unreadable) {
+      if ((sector + 1) * SECTOR_BYTES > position && sector * SECTOR_BYTES < position + sizeBytes) return false;
+    }
+    return true;
+  }
+
+  /** What is written whole can be read again. */
+  #renew(position: number, sizeBytes: number): void {
+    for (const sector of this.#unreadable) {
+      if (sector * SECTOR_BYTES >= position && (sector + 1) * SECTOR_BYTES <= position + sizeBytes) this.#unreadable.delete(sector);
+    }
+  }
+
   writeBuffered(bytes: Uint8Array, position: number): void {
+    if (this.#unreadable.size > 0) this.#renew(position, bytes.length);
     this.visible.write(bytes, position);
     this.#pending.push({ position, bytes: bytes.slice(), certain: false });
   }
 
   writeDurable(bytes: Uint8Array, position: number): void {
+    if (this.#unreadable.size > 0) this.#renew(position, bytes.length);
     this.visible.write(bytes, position);
     this.durable.write(bytes, position);
     if (this.#pending.length > 0) this.#pending.push({ position, bytes: bytes.slice(), certain: true });

@@ -105,6 +105,27 @@ export class SimDisk {
     return true;
   }
 
+  /** A latent sector error: reads of it fail until it is written again. */
+  spoilSector(path: string, position: number): void {
+    this.#names.visible.get(path)?.spoilSector(Math.floor(position / SECTOR_BYTES));
+  }
+
+  /** Bytes as they lie on the platter, and whether they can be read; null when the file is not there or shorter. */
+  platter(path: string, position: number, sizeBytes: number): { readonly bytes: Uint8Array; readonly readable: boolean } | null {
+    const inode = this.#names.visible.get(path);
+    if (inode === undefined) return null;
+    const bytes = new Uint8Array(sizeBytes);
+    if (inode.durable.read(bytes, position) < sizeBytes) return null;
+    return { bytes, readable: inode.readable(position, sizeBytes) };
+  }
+
+  /** The file loses its end, behind everybody's back. */
+  shorten(path: string, sizeBytes: number): void {
+    const inode = this.#names.visible.get(path);
+    inode?.visible.truncate(sizeBytes);
+    inode?.durable.truncate(sizeBytes);
+  }
+
   // ---- what a mounted disk calls -----------------------------------------------------------------------------------
 
   get names(): Names {
@@ -365,7 +386,10 @@ class SimFile implements DiskFile {
   read(into: Uint8Array, position: number): Promise<number> {
     return (
       this.#check<number>('read', false) ??
-      this.#disk.operate(this.#owner, into.length, false, () => this.#inode.visible.read(into, position))
+      this.#disk.operate(this.#owner, into.length, false, () => {
+        if (!this.#inode.readable(position, into.length)) throw new DiskError('EIO', 'read', this.path);
+        return this.#inode.visible.read(into, position);
+      })
     );
   }
 

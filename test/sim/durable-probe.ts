@@ -6,6 +6,8 @@ import { EntryType } from '../../src/replica/types.ts';
 import type { DurableView } from './checkers/synced.ts';
 import type { DiskWatcher, SimDisk } from './disk.ts';
 
+const SNAPSHOTS = '/data/snapshot';
+
 interface DurableGroup {
   readonly firstIndex: number;
   readonly lastIndex: number;
@@ -24,6 +26,8 @@ class MachineImage {
   readonly unfinished = new Map<string, number>();
   term = 0;
   votedFor = 0;
+  /** As far as this machine has recorded that its log is durable. */
+  recordedEnd = 0;
   #hardStateSequence = 0;
 
   hardState(bytes: Uint8Array): void {
@@ -32,6 +36,7 @@ class MachineImage {
     this.#hardStateSequence = slot.sequence;
     this.term = slot.state.term;
     this.votedFor = slot.state.votedFor;
+    this.recordedEnd = slot.state.durableEndPosition;
   }
 
   put(group: DurableGroup): void {
@@ -61,13 +66,21 @@ class MachineImage {
   }
 }
 
+/** Position of the newest state snapshot on a disk: the log before it is known to be whole and durable. */
+export function newestSnapshotPosition(disk: SimDisk): number {
+  const newest = snapshotPaths(disk).at(-1);
+  return newest === undefined ? 0 : Number(newest.slice(SNAPSHOTS.length + 1, SNAPSHOTS.length + 21));
+}
+
+/** Whole snapshots with a durable name, oldest first. */
+export function snapshotPaths(disk: SimDisk): string[] {
+  return disk.paths(SNAPSHOTS).filter((path) => /\/\d{20}-\d+$/.test(path) && disk.nameIsDurable(path));
+}
+
 /** Index of the newest state snapshot whose name is durable: it got that name after its bytes were synced. */
 function newestSnapshot(disk: SimDisk): number {
   let newest = 0;
-  for (const path of disk.paths('/data/snapshot')) {
-    const index = Number(/\/\d{20}-(\d+)$/.exec(path)?.[1] ?? 0);
-    if (index > newest && disk.nameIsDurable(path)) newest = index;
-  }
+  for (const path of snapshotPaths(disk)) newest = Math.max(newest, Number(path.slice(path.lastIndexOf('-') + 1)));
   return newest;
 }
 
@@ -106,6 +119,12 @@ export class DurableProbe implements DurableView, DiskWatcher {
 
   durableTerm(replicaId: number): { readonly term: number; readonly votedFor: number } {
     return this.#of(replicaId).image;
+  }
+
+  /** What a restart may not take for the last, torn write: it is recorded as durable, or a snapshot stands behind it. */
+  provenEnd(replicaId: number): number {
+    const { disk, image } = this.#of(replicaId);
+    return Math.max(image.recordedEnd, newestSnapshotPosition(disk));
   }
 
   holdsBatch(replicaId: number, bodyChecksum: number): boolean {

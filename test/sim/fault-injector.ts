@@ -92,6 +92,9 @@ export class FaultInjector {
       case 'loss':
         this.#eachLink((from, to) => prng.chance(0.5) && this.#change(from, to, { lossRate: prng.unit() * 0.3 }, { lossRate: 0 }, forMs));
         return;
+      case 'duplication':
+        this.#eachLink((from, to) => this.#change(from, to, { duplicateRate: prng.unit() }, { duplicateRate: 0 }, forMs));
+        return;
       case 'reset':
         for (const other of [...this.#replicas, ...this.#victims.clients]) this.#net.resetBetween(victim.name, other.name, 0.5);
         return;
@@ -118,6 +121,9 @@ export class FaultInjector {
         return;
       case 'clockJump':
         victim.clock?.jump((prng.unit() - 0.5) * 2 * prng.pick([1_000, 60_000, HOUR_MS]));
+        return;
+      case 'clockDrift':
+        victim.clock?.drift(prng.pick([-1, 1]) * prng.pick([1e-4, 1e-2, 0.2]));
         return;
       case 'transfer':
         this.#victims.transfer();

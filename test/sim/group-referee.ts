@@ -17,6 +17,8 @@ export class GroupReferee {
   readonly leaders = new LeadersChecker();
   readonly progress = new ProgressChecker();
   readonly committed = new CommittedChecker();
+  /** The highest index that any replica has said is committed. */
+  committedIndex = 0;
   readonly #scheduler: SimScheduler;
   readonly #peers: PeerObserver;
   readonly #replicaIds = new Map<SimProcess, number>();
@@ -45,6 +47,7 @@ export class GroupReferee {
   /** Asked of every running replica, again and again. */
   saw(status: RaftStatus): void {
     this.progress.saw(status.replicaId, status);
+    this.committedIndex = Math.max(this.committedIndex, status.commitIndex);
     this.committed.digest(status.replicaId, status.appliedIndex, status.stateDigest);
     if (status.role === 'leader') this.leaders.leads(status.replicaId, status.term);
   }

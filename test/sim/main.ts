@@ -2,7 +2,7 @@ import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { startBroker } from './broker-process.ts';
-import { runSeeds, type SeedFailure, type SeedOutcome, seedRange, trySeed } from './run-seeds.ts';
+import { runSeeds, type SeedFailure, type SeedOutcome, seedRange, trySeed, trySeedTwice } from './run-seeds.ts';
 
 const WORKERS = 2;
 /** Below this a second process costs more than it brings. */
@@ -13,6 +13,7 @@ const LEGEND = `# simulated ms · who · what. rN: replica, cN: client, world: p
 # "fault: kind for N ms": injected on that machine. Between two lines of the same time the order is the order of events.`;
 
 const USAGE = `npm run sim -- --start SEED --seeds N [--json]     runs N seeds, stops at the first that fails
+npm run sim -- --start SEED --seeds N --twice      runs each seed twice: both runs must be the same, event by event
 npm run sim -- --seed SEED [--trace]               runs one, with everything that happens in it`;
 
 const { values } = readFlags();
@@ -30,6 +31,7 @@ function readFlags() {
         seeds: { type: 'string', default: '100' },
         seed: { type: 'string' },
         trace: { type: 'boolean', default: false },
+        twice: { type: 'boolean', default: false },
         json: { type: 'boolean', default: false },
         worker: { type: 'string' },
       },
@@ -46,6 +48,8 @@ function integer(text: string, name: string): number {
   console.error(`--${name} is a whole number from 0 on, not ${text}`);
   process.exit(2);
 }
+
+const runOne = values.twice ? trySeedTwice : (seed: number) => trySeed(seed, startBroker);
 
 const replay = (seed: number): string => `npm run sim -- --seed ${seed} --trace`;
 
@@ -110,7 +114,10 @@ class Progress {
 /** Each worker takes every second seed and tells of each outcome. @returns the failure of the lowest seed */
 function inWorkers(start: number, count: number, progress: Progress): Promise<SeedFailure | null> {
   const workers = Array.from({ length: WORKERS }, (_, at) =>
-    fork(fileURLToPath(import.meta.url), ['--start', String(start + at), '--seeds', String(count - at), '--worker', String(WORKERS)]),
+    fork(fileURLToPath(import.meta.url), [
+      ...['--start', String(start + at), '--seeds', String(count - at), '--worker', String(WORKERS)],
+      ...(values.twice ? ['--twice'] : []),
+    ]),
   );
   let worst: SeedFailure | null = null;
   let crashed = false;
@@ -140,7 +147,7 @@ async function many(start: number, count: number): Promise<void> {
   const progress = new Progress(count);
   const failure =
     count < SEEDS_WORTH_WORKERS
-      ? await runSeeds(seedRange(start, count), startBroker, (outcome) => progress.add(outcome))
+      ? await runSeeds(seedRange(start, count), startBroker, (outcome) => progress.add(outcome), runOne)
       : await inWorkers(start, count, progress);
   if (failure === null) {
     progress.finish();
@@ -152,9 +159,8 @@ async function many(start: number, count: number): Promise<void> {
 
 if (values.worker !== undefined) {
   const step = integer(values.worker, 'worker');
-  await runSeeds(seedRange(integer(values.start, 'start'), integer(values.seeds, 'seeds'), step), startBroker, (outcome) =>
-    process.send?.(outcome),
-  );
+  const seeds = seedRange(integer(values.start, 'start'), integer(values.seeds, 'seeds'), step);
+  await runSeeds(seeds, startBroker, (outcome) => process.send?.(outcome), runOne);
   process.disconnect();
 } else if (values.seed !== undefined) await one(integer(values.seed, 'seed'));
 else await many(integer(values.start, 'start'), integer(values.seeds, 'seeds'));

@@ -6,9 +6,11 @@ export interface LinkFaults {
   delayMs: number;
   /** Packets lost: in a stream that shows as a pause of a retransmission timeout, everything behind it waits. */
   lossRate: number;
+  /** Datagrams that arrive twice; streams hide it. */
+  duplicateRate: number;
 }
 
-const HEALTHY: LinkFaults = { cut: false, delayMs: 0, lossRate: 0 };
+const HEALTHY: LinkFaults = { cut: false, delayMs: 0, lossRate: 0, duplicateRate: 0 };
 
 /** All directed links between the machines of a world, by name. Missing ones are healthy. */
 export class Links {

@@ -140,9 +140,12 @@ export class SimNet {
         if (link.cut || this.#prng.chance(link.lossRate)) return;
         const receiver = this.#sockets.get(`${target}:${to}`);
         if (receiver === undefined || receiver.owner.life !== receiver.life) return;
-        const copy = Uint8Array.from(bytes);
-        const delayUs = LATENCY_US + this.#prng.exponential(40) + link.delayMs * 1000;
-        this.#scheduler.schedule(receiver.owner, delayUs, EventKind.net, () => receiver.onDatagram(copy, owner.name, port));
+        for (let copies = this.#prng.chance(link.duplicateRate) ? 2 : 1; copies > 0; copies--) {
+          const copy = Uint8Array.from(bytes);
+          // Each on its own way: a slow one is overtaken.
+          const delayUs = LATENCY_US + this.#prng.exponential(40) + this.#prng.exponential(link.delayMs * 1000);
+          this.#scheduler.schedule(receiver.owner, delayUs, EventKind.net, () => receiver.onDatagram(copy, owner.name, port));
+        }
       },
       close: () => {
         if (this.#sockets.get(name) === socket) this.#sockets.delete(name);

@@ -113,6 +113,8 @@ export class SimClock implements Clock {
   readonly #owner: SimProcess;
   readonly #startUs: number;
   #wallSkewMs: number;
+  /** Since when, and by how many ms each ms, the wall clock runs away. */
+  #drift: { readonly sinceUs: number; readonly rate: number };
   /** Simulated ms per true ms, near 1. */
   readonly rate: number;
 
@@ -121,20 +123,32 @@ export class SimClock implements Clock {
     this.#owner = owner;
     this.#startUs = scheduler.nowUs;
     this.#wallSkewMs = former?.wallSkewMs ?? 0;
+    this.#drift = { sinceUs: scheduler.nowUs, rate: former?.driftRate ?? 0 };
     this.rate = former?.rate ?? 1 + (scheduler.prng.unit() - 0.5) * 0.002;
   }
 
   get wallSkewMs(): number {
-    return this.#wallSkewMs;
+    return this.#wallSkewMs + Math.round(((this.#scheduler.nowUs - this.#drift.sinceUs) / 1000) * this.#drift.rate);
+  }
+
+  get driftRate(): number {
+    return this.#drift.rate;
   }
 
   /** Sets the wall clock wrong by this much. */
   jump(skewMs: number): void {
     this.#wallSkewMs = Math.round(skewMs);
+    this.#drift = { ...this.#drift, sinceUs: this.#scheduler.nowUs };
+  }
+
+  /** From now on the wall clock gains (or loses) so many ms each ms, until it is set. */
+  drift(rate: number): void {
+    this.#wallSkewMs = this.wallSkewMs;
+    this.#drift = { sinceUs: this.#scheduler.nowUs, rate };
   }
 
   wallMs(): number {
-    return WALL_EPOCH_MS + Math.floor(this.#scheduler.nowUs / 1000) + this.#wallSkewMs;
+    return WALL_EPOCH_MS + Math.floor(this.#scheduler.nowUs / 1000) + this.wallSkewMs;
   }
 
   monotonicMs(): number {

@@ -29,14 +29,23 @@ export async function trySeed(
   }
 }
 
+/** One seed run twice: two different runs are a failure of their own (FAULTS 9). */
+export async function trySeedTwice(seed: number, startBroker: StartBroker): Promise<SeedOutcome> {
+  const [first, again] = [await trySeed(seed, startBroker), await trySeed(seed, startBroker)];
+  const [hash, other] = [first, again].map(({ result, failure }) => result?.traceHash ?? failure?.message);
+  if (hash === other) return first;
+  return { result: null, failure: { seed, checker: 'not deterministic', message: `not deterministic: ${hash}, then ${other}` } };
+}
+
 /** Runs seeds in order, up to the first that fails. */
 export async function runSeeds(
   seeds: Iterable<number>,
   startBroker: StartBroker,
   each: (outcome: SeedOutcome) => void = () => {},
+  run: (seed: number, startBroker: StartBroker) => Promise<SeedOutcome> = trySeed,
 ): Promise<SeedFailure | null> {
   for (const seed of seeds) {
-    const outcome = await trySeed(seed, startBroker);
+    const outcome = await run(seed, startBroker);
     each(outcome);
     if (outcome.failure !== null) return outcome.failure;
   }

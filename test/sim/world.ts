@@ -23,7 +23,7 @@ const STATUS_INTERVAL_MS = 10;
 const LIVENESS_MS = 60_000;
 const CONVERGENCE_MS = 30_000;
 const SETTLE_MS = 1_000;
-const HEALTHY_LINK = { cut: false, delayMs: 0, lossRate: 0 };
+const HEALTHY_LINK = { cut: false, delayMs: 0, lossRate: 0, duplicateRate: 0 };
 const HEALTHY_DISK = { latencyMs: 0.3, frozenUntilUs: 0, errorRate: 0, full: false };
 
 export interface RunOptions {
