@@ -199,8 +199,9 @@ export class SnapshotInstaller {
     await store.removeBefore(meta.position);
     await derived.truncateFrom(0);
     const state = await store.load(meta);
-    stateMachine.restore(state);
     await removeInstallNote(disk, directory);
+    // In one step with the index that it belongs to: who asks in between would be told the digest of one and the index of the other.
+    stateMachine.restore(state);
     raft.installed(meta.index, meta.term, meta.position);
     this.#ports.installed(boundary);
   }

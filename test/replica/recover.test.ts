@@ -315,6 +315,23 @@ describe('installation of a state from the leader', () => {
     expect([...found].sort((a, b) => a - b)).toEqual([0, 2, 50]);
   });
 
+  // Simulation seed 105562: status, and with it `verify`, told the digest of the new state beside the index of the old one.
+  test('the state changes in one step with the index that it belongs to', async () => {
+    const at = world();
+    const { own, begin, slice, file, isInstalled } = await behind(at);
+    const restore = own.stateMachine.restore.bind(own.stateMachine);
+    const installedAfter: boolean[] = [];
+    own.stateMachine.restore = (state) => {
+      // Two turns of the microtask queue: less than any file operation takes.
+      queueMicrotask(() => queueMicrotask(() => installedAfter.push(isInstalled())));
+      return restore(state);
+    };
+    begin();
+    slice(0, file.length);
+    await at.clock.run(500);
+    expect(installedAfter).toEqual([true]);
+  });
+
   test('a slice of another state means that the one begun will never be whole: it is given up and asked for again', async () => {
     const at = world();
     const { raft, begin, slice, failures } = await behind(at);
