@@ -37,7 +37,7 @@ async function withLoad(group: UpgradeGroup, topic: string, work: (load: Load) =
 
 describe('rolling upgrade', () => {
   test('F38 from the pinned build to this one, back, and up again under load; then the level is raised and each is restarted', async () => {
-    await using group = await UpgradeGroup.make({ LEDGERMQ_FEATURE_LEVEL_AUTO_RAISE: 'off' });
+    await using group = await UpgradeGroup.make({ env: { LEDGERMQ_FEATURE_LEVEL_AUTO_RAISE: 'off' } });
     await group.start(pinned.program);
     await withLoad(group, 'orders', async (load) => {
       for (const replicaId of IDS) {
@@ -51,7 +51,15 @@ describe('rolling upgrade', () => {
         await group.replace(replicaId, pinned.program);
         await load.progress();
       }
-      await expect(group.json('cluster', 'upgrade')).resolves.toMatchObject({ groups: [{ featureLevel: FIRST_FEATURE_LEVEL }] });
+      await group.lead(1);
+      expect(await group.cli('cluster', 'upgrade')).toMatchObject({
+        exit: 1,
+        stderr: expect.stringContaining('knows of no feature levels'),
+      });
+      await group.lead(2);
+      expect(await group.json('cluster', 'upgrade')).toMatchObject({ groups: [{ featureLevel: FIRST_FEATURE_LEVEL }] });
+      const asked = await group.cli('cluster', 'upgrade', '--level', String(NEWEST_FEATURE_LEVEL));
+      expect(asked).toMatchObject({ exit: 1, stderr: expect.stringContaining('FEATURE_LEVEL') });
       for (const replicaId of [1, 3]) {
         await group.replace(replicaId, TODAYS_PROGRAM);
         await load.progress();

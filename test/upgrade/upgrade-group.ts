@@ -3,13 +3,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { freeBasePort, PORT_STRIDE } from '../../src/cli/local-ports.ts';
 import { LocalReplica } from '../../src/cli/local-replica.ts';
-import { cli } from '../cli/run.ts';
+import { cli, type Ran } from '../cli/run.ts';
 import { until } from '../e2e/test-cluster.ts';
 
 const HOST = '127.0.0.1';
 const COUNT = 3;
 const STOP_GRACE_MS = 20_000;
 const READY_TIMEOUT_MS = 30_000;
+
+export interface UpgradeGroupOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  /** Settings that every build knows. */
+  readonly flags?: Readonly<Record<string, string>>;
+}
 
 /**
  * Three replica processes, each of a release of its own. Started with flags that the oldest build knows: a newer setting goes
@@ -19,21 +25,21 @@ export class UpgradeGroup {
   readonly dir: string;
   readonly replicas: readonly LocalReplica[];
 
-  private constructor(dir: string, basePort: number, env: Readonly<Record<string, string>>) {
+  private constructor(dir: string, basePort: number, { env = {}, flags: more = {} }: UpgradeGroupOptions) {
     this.dir = dir;
     const port = (id: number): number => basePort + PORT_STRIDE * (id - 1);
     const ids = Array.from({ length: COUNT }, (_, at) => at + 1);
     const replicas = ids.map((id) => `${id}@${HOST}:${port(id)}`).join(',');
     this.replicas = ids.map((replicaId) => {
       const dataDir = join(dir, `a-${replicaId}`);
-      const flags = { 'replica-id': replicaId, port: port(replicaId), replicas, 'data-dir': dataDir, 'segment-bytes': '16MiB' };
+      const flags = { 'replica-id': replicaId, port: port(replicaId), replicas, 'data-dir': dataDir, 'segment-bytes': '16MiB', ...more };
       const args = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
       return new LocalReplica({ brokerName: 'a', replicaId, host: HOST, port: port(replicaId), dataDir, args, env });
     });
   }
 
-  static async make(env: Readonly<Record<string, string>> = {}): Promise<UpgradeGroup> {
-    return new UpgradeGroup(mkdtempSync(join(tmpdir(), 'ledgermq-upgrade-')), await freeBasePort(HOST, COUNT), env);
+  static async make(options: UpgradeGroupOptions = {}): Promise<UpgradeGroup> {
+    return new UpgradeGroup(mkdtempSync(join(tmpdir(), 'ledgermq-upgrade-')), await freeBasePort(HOST, COUNT), options);
   }
 
   get endpoints(): string[] {
@@ -56,8 +62,9 @@ export class UpgradeGroup {
   /** Drains one replica (SIGTERM) and starts it by `program` on the same directory; back when it serves and is in step. */
   async replace(replicaId: number, program: string): Promise<void> {
     const replica = this.replica(replicaId);
+    const ran = replica.running;
     const exit = await replica.end('SIGTERM', STOP_GRACE_MS);
-    if (exit.code !== 0) throw new Error(`replica ${replicaId} ended with ${JSON.stringify(exit)}:\n${replica.logTail()}`);
+    if (ran && exit.code !== 0) throw new Error(`replica ${replicaId} ended with ${JSON.stringify(exit)}:\n${replica.logTail()}`);
     replica.program = program;
     replica.spawn(() => undefined);
     await this.#ready(replica);
@@ -75,9 +82,26 @@ export class UpgradeGroup {
     return statuses.map(({ featureLevel }) => Number(featureLevel ?? 1));
   }
 
+  /** Makes this replica lead, and waits until it says so itself. */
+  async lead(replicaId: number): Promise<void> {
+    await until(
+      `replica ${replicaId} leads`,
+      async () => {
+        if ((await this.status(replicaId))['role'] === 'leader') return this.replica(replicaId).isReady();
+        await this.cli('raft', 'transfer', '--to', String(replicaId));
+        return false;
+      },
+      READY_TIMEOUT_MS,
+    );
+  }
+
+  cli(...args: string[]): Promise<Ran> {
+    return cli([...args, '--endpoint', this.endpoints.join(',')]);
+  }
+
   /** This release's command line. */
   async json(...args: string[]): Promise<Record<string, unknown>> {
-    const ran = await cli([...args, '--endpoint', this.endpoints.join(','), '--json']);
+    const ran = await this.cli(...args, '--json');
     if (ran.exit !== 0) throw new Error(`ledgermq ${args.join(' ')}: exit ${ran.exit}: ${ran.stderr}${ran.stdout}`);
     return JSON.parse(ran.stdout) as Record<string, unknown>;
   }

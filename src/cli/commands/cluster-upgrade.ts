@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { LedgerError } from '../../protocol/errors.ts';
 import { Op } from '../../protocol/requests.ts';
 import { AdminSession } from '../admin-session.ts';
 import { type Context, Exit } from '../context.ts';
@@ -20,6 +21,13 @@ export function registerUpgrade(cluster: Command, context: Context): void {
     .action((flags: UpgradeFlags) => upgrade(context, flags));
 }
 
+function reasonOf(error: unknown): string {
+  if (error instanceof LedgerError && error.code === 'UNKNOWN_OPERATION') {
+    return 'UNKNOWN_OPERATION: its leader runs a release that knows of no feature levels; upgrade it first';
+  }
+  return (error as Error).message;
+}
+
 async function upgrade(context: Context, flags: UpgradeFlags): Promise<void> {
   using session = await AdminSession.open(context, flags.endpoint);
   const brokers = flags.group === undefined ? session.brokers : [session.broker(flags.group)];
@@ -29,7 +37,7 @@ async function upgrade(context: Context, flags: UpgradeFlags): Promise<void> {
       const { body } = await session.leader(Op.featureLevelRaise, { level: flags.level }, brokerName);
       groups.push({ brokerName, featureLevel: body.featureLevel, error: null });
     } catch (error) {
-      groups.push({ brokerName, featureLevel: null, error: (error as Error).message });
+      groups.push({ brokerName, featureLevel: null, error: reasonOf(error) });
       context.exit = Exit.failed;
     }
   }
