@@ -146,6 +146,14 @@ export const SETTINGS = {
     'Rate at which a leader reads old log bytes from disk for followers that are behind.',
   ),
 
+  scrubBytesPerSecond: num(
+    8 * MIB,
+    'bytes/s',
+    0,
+    64 * GIB,
+    'Rate at which stored log bytes are read again, verified and compared with the other replicas; 0 = never.',
+  ),
+
   maxMessageBytes: num(4 * MIB, 'bytes', KIB, 4 * MIB, "A message's body at most."),
   maxBatchBytes: num(ENTRY_BODY_BYTES, 'bytes', 64 * KIB, ENTRY_BODY_BYTES, 'A record batch at most; at least 64 KiB more than a message.'),
   maxConnections: num(10_000, 'connections', 1, 1_000_000, 'Client connections; further ones are refused with TOO_MANY.'),

@@ -18,6 +18,7 @@ import { Raft } from './raft/raft.ts';
 import { Formation, type PeerIdentity } from './replica/formation.ts';
 import { PeerLinks } from './replica/peer-links.ts';
 import { type Recovered, recoverReplica } from './replica/recover.ts';
+import { RepairService } from './replica/repair-service.ts';
 import { Replica } from './replica/replica.ts';
 import { StaticRouting } from './routing/static-routing.ts';
 import { AnnouncedLevels } from './server/announced-levels.ts';
@@ -63,6 +64,7 @@ export class Server implements ServerView {
   #derived: DerivedStores | null = null;
   #stateMachine: BrokerStateMachine | null = null;
   #recovered: Recovered | null = null;
+  #repair: RepairService | null = null;
   #replica: Replica | null = null;
   #broker: Broker | null = null;
   readonly #levels = new AnnouncedLevels();
@@ -100,6 +102,9 @@ export class Server implements ServerView {
   get gateway(): NativeGateway | null {
     return this.#gateway;
   }
+  get repair(): RepairService | null {
+    return this.#repair;
+  }
   get recovered(): Recovered | null {
     return this.#recovered;
   }
@@ -130,6 +135,7 @@ export class Server implements ServerView {
       ...(this.#options.newestFeatureLevel === undefined ? {} : { newestFeatureLevel: this.#options.newestFeatureLevel }),
     });
     const startedMs = clock.monotonicMs();
+    const repair = this.#makeRepair(meta);
     this.#recovered = await recoverReplica({
       disk,
       clock,
@@ -142,6 +148,7 @@ export class Server implements ServerView {
       ...(this.#options.reserveBytes === undefined ? {} : { reserveBytes: this.#options.reserveBytes }),
       stateMachine: this.#stateMachine,
       derived,
+      repair,
       logHandlers: {
         onDurable: (lastIndex, term) => this.#replica?.onDurable(lastIndex, term),
         onPoisoned: (error) => this.#failed(error),
@@ -183,6 +190,7 @@ export class Server implements ServerView {
     await this.#forming?.catch(() => undefined);
     await this.#gateway?.close();
     this.#broker?.close();
+    await this.#repair?.stop();
     await this.#links?.stop();
     if (this.#replica !== null) await this.#replica.stop();
     else await this.#recovered?.log.close();
@@ -222,7 +230,30 @@ export class Server implements ServerView {
     return { chunkBytes, maxChunks: Math.max(4, Math.floor(this.#config.hotTailBytes / chunkBytes)) };
   }
 
+  #makeRepair(meta: Meta): RepairService {
+    const { replicaId, replicas, catchUpBytesPerSecond, scrubBytesPerSecond } = this.#config;
+    this.#repair = new RepairService({
+      clock: this.#io.clock,
+      others: () => replicas.map((replica) => replica.replicaId).filter((id) => id !== replicaId),
+      bytesPerSecond: catchUpBytesPerSecond,
+      scrubBytesPerSecond,
+      linkUp: () => this.#linkUp(meta),
+      onEvent: this.#event,
+      failed: (error) => this.#failed(error),
+    });
+    return this.#repair;
+  }
+
   async #meetPeers(meta: Meta): Promise<void> {
+    this.#state = 'forming';
+    await this.#linkUp(meta);
+    const formation = this.#formation as Formation;
+    if (this.#state === 'forming' && formation.formedWith !== null && this.#forming === null) await this.#form();
+  }
+
+  /** Also before the log is recovered, when it has to be repaired: peers answer for their logs then, and Raft is silent. */
+  async #linkUp(meta: Meta): Promise<PeerLinks> {
+    if (this.#links !== null) return this.#links;
     const { clusterId, brokerName, replicaId, peerSecret, host, port, replicas } = this.#config;
     const own = (): PeerIdentity => ({
       replicaId,
@@ -236,7 +267,6 @@ export class Server implements ServerView {
       replicas.map((replica) => replica.replicaId),
     );
     this.#formation = formation;
-    this.#state = 'forming';
     this.#links = new PeerLinks({
       clusterId,
       brokerName,
@@ -257,8 +287,10 @@ export class Server implements ServerView {
       },
       onEvent: this.#event,
     });
-    await this.#links.start();
-    if (this.#state === 'forming' && formation.formedWith !== null && this.#forming === null) await this.#form();
+    const links = this.#links;
+    this.#repair?.link(links);
+    await links.start();
+    return links;
   }
 
   /** @returns whether the link is kept */
@@ -295,7 +327,7 @@ export class Server implements ServerView {
       );
       return false;
     }
-    if (before === null && formation.formedWith !== null) {
+    if (this.#state === 'forming' && before === null && formation.formedWith !== null) {
       this.#form().catch((error: unknown) => this.#failed(error));
     }
     this.#levels.heard(peer.replicaId, level);
@@ -366,6 +398,8 @@ export class Server implements ServerView {
       catchUpBytesPerSecond: config.catchUpBytesPerSecond,
       segmentBytes: config.segmentBytes,
       applied,
+      damagedRead: (position) => this.#repair?.reportDamage(position),
+      damages: () => this.#repair?.damages() ?? [],
       onEvent: this.#event,
       onFailed: (error) => this.#failed(error),
     });
@@ -389,6 +423,7 @@ export class Server implements ServerView {
     this.#state = 'running';
     this.#event('formed', { replicas: Object.keys(formedWith).length, first: Number(isNew) });
     replica.start();
+    this.#repair?.run({ log, snapshots, commitIndex: () => replica.commitIndex() });
     if (isNew) links.reintroduce();
   }
 

@@ -64,7 +64,7 @@ export class Reader {
     this.#context = context;
   }
 
-  /** A promise only when files have to be read; null in it: not read, the session does not take it now. Rejects with LedgerError INTERNAL (damage), TOO_MANY (cold reads), OFFSET_OUT_OF_RANGE (cut meanwhile). */
+  /** A promise only when files have to be read; null in it: not read, the session does not take it now. Rejects with LedgerError REPAIRING (damage), TOO_MANY (cold reads), OFFSET_OUT_OF_RANGE (cut meanwhile). */
   read(queue: QueueState, range: ReadRange): ReadResult | Promise<ReadResult | null> {
     const units = this.#units.pop() ?? new Units(UNITS_PER_PULL);
     const found = queue.index.readUnits(range.offset, UNITS_PER_PULL, units);
@@ -192,11 +192,12 @@ export class Reader {
     return length === sizeBytes ? into : into.subarray(0, length);
   }
 
-  /** @throws LedgerError INTERNAL when the bytes are not what was stored */
+  /** @throws LedgerError REPAIRING when the bytes are not what was stored: a peer's are fetched */
   verified(entry: Uint8Array, position: number): Uint8Array {
     if (isIntactBatchEntry(entry, position)) return entry;
     this.#context.metrics.damagedRead(position);
-    throw new LedgerError('INTERNAL', `the entry at ${position} is damaged`);
+    this.#context.replica.damagedRead?.(position);
+    throw new LedgerError('REPAIRING', `the entry at ${position} is damaged here`);
   }
 
   /** Waits its turn: a catching-up consumer must not take the disk from everybody. */

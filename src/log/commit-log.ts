@@ -54,6 +54,12 @@ interface OpenGroup {
   lastChecksum: number;
 }
 
+interface RecoveredParts extends Readonly<{ store: SegmentStore; index: GroupIndex; chain: TailChain; verifier: LogVerifier }> {
+  readonly start: LogBoundary;
+  readonly end: RecoveredEnd;
+  readonly report: RecoveryReport;
+}
+
 /** See `Log` for the contract of each member. */
 export class CommitLog implements Log {
   readonly recovery: RecoveryReport;
@@ -80,19 +86,7 @@ export class CommitLog implements Log {
   /** Bytes of a damaged last write that stay until a leader's first append replaces them (I4). */
   #damagedEnd: number;
 
-  private constructor(
-    options: CommitLogOptions,
-    segmentBytes: number,
-    parts: {
-      store: SegmentStore;
-      index: GroupIndex;
-      chain: TailChain;
-      verifier: LogVerifier;
-      start: LogBoundary;
-      end: RecoveredEnd;
-      report: RecoveryReport;
-    },
-  ) {
+  private constructor(options: CommitLogOptions, segmentBytes: number, parts: RecoveredParts) {
     const { store, index, chain, verifier, start, end, report } = parts;
     this.verifier = verifier;
     this.#chain = chain;

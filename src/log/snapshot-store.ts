@@ -13,6 +13,8 @@ import {
 const NAME = /^\d{20}-\d+$/;
 const SAVING = 'saving.tmp';
 const RECEIVING = 'receiving.tmp';
+/** A lost state comes back from a peer while one that replaces the log may be under way. */
+const MENDING = 'mending.tmp';
 /** A state is written in slices of this size, so that no single write keeps the disk from the log for long. */
 const SLICE_BYTES = 1024 * 1024;
 /** Bound: a header that asks for more is not believed. */
@@ -44,7 +46,7 @@ export class SnapshotStore {
     await disk.mkdir(directory);
     for (const name of await disk.list(directory)) {
       if (NAME.test(name)) await store.#readHeader(name);
-      else if (name === SAVING || name === RECEIVING) await disk.remove(`${directory}/${name}`);
+      else if (name === SAVING || name === RECEIVING || name === MENDING) await disk.remove(`${directory}/${name}`);
     }
     return store;
   }
@@ -123,14 +125,29 @@ export class SnapshotStore {
     return this.#withFile(snapshotName(meta), false, (file) => file.read(into, offset));
   }
 
-  /** Begins to receive a file from a peer; what was received before and not finished is dropped. One at a time. */
-  async receive(): Promise<SnapshotReceiver> {
-    const path = `${this.#directory}/${RECEIVING}`;
+  /** Whether the file is still what was saved; a damaged one is off the list then. Rejects with a DiskError. */
+  async isWhole(meta: SnapshotMeta): Promise<boolean> {
+    try {
+      await this.load(meta);
+      return true;
+    } catch (error) {
+      if (error instanceof SnapshotDamagedError || !this.#snapshots.includes(meta)) return false;
+      throw error;
+    }
+  }
+
+  /**
+   * Begins to receive a file from a peer; what was received before and not finished is dropped. One at a time.
+   * @param mends a lost one, beside one that is to replace the log
+   */
+  async receive(mends = false): Promise<SnapshotReceiver> {
+    const name = mends ? MENDING : RECEIVING;
+    const path = `${this.#directory}/${name}`;
     await this.#disk.remove(path);
     const file = await this.#disk.open(path, { access: 'readwrite', create: true });
     return new SnapshotReceiver(file, (meta) =>
       this.#run(async () => {
-        await this.#install(RECEIVING, meta);
+        await this.#install(name, meta);
       }),
     );
   }

@@ -52,6 +52,7 @@ export const ERRORS = {
     'no',
     'A replica of the broker group runs a release that does not know this; upgrade all, then raise the feature level.',
   ),
+  REPAIRING: define(55, 'same', 'The bytes are damaged on this replica and are being fetched from another one; nothing was served.'),
   INTERNAL: define(60, 'unknown', 'The broker failed to carry out the request; its log says why.'),
   CLOSED: define(70, 'no', 'This client, producer or consumer was closed.'),
   CONNECTION_LOST: define(71, 'unknown', 'The connection ended before the answer.'),

@@ -8,7 +8,7 @@ import { BLOCK_BYTES } from '../log/layout.ts';
 import { segmentBase } from '../log/segment.ts';
 import type { SnapshotMeta } from '../log/snapshot-format.ts';
 import { SnapshotStore } from '../log/snapshot-store.ts';
-import type { CommitLogHandlers, FlushMode, HotTailOptions, LogBoundary } from '../log/types.ts';
+import type { CommitLogHandlers, FlushMode, HotTailOptions, LogBoundary, RecoveryDamage } from '../log/types.ts';
 import { GroupIndex } from '../raft/group-index.ts';
 import type { DerivedFiles } from './derived.ts';
 import { bufferedBootOf, NOTHING_STORED, withBufferedBoot } from './durable-state.ts';
@@ -28,6 +28,14 @@ export interface RecoverOptions {
   readonly stateMachine: StateMachine;
   readonly derived: DerivedFiles;
   readonly logHandlers: CommitLogHandlers;
+  /** Fetches from the peers what is damaged before this replica relies on it (I4). Without it damage is refused. */
+  readonly repair?: RecoveryRepair;
+}
+
+export interface RecoveryRepair {
+  recovering(damage: RecoveryDamage): Promise<void>;
+  /** The state at the log's head. @returns false when no peer has it */
+  recoverSnapshot(store: SnapshotStore, position: number): Promise<boolean>;
 }
 
 export interface Recovered {
@@ -66,8 +74,8 @@ export async function recoverReplica(options: RecoverOptions): Promise<Recovered
     await hardState.save({ ...stored, durableEndPosition });
     await removeInstallNote(disk, `${directory}/raft`);
   }
-  const start = await startOf(disk, `${directory}/commitlog`, snapshots, options.segmentBytes);
-  const restored = await restoreState(snapshots, stateMachine, derived, start);
+  const start = await startOf(disk, `${directory}/commitlog`, snapshots, options.segmentBytes, options.repair);
+  const restored = await restoreState(snapshots, stateMachine, derived, start, options.repair);
   await derived.dropUnclaimed();
   const groupIndex = new GroupIndex(
     start === null
@@ -89,8 +97,11 @@ export async function recoverReplica(options: RecoverOptions): Promise<Recovered
     verifyFrom: restored === null ? null : boundaryOf(restored),
     durableEndPosition,
     lastRunWasBuffered: bufferedBoot !== null,
+    ...(options.repair === undefined ? {} : { repair: (damage) => (options.repair as RecoveryRepair).recovering(damage) }),
     onGroup: (group) => groupIndex.append(group),
   });
+  // Under a floor the log ends before what was durable once: what is damaged there is a leader's to overwrite.
+  if (log.recovery.voteFloor > 0) durableEndPosition = Math.min(durableEndPosition, log.endPosition);
   await markRun(hardState, { ...stored, durableEndPosition }, options.flush === 'async' ? bootId : null, log.recovery.voteFloor);
   const applied = restored === null ? { index: 0, position: BLOCK_BYTES } : { index: restored.index, position: restored.position };
   return { log, hardState, snapshots, groupIndex, applied };
@@ -102,7 +113,9 @@ export async function recoverReplica(options: RecoverOptions): Promise<Recovered
  */
 async function markRun(hardState: HardStateFile, stored: StoredHardState, bufferedBoot: string | null, voteFloor: number): Promise<void> {
   const floor = Math.max(stored.voteFloor, voteFloor);
-  if (floor === stored.voteFloor && bufferedBootOf(stored) === bufferedBoot) return;
+  const known = hardState.load() ?? NOTHING_STORED;
+  const same = floor === known.voteFloor && stored.durableEndPosition === known.durableEndPosition;
+  if (same && bufferedBootOf(stored) === bufferedBoot) return;
   await hardState.save({ ...withBufferedBoot(stored, bufferedBoot), voteFloor: floor });
 }
 
@@ -112,6 +125,7 @@ async function restoreState(
   stateMachine: StateMachine,
   derived: DerivedFiles,
   start: LogBoundary | null,
+  repair: RecoveryRepair | undefined,
 ): Promise<SnapshotMeta | null> {
   const startPosition = start?.position ?? 0;
   let maxPosition = Number.MAX_SAFE_INTEGER;
@@ -126,6 +140,10 @@ async function restoreState(
     if (whole || position === startPosition) return found.meta;
     maxPosition = position - 1;
   }
+  // Its header was good, its state is not: fetched once.
+  if (start !== null && repair !== undefined && (await repair.recoverSnapshot(snapshots, startPosition))) {
+    return restoreState(snapshots, stateMachine, derived, start, undefined);
+  }
   if (start !== null) throw new LogCorrupt(startPosition, 'no whole snapshot at or behind the start of the log');
   await derived.truncateFrom(0);
   stateMachine.clear();
@@ -136,13 +154,22 @@ async function restoreState(
  * Where the log begins: at its oldest segment. The files say it, not the state: a state is older than the cut that followed it.
  * Segments are deleted only when the snapshot at the head of the next one is safe, so that one is there.
  */
-async function startOf(disk: Disk, directory: string, snapshots: SnapshotStore, segmentBytes: number): Promise<LogBoundary | null> {
+async function startOf(
+  disk: Disk,
+  directory: string,
+  snapshots: SnapshotStore,
+  segmentBytes: number,
+  repair: RecoveryRepair | undefined,
+): Promise<LogBoundary | null> {
   const heads = snapshots.list().filter((meta) => meta.position % segmentBytes === BLOCK_BYTES);
   const bases = (await disk.list(directory)).map(segmentBase).filter((base) => base !== null);
   const oldest = bases.length === 0 ? null : Math.min(...bases);
   if (oldest === 0) return null;
   // No segment at all: a new log, or one that a state from a peer has replaced.
   const head = oldest === null ? heads.at(-1) : heads.find((meta) => meta.position === oldest + BLOCK_BYTES);
+  if (head === undefined && oldest !== null && (await repair?.recoverSnapshot(snapshots, oldest + BLOCK_BYTES)) === true) {
+    return startOf(disk, directory, snapshots, segmentBytes, undefined);
+  }
   if (head === undefined && oldest !== null) throw new LogCorrupt(oldest, 'the snapshot at the head of the oldest segment is gone');
   return head === undefined ? null : boundaryOf(head);
 }

@@ -48,6 +48,10 @@ export interface ReplicaPorts {
   readonly snapshots: SnapshotStore;
   readonly derived: DerivedFiles;
   readonly snapshotIntervalBytes: number;
+  /** A pull met damaged bytes and did not serve them. */
+  damagedRead?(position: number): void;
+  /** Places that are being repaired. */
+  damages?(): readonly { readonly position: number; readonly reason: string }[];
   onEvent(name: string, fields: Record<string, string | number>): void;
   /** The replica cannot go on: leadership was given up, nothing is acknowledged any more; the process ends (FAULTS 2). */
   onFailed(error: unknown): void;
@@ -285,6 +289,10 @@ export class Replica implements ReplicaApi {
 
   startPosition(): number {
     return this.#ports.log.start.position;
+  }
+
+  damagedRead(position: number): void {
+    this.#ports.damagedRead?.(position);
   }
 
   // ---- for administration ----------------------------------------------------------------------------------------------

@@ -74,6 +74,8 @@ export interface LogReader {
   readCold(into: Uint8Array, position: number): Promise<number>;
   /** First retained position; everything before is gone. */
   startPosition(): number;
+  /** What readCold() gave at this position is not what was stored: it is fetched from a peer. */
+  damagedRead?(position: number): void;
 }
 
 /** What the broker may ask of its replica. */

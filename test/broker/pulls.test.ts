@@ -74,7 +74,7 @@ describe('pulls', () => {
       broker.replica.log[at] = (broker.replica.log[at] as number) ^ 4;
       const id = broker.pull(session, {});
       await tick();
-      expect(session.answers.get(id)).toBe('INTERNAL');
+      expect(session.answers.get(id)).toBe('REPAIRING');
       broker.replica.log[at] = (broker.replica.log[at] as number) ^ 4;
     }
     expect(broker.damaged).toEqual([position, position]);

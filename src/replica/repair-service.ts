@@ -1,0 +1,222 @@
+import type { Clock } from '../io/clock.ts';
+import type { LogCorrupt } from '../log/errors.ts';
+import type { LogCursor } from '../log/group-walk.ts';
+import type { SnapshotStore } from '../log/snapshot-store.ts';
+import type { Log, RecoveryDamage } from '../log/types.ts';
+import type { ReplicaId } from '../raft/types.ts';
+import type { PeerLinks, RepairFrameHandlers } from './peer-links.ts';
+import { answerGroups, LogRepair, RepairStopped, type RepairView } from './repair.ts';
+import { RepairKind, type RepairQuestion, RepairStatus } from './repair-frames.ts';
+import { type OwnAnswer, RepairPeers } from './repair-peers.ts';
+import { Scrub } from './scrub.ts';
+import { answerHash, SliceComparer } from './slice-comparer.ts';
+import { answerSnapshot, repairSnapshot } from './snapshot-repair.ts';
+
+/** A place is looked at so often before a read that still finds it damaged is believed. */
+const MAX_TRIES = 8;
+/** Damage that reads report while as much is being mended already is found again by the next read. */
+const MAX_REPORTED = 64;
+const NO_READ = { position: -1, tries: 0 };
+
+export interface RepairServicePorts {
+  readonly clock: Clock;
+  /** All other replicas of the group. */
+  others(): readonly ReplicaId[];
+  readonly bytesPerSecond: number;
+  readonly scrubBytesPerSecond: number;
+  /** Links to the peers are wanted before the log is recovered. */
+  linkUp(): Promise<PeerLinks>;
+  onEvent(name: string, fields: Record<string, string | number>): void;
+  /** No replica has a good copy, or the disk failed: the replica stops (FAULTS 5). */
+  failed(error: unknown): void;
+}
+
+/** The log of a replica that runs. */
+export interface RunningLog {
+  readonly log: Log;
+  readonly snapshots: SnapshotStore;
+  commitIndex(): number;
+}
+
+/** Everything about damaged bytes of one replica: found, answered, fetched, compared; while it recovers and while it runs. */
+export class RepairService {
+  readonly #ports: RepairServicePorts;
+  readonly #repair: LogRepair;
+  readonly #peers: RepairPeers;
+  readonly #comparer: (log: Log) => SliceComparer;
+  #links: PeerLinks | null = null;
+  #view: RepairView | null = null;
+  #running: RunningLog | null = null;
+  #snapshots: SnapshotStore | null = null;
+  #scrub: Scrub | null = null;
+  #compared: SliceComparer | null = null;
+  /** Damage that is being mended, by position: what `verify` and the metrics name. Bounded by the reads that wait. */
+  #lastRead = NO_READ;
+  readonly #damaged = new Map<number, string>();
+  #stopped = false;
+
+  constructor(ports: RepairServicePorts) {
+    this.#ports = ports;
+    const { clock, onEvent } = ports;
+    this.#peers = new RepairPeers({
+      clock,
+      links: {
+        sendRepair: (...args) => this.#links?.sendRepair(...args) ?? false,
+        repairPeers: () => this.#links?.repairPeers() ?? [],
+      },
+      answer: (question) => this.#answer(question),
+      failed: (error) => this.#failed(error),
+    });
+    this.#repair = new LogRepair({
+      clock,
+      peers: this.#peers,
+      others: ports.others,
+      bytesPerSecond: ports.bytesPerSecond,
+      onEvent,
+    });
+    this.#comparer = (log) => new SliceComparer({ log, peers: this.#peers, onEvent });
+  }
+
+  /** Takes part in what goes over the links. */
+  link(links: PeerLinks): void {
+    this.#links = links;
+    const handlers: RepairFrameHandlers = {
+      onFrame: (peer, type, head, bytes) => this.#peers.onFrame(peer, type, head, bytes),
+      onLost: (peer) => this.#peers.onLost(peer),
+    };
+    links.repair = handlers;
+  }
+
+  /** For CommitLog.open(): the log is mended before anything is said that relies on it. */
+  async recovering({ verifier, from, damage, committedIndex }: RecoveryDamage): Promise<void> {
+    this.#view = { verifier, committedIndex: () => committedIndex, lastIndex: () => Number.MAX_SAFE_INTEGER };
+    await this.#ports.linkUp();
+    await this.#watched(damage, () => this.#repair.mend(this.#view as RepairView, from, damage.position));
+  }
+
+  /** A state at the head of a segment that recovery cannot do without. @returns false when no peer has it */
+  async recoverSnapshot(store: SnapshotStore, position: number): Promise<boolean> {
+    this.#snapshots = store;
+    await this.#ports.linkUp();
+    return repairSnapshot(this.#ports, this.#peers, store, position);
+  }
+
+  /** The replica runs: reads that meet damage wait for its end, and the scrub looks for more. */
+  run(running: RunningLog): void {
+    const { log } = running;
+    this.#running = running;
+    this.#snapshots = running.snapshots;
+    const lastIndex = (): number => Math.min(running.commitIndex(), log.durableIndex);
+    // What is not committed may be cut away and written anew at the same place: only what never changes is mended.
+    this.#view = { verifier: log.verifier, committedIndex: running.commitIndex, lastIndex };
+    log.onDamage = (damage) => this.#onDamage(damage);
+    this.#compared = this.#comparer(log);
+    this.#scrub = new Scrub({
+      clock: this.#ports.clock,
+      log,
+      bytesPerSecond: this.#ports.scrubBytesPerSecond,
+      comparer: this.#compared,
+      lastIndex,
+      mend: (cursor) => this.#mendFrom(cursor),
+      passed: () => this.#scrubSnapshots(),
+      failed: (error) => this.#failed(error),
+    });
+    this.#scrub.start();
+  }
+
+  /** A read found the bytes at `position` damaged and did not serve them. */
+  reportDamage(position: number): void {
+    if (this.#damaged.has(position) || this.#damaged.size >= MAX_REPORTED || this.#running === null) return;
+    this.#mendAt(position, 'damaged entry').catch((error: unknown) => this.#failed(error));
+  }
+
+  /** Places that are being mended, lowest first. */
+  damages(): { readonly position: number; readonly reason: string }[] {
+    return [...this.#damaged].map(([position, reason]) => ({ position, reason })).sort((a, b) => a.position - b.position);
+  }
+
+  get counts() {
+    return {
+      ...this.#repair.counts,
+      scrubbedBytes: this.#scrub?.bytes ?? 0,
+      scrubPasses: this.#scrub?.passes ?? 0,
+      slicesCompared: this.#compared?.compared ?? 0,
+      differences: this.#compared?.differences ?? 0,
+      damagedNow: this.#damaged.size,
+    };
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#repair.stop();
+    this.#peers.stop();
+    if (this.#running !== null) this.#running.log.onDamage = null;
+    await this.#scrub?.stop();
+  }
+
+  /** A cold read waits here. When it comes again at once, the damage may begin before where its search began. */
+  async #onDamage(damage: LogCorrupt): Promise<void> {
+    const { position, tries } = this.#lastRead;
+    this.#lastRead = { position: damage.position, tries: position === damage.position ? tries + 1 : 0 };
+    if (this.#lastRead.tries > MAX_TRIES) throw damage;
+    const before = this.#repair.counts.repairs;
+    await this.#mendAt(damage.position, damage.message, this.#lastRead.tries);
+    if (this.#repair.counts.repairs > before) this.#lastRead = NO_READ;
+  }
+
+  async #mendAt(position: number, reason: string, stepsBack = 0): Promise<void> {
+    const view = this.#view as RepairView;
+    this.#damaged.set(position, reason);
+    try {
+      const from = await view.verifier.cursorBefore(position, stepsBack);
+      await this.#repair.mend(view, from, position);
+    } finally {
+      this.#damaged.delete(position);
+    }
+  }
+
+  async #mendFrom(cursor: LogCursor): Promise<LogCursor> {
+    this.#damaged.set(cursor.endPosition, 'found by the scrub');
+    try {
+      return await this.#repair.mend(this.#view as RepairView, cursor, cursor.endPosition);
+    } finally {
+      this.#damaged.delete(cursor.endPosition);
+    }
+  }
+
+  async #watched(damage: LogCorrupt, work: () => Promise<unknown>): Promise<void> {
+    this.#damaged.set(damage.position, damage.message);
+    try {
+      await work();
+    } finally {
+      this.#damaged.delete(damage.position);
+    }
+  }
+
+  async #scrubSnapshots(): Promise<void> {
+    const { snapshots, log } = this.#running as RunningLog;
+    for (const meta of snapshots.list()) {
+      if (this.#stopped) return;
+      if (await snapshots.isWhole(meta)) continue;
+      this.#ports.onEvent('snapshot damaged', { index: meta.index, position: meta.position });
+      if (meta.position < log.start.position) continue;
+      await repairSnapshot(this.#ports, this.#peers, snapshots, meta.position);
+    }
+  }
+
+  async #answer({ kind, a, b }: Omit<RepairQuestion, 'id'>): Promise<OwnAnswer> {
+    const view = this.#view;
+    if (kind === RepairKind.snapshot && this.#snapshots !== null) return answerSnapshot(this.#snapshots, a, b);
+    if (view === null) return { status: RepairStatus.missing };
+    if (kind === RepairKind.groups) return answerGroups(view, a, b, (position) => this.reportDamage(position));
+    if (kind === RepairKind.hash && this.#running !== null) return answerHash(this.#running.log, a, b, view.committedIndex());
+    if (kind === RepairKind.floor && this.#running !== null) {
+      return { status: this.#running.log.durableIndex >= a ? RepairStatus.ok : RepairStatus.missing };
+    }
+    return { status: RepairStatus.missing };
+  }
+
+  #failed(error: unknown): void {
+    if (!this.#stopped && !(error instanceof RepairStopped)) this.#ports.failed(error);
+  }
+}
