@@ -124,7 +124,7 @@ export class Admin {
       const placement = record.placement.map(({ brokerName, queues }) => `${brokerName}:${queues}`).join(',');
       this.#note(session, requestId, record.deleted ? 'topic delete' : 'topic put', { topic, incarnation, version, placement }, error);
       if (error !== null) session.refuse(requestId, error);
-      else session.respond(Op.topicPut, requestId, {});
+      else session.respond(Op.topicPut, requestId, { replication: record.replication });
     });
   }
 

@@ -23,6 +23,7 @@ import { Retention } from './retention.ts';
 import type { BrokerHello, Request, RequestHandler, Session } from './session.ts';
 import type { SettingName } from './settings.ts';
 import type { BrokerStateMachine } from './state-machine.ts';
+import { type ClusterTopics, TopicReconciler } from './topic-reconciler.ts';
 import { queueKey, recordOf, topicIdOf } from './topics.ts';
 
 export interface BrokerOptions {
@@ -43,6 +44,8 @@ export interface BrokerOptions {
   readonly settings?: Partial<Record<SettingName, number>>;
   /** Default: the feature level stays as it is. */
   readonly featureLevel?: FeatureLevelPorts;
+  /** What other groups have applied of topics. Default: there are none. */
+  readonly clusterTopics?: ClusterTopics;
 }
 
 export interface BrokerGauges {
@@ -71,6 +74,7 @@ export class Broker implements RequestHandler, ApplyListener {
   readonly #groups: GroupSessions;
   readonly #retention: Retention;
   readonly #featureLevel: FeatureLevelRaiser;
+  readonly #reconciler: TopicReconciler | null;
   readonly #admin: Admin;
   readonly #messages: MessageGet;
   /** Sessions that asked for a route, and the topics they asked for. */
@@ -94,6 +98,10 @@ export class Broker implements RequestHandler, ApplyListener {
       this.#commands,
       options.featureLevel ?? { announcedLevel: () => 0, autoRaise: false },
     );
+    this.#reconciler =
+      options.clusterTopics === undefined
+        ? null
+        : new TopicReconciler(this.#context, this.#commands, options.clusterTopics, options.brokerName);
     this.#admin = new Admin(this.#context, this.#commands, options);
     this.#messages = new MessageGet(this.#context, this.#pulls.reader, options.ids);
     this.#endRouteListener = options.routes.onChange((change) => this.#pushRoutes(change));
@@ -133,6 +141,7 @@ export class Broker implements RequestHandler, ApplyListener {
   /** Ends all timers. Sessions are the gateway's to close. */
   close(): void {
     this.#endRouteListener();
+    this.#reconciler?.close();
     this.#context.deadlines.clear();
   }
 
@@ -347,6 +356,7 @@ export class Broker implements RequestHandler, ApplyListener {
       this.#featureLevel.becameReady();
       this.#groups.becameReady();
       this.#retention.becameReady();
+      this.#reconciler?.becameReady();
       this.#proposeSettings();
     }
     this.#commands.runApplied();
@@ -384,6 +394,7 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#commands.leadershipLost();
     this.#groups.leadershipLost();
     this.#retention.leadershipLost();
+    this.#reconciler?.leadershipLost();
     this.#featureLevel.leadershipLost();
     this.#pulls.leadershipLost();
   }

@@ -1,4 +1,4 @@
-import { LedgerError } from '../protocol/errors.ts';
+import { type ErrorCode, LedgerError } from '../protocol/errors.ts';
 import {
   type ClusterStatus,
   type GroupDescription,
@@ -14,8 +14,10 @@ import {
   type VerifyChainResponse,
 } from '../protocol/requests.ts';
 import type { ClientCore } from './client-core.ts';
+import { mergeGroups } from './group-merge.ts';
 import { ReceivedBatch, ReceivedMessage } from './message.ts';
 import type { MessageQueue } from './message-queue.ts';
+import { assertApplied, type LeaderPort, TopicAdmin, type TopicOutcome } from './topic-admin.ts';
 import type { Replication } from './types.ts';
 
 const PERM_READ_WRITE = 6;
@@ -32,44 +34,56 @@ export interface TopicDefinition {
   readonly replication?: Replication;
 }
 
-/** Administration: topics, groups, brokers, single messages. Changes go to every broker group, or the one that is named. */
+/** Administration: topics, groups, brokers, single messages. Changes go to every broker group, or those that are named. */
 export class Admin {
   readonly #core: ClientCore;
+  readonly #topics: TopicAdmin;
 
   constructor(core: ClientCore) {
     this.#core = core;
+    this.#topics = new TopicAdmin(leadersOf(core));
   }
 
-  /** @param brokerNames default: all broker groups @throws LedgerError TOPIC_EXISTS, BAD_NAME */
+  /**
+   * Again with the same definition is fine: a group that missed it takes it.
+   * @param brokerNames default: all broker groups
+   * @returns the route, once for each group of it
+   * @throws LedgerError TOPIC_EXISTS, BAD_NAME, or what a group said that did not apply it: the others have
+   */
   async createTopic(topic: string, definition: TopicDefinition = {}, brokerNames?: readonly string[]): Promise<TopicRoute[]> {
     const { queues = 4, perm = PERM_READ_WRITE, messageType = 'normal', replication = 'topicMinimum' } = definition;
-    const request = { topic, queues, perm, messageType, replication: ReplicationMode[replication] };
-    return this.#everywhere(Op.topicCreate, request, brokerNames);
+    const wanted = { queues, perm, messageType, replication: ReplicationMode[replication] };
+    return routesOf(await this.#topics.create(topic, wanted, brokerNames));
   }
 
-  /** Queues may grow, never shrink. */
+  /**
+   * Queues may grow, never shrink.
+   * @param brokerNames groups that are to have so many queues, those that join the topic, too; default: all that have it
+   */
   async updateTopic(topic: string, change: Omit<TopicDefinition, 'messageType'>, brokerNames?: readonly string[]): Promise<TopicRoute[]> {
-    const { queues = -1, perm = -1, replication } = change;
-    const request = { topic, queues, perm, replication: replication === undefined ? -1 : ReplicationMode[replication] };
-    return this.#everywhere(Op.topicUpdate, request, brokerNames);
+    const { queues, perm, replication } = change;
+    const wanted = { queues, perm, replication: replication === undefined ? undefined : ReplicationMode[replication] };
+    return routesOf(await this.#topics.update(topic, wanted, brokerNames));
   }
 
-  async deleteTopic(topic: string, brokerNames?: readonly string[]): Promise<void> {
-    await this.#everywhere(Op.topicDelete, { topic }, brokerNames);
+  /** On all broker groups. */
+  async deleteTopic(topic: string): Promise<void> {
+    for (const outcome of await this.#topics.delete(topic)) assertApplied(outcome);
   }
 
   /** One description for each topic and broker group. @param topics default: all */
   async topics(topics: readonly string[] = []): Promise<TopicDescription[]> {
-    return (await this.#everywhere(Op.topicList, { topics })).flatMap((answer) => answer.topics);
+    return this.#topics.describe(topics);
   }
 
   async groups(): Promise<GroupListResponse['groups'][number][]> {
-    return (await this.#everywhere(Op.groupList, {})).flatMap((answer) => answer.groups);
+    const answers = await this.#everywhere(Op.groupList, {});
+    return mergeGroups(answers.map(({ answer }) => answer.groups));
   }
 
   /** One description for each broker group; its queues carry committed offset and lag. @throws LedgerError GROUP_NOT_FOUND when none knows it */
   async describeGroup(group: string): Promise<GroupDescription[]> {
-    return this.#everywhere(Op.groupDescribe, { group });
+    return (await this.#everywhere(Op.groupDescribe, { group }, 'GROUP_NOT_FOUND')).map(({ answer }) => answer);
   }
 
   /** Messages that the group has not acknowledged. */
@@ -136,9 +150,47 @@ export class Admin {
     return new ReceivedMessage(new ReceivedBatch(raw, queue, body.baseOffset, body.logTimeMs), body.messageIndex);
   }
 
-  async #everywhere<O extends RequestOp>(op: O, request: Requests[O], brokerNames?: readonly string[]): Promise<Responses[O][]> {
-    const known = (await this.#core.router.findBrokers(ADMIN_TIMEOUT_MS)).map(({ brokerName }) => brokerName);
-    const answers = (brokerNames ?? known).map((brokerName) => this.#core.askLeader(brokerName, op, request, ADMIN_TIMEOUT_MS));
-    return (await Promise.all(answers)).map(({ body }) => body);
+  /**
+   * Asks the leaders of all broker groups.
+   * @param absent a refusal that only says that the group has none of it
+   * @throws LedgerError what a group refused or failed with; `absent` when all say so
+   */
+  async #everywhere<O extends RequestOp>(
+    op: O,
+    request: Requests[O],
+    absent?: ErrorCode,
+  ): Promise<{ readonly brokerName: string; readonly answer: Responses[O] }[]> {
+    const known = await this.#core.router.findBrokers(ADMIN_TIMEOUT_MS);
+    let missing: LedgerError | null = null;
+    const answers = await Promise.all(
+      known.map(async ({ brokerName }) => {
+        try {
+          return [{ brokerName, answer: (await this.#core.askLeader(brokerName, op, request, ADMIN_TIMEOUT_MS)).body }];
+        } catch (error) {
+          if (!(error instanceof LedgerError) || error.code !== absent) throw error;
+          missing = error;
+          return [];
+        }
+      }),
+    );
+    const found = answers.flat();
+    if (found.length === 0 && missing !== null) throw missing;
+    return found;
   }
+}
+
+function leadersOf(core: ClientCore): LeaderPort {
+  return {
+    clock: core.io.clock,
+    random: core.io.random,
+    brokerNames: async () => (await core.router.findBrokers(ADMIN_TIMEOUT_MS)).map(({ brokerName }) => brokerName),
+    askLeader: async (brokerName, op, body, timeoutMs) => (await core.askLeader(brokerName, op, body, timeoutMs)).body,
+    sleep: (delayMs) => core.sleep(delayMs),
+  };
+}
+
+function routesOf(outcome: TopicOutcome): TopicRoute[] {
+  assertApplied(outcome);
+  const { topic, topicId, version, perm, messageType, placement } = outcome.record;
+  return placement.map(() => ({ topic, topicId, version, perm, messageType, placement }));
 }

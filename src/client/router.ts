@@ -207,8 +207,8 @@ export class Router {
     }
     for (const route of answer.topics) {
       const known = this.#topics.get(route.topic);
+      // Another id is another topic of that name: the last word counts, since ids say nothing of the time.
       if (known !== undefined && known.route.topicId === route.topicId && known.route.version >= route.version) continue;
-      if (known !== undefined && known.route.topicId > route.topicId) continue;
       this.#topics.set(route.topic, { route, queues: configuredQueues(route) });
       changed = true;
     }

@@ -42,6 +42,7 @@ import type {
   TopicListRequest,
   TopicListResponse,
   TopicPutRequest,
+  TopicPutResponse,
   TopicRoute,
   TopicUpdateRequest,
   VerifyChainRequest,
@@ -230,7 +231,7 @@ export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O
   [Op.topicUpdate]: asMap(topicRoute),
   [Op.topicDelete]: asMap(empty),
   [Op.topicList]: asMap(map<TopicListResponse>({ topics: list(topicDescription) })),
-  [Op.topicPut]: asMap(empty),
+  [Op.topicPut]: asMap(map<TopicPutResponse>({ replication: int(0, 3) })),
   [Op.groupList]: asMap(
     map<GroupListResponse>({
       groups: list(map<GroupListResponse['groups'][number]>({ group: name, epoch: u53, members: u32, lag: u53 })),

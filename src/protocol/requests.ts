@@ -259,6 +259,10 @@ export interface TopicPutRequest extends TopicRoute {
   /** The topic is gone, with all its messages. */
   readonly deleted: boolean;
 }
+/** As it was applied: a record that left the replication to the broker is given the same one on all groups. */
+export interface TopicPutResponse {
+  readonly replication: number;
+}
 export interface TopicDescription extends TopicRoute {
   readonly replication: number;
   /** Of the broker group that answers. */
@@ -444,7 +448,7 @@ export interface Responses {
   [Op.topicUpdate]: TopicRoute;
   [Op.topicDelete]: Empty;
   [Op.topicList]: TopicListResponse;
-  [Op.topicPut]: Empty;
+  [Op.topicPut]: TopicPutResponse;
   [Op.groupList]: GroupListResponse;
   [Op.groupDescribe]: GroupDescription;
   [Op.groupResetOffset]: GroupResetOffsetResponse;

@@ -106,7 +106,7 @@ export const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send
   [Op.topicUpdate]: topicRoute,
   [Op.topicDelete]: {},
   [Op.topicList]: { topics: [{ ...topicRoute, replication: 2, queues: [{ queueId: 0, minOffset: 0, maxOffset: 5 }] }] },
-  [Op.topicPut]: {},
+  [Op.topicPut]: { replication: 2 },
   [Op.groupList]: { groups: [{ group: 'g', epoch: 1, members: 2, lag: 3 }] },
   [Op.groupDescribe]: {
     group: 'g',

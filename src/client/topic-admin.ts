@@ -1,0 +1,157 @@
+import type { Clock } from '../io/clock.ts';
+import type { Random } from '../io/random.ts';
+import { LedgerError } from '../protocol/errors.ts';
+import { Op, type RequestOp, type Requests, type Responses, type TopicDescription, type TopicPutRequest } from '../protocol/requests.ts';
+import { type NewTopic, planCreate, planDelete, planUpdate, type TopicChange } from './topic-plan.ts';
+
+/** How the leaders of broker groups are asked: by the client's links, or by the command line's. */
+export interface LeaderPort {
+  readonly clock: Clock;
+  readonly random: Random;
+  /** All broker groups that are known. @throws LedgerError NO_ROUTE */
+  brokerNames(): Promise<readonly string[]>;
+  /** Follows redirects and elections until `timeoutMs`. @throws LedgerError */
+  askLeader<O extends RequestOp>(brokerName: string, op: O, body: Requests[O], timeoutMs: number): Promise<Responses[O]>;
+  sleep(delayMs: number): Promise<void>;
+}
+
+/** What one group made of a change; `error` null = it is applied there. */
+export interface GroupResult {
+  readonly brokerName: string;
+  readonly error: LedgerError | null;
+}
+export interface TopicOutcome {
+  readonly record: TopicPutRequest;
+  readonly groups: readonly GroupResult[];
+}
+
+/** A group without a leader must not hold up what the others can say. */
+const LIST_TIMEOUT_MS = 5_000;
+const PUT_TIMEOUT_MS = 15_000;
+const AGAIN_MS = 200;
+
+/** 32 bits, though records have room for 53: clients of feature level 1 read no more. Two topics of one name need no more either. */
+function newIncarnation(random: Random): number {
+  return random.u32() || 1;
+}
+
+/**
+ * Changes of topics over all broker groups. There is no coordinator: the whole record goes to the leader of each group of
+ * the placement, which applies it any number of times with the same result; a group that is down takes it from the others
+ * when it is back. So each change reports what every group made of it, and may be asked for again.
+ */
+export class TopicAdmin {
+  readonly #port: LeaderPort;
+
+  constructor(port: LeaderPort) {
+    this.#port = port;
+  }
+
+  /** @param brokerNames default: all groups @throws LedgerError TOPIC_EXISTS, BAD_NAME, NO_ROUTE */
+  async create(topic: string, wanted: NewTopic, brokerNames?: readonly string[]): Promise<TopicOutcome> {
+    const described = await this.describe([topic]);
+    const groups = brokerNames ?? (await this.#port.brokerNames());
+    const record = planCreate(topic, described, wanted, groups, newIncarnation(this.#port.random));
+    return this.put(record, described);
+  }
+
+  /** @param brokerNames groups that get so many queues, those that join too; default: all that have the topic */
+  async update(topic: string, change: TopicChange, brokerNames?: readonly string[]): Promise<TopicOutcome> {
+    const described = await this.describe([topic]);
+    return this.put(planUpdate(topic, described, change, brokerNames), described);
+  }
+
+  async delete(topic: string): Promise<TopicOutcome[]> {
+    const described = await this.describe([topic]);
+    const outcomes: TopicOutcome[] = [];
+    for (const record of planDelete(topic, described)) outcomes.push(await this.put(record, described));
+    return outcomes;
+  }
+
+  /** What each group says of these topics (none: of all); groups without a leader are left out. @throws LedgerError when no group answers */
+  async describe(topics: readonly string[]): Promise<TopicDescription[]> {
+    const brokerNames = await this.#port.brokerNames();
+    const answers = await Promise.allSettled(
+      brokerNames.map((brokerName) => this.#port.askLeader(brokerName, Op.topicList, { topics }, LIST_TIMEOUT_MS)),
+    );
+    const refused = answers.find((answer) => answer.status === 'rejected');
+    if (refused !== undefined && answers.every(({ status }) => status === 'rejected')) throw asLedgerError(refused.reason);
+    return answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value.topics : []));
+  }
+
+  /** To every group that the record names, or that is to give the topic up. */
+  async put(record: TopicPutRequest, described: readonly TopicDescription[]): Promise<TopicOutcome> {
+    const places = [record, ...described.filter(({ topicId }) => topicId === record.topicId)].flatMap(({ placement }) => placement);
+    const names = [...new Set(places.map(({ brokerName }) => brokerName))].sort();
+    const alone = names.length === 1;
+    const groups: GroupResult[] = [];
+    let agreed = record;
+    // The brokers' own default is asked of one group first: two groups with two defaults would make two records.
+    while (agreed.replication === 0 && names.length > 0) {
+      const brokerName = names.shift() as string;
+      const { error, replication } = await this.#putOne(brokerName, agreed, alone);
+      groups.push({ brokerName, error });
+      if (error === null) agreed = { ...agreed, replication };
+    }
+    const others = await Promise.all(
+      names.map(async (brokerName) => ({ brokerName, error: (await this.#putOne(brokerName, agreed, alone)).error })),
+    );
+    return { record: agreed, groups: [...groups, ...others] };
+  }
+
+  async #putOne(
+    brokerName: string,
+    record: TopicPutRequest,
+    alone: boolean,
+  ): Promise<{ readonly error: LedgerError | null; readonly replication: number }> {
+    const deadlineAt = this.#port.clock.monotonicMs() + PUT_TIMEOUT_MS;
+    for (;;) {
+      const leftMs = deadlineAt - this.#port.clock.monotonicMs();
+      try {
+        const { replication } = await this.#port.askLeader(brokerName, Op.topicPut, record, Math.max(1, leftMs));
+        return { error: null, replication };
+      } catch (thrown) {
+        const error = asLedgerError(thrown);
+        const older = error.code === 'FEATURE_LEVEL' || error.code === 'UNKNOWN_OPERATION';
+        if (older && alone) return this.#putBefore(brokerName, record);
+        // A new group is raised by its first leader in a moment; the tombstone of a topic of this name may be on its way out.
+        const soon = error.code === 'FEATURE_LEVEL' || (error.code === 'TOPIC_CONFLICT' && record.version === 1);
+        if (!soon || leftMs <= AGAIN_MS) return { error, replication: record.replication };
+        await this.#port.sleep(AGAIN_MS);
+      }
+    }
+  }
+
+  /** A group of feature level 1 keeps its own topics: what is asked of it alone it can do by the commands of that level. */
+  async #putBefore(
+    brokerName: string,
+    record: TopicPutRequest,
+  ): Promise<{ readonly error: LedgerError | null; readonly replication: number }> {
+    const { topic, perm, messageType, replication, placement, deleted, version } = record;
+    const queues = placement.find((place) => place.brokerName === brokerName)?.queues ?? 0;
+    try {
+      if (deleted) await this.#port.askLeader(brokerName, Op.topicDelete, { topic }, PUT_TIMEOUT_MS);
+      else if (version === 1) {
+        await this.#port.askLeader(brokerName, Op.topicCreate, { topic, queues, perm, messageType, replication }, PUT_TIMEOUT_MS);
+      } else await this.#port.askLeader(brokerName, Op.topicUpdate, { topic, queues, perm, replication }, PUT_TIMEOUT_MS);
+      return { error: null, replication: replication === 0 ? 2 : replication };
+    } catch (error) {
+      return { error: asLedgerError(error), replication };
+    }
+  }
+}
+
+/** @throws LedgerError of the first group that refused, naming all that did */
+export function assertApplied({ record, groups }: TopicOutcome): void {
+  const failed = groups.filter(({ error }) => error !== null);
+  const [first] = failed;
+  if (first?.error == null) return;
+  const causes = failed.map(({ error }) => error as LedgerError);
+  if (groups.length === 1) throw first.error;
+  const detail = failed.map(({ brokerName, error }) => `${brokerName}: ${error?.message}`).join('; ');
+  throw new LedgerError(first.error.code, `${record.topic} is not changed on every broker group: ${detail}`, causes);
+}
+
+function asLedgerError(error: unknown): LedgerError {
+  return error instanceof LedgerError ? error : new LedgerError('INTERNAL', String(error));
+}
