@@ -19,13 +19,18 @@ export class LogCorrupt extends LogRefused {
   }
 }
 
+/** This replica may have forgotten what it voted or acknowledged: under this incarnation it must not take part any more (I5). */
+export class IdentityLost extends LogRefused {
+  override name = 'IdentityLost';
+}
+
 /** The log ends before a position that was once durable: the replica may have lost what it acknowledged (I5). */
-export class LogShortened extends LogRefused {
+export class LogShortened extends IdentityLost {
   override name = 'LogShortened';
 }
 
 /** Both slots of the hard state are bad: term and vote are unknown, the replica must not vote (I4, I5). */
-export class HardStateCorrupt extends LogRefused {
+export class HardStateCorrupt extends IdentityLost {
   override name = 'HardStateCorrupt';
 }
 

@@ -211,7 +211,14 @@ class Recovery {
     if ((await this.#firstNonZero(head, head + BLOCK_BYTES)) !== null) return head;
     // Nothing where a group must begin. Bytes further on are a torn write that lost its beginning, or damage.
     if (used > 0 && (await this.#lastNonZeroIn(base)) >= this.#position) return this.#position;
-    return (await this.#lastNonZeroIn(head - BLOCK_BYTES)) >= head ? head : null;
+    if ((await this.#lastNonZeroIn(head - BLOCK_BYTES)) >= head) return head;
+    // A whole segment of nothing with groups behind it: its file is gone, or was replaced.
+    return (await this.#hasGroupsBehind(head)) ? head : null;
+  }
+
+  async #hasGroupsBehind(position: number): Promise<boolean> {
+    for (const base of this.#input.store.bases) if (base > position && (await this.#lastNonZeroIn(base)) >= 0) return true;
+    return false;
   }
 
   async #firstNonZero(position: number, end: number): Promise<number | null> {

@@ -23,6 +23,7 @@ export interface RepairCounts {
   damages: number;
   repairs: number;
   repairedBytes: number;
+  repairMs: number;
 }
 
 export interface LogRepairPorts {
@@ -47,7 +48,7 @@ export class RepairStopped extends Error {
  * them, verified against the chain, written with the same bytes, read back. One repair at a time.
  */
 export class LogRepair {
-  readonly counts: RepairCounts = { damages: 0, repairs: 0, repairedBytes: 0 };
+  readonly counts: RepairCounts = { damages: 0, repairs: 0, repairedBytes: 0, repairMs: 0 };
   readonly #ports: LogRepairPorts;
   readonly #buffer = new Uint8Array(PEER_RUN_BYTES);
   #work: Promise<unknown> = Promise.resolve();
@@ -96,6 +97,7 @@ export class LogRepair {
         this.counts.repairs++;
         this.counts.repairedBytes += result.repairedBytes;
         const ms = Math.round(this.#ports.clock.monotonicMs() - startedMs);
+        this.counts.repairMs += ms;
         this.#ports.onEvent('log repaired', { ...where, toIndex: result.end.index, bytes: result.repairedBytes, ms });
         cursor = result.end;
         continue;

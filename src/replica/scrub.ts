@@ -6,7 +6,7 @@ import type { Log } from '../log/types.ts';
 import type { SliceComparer } from './slice-comparer.ts';
 
 /** Pause at the end of the log before the next pass from its start. */
-const PASS_PAUSE_MS = 30_000;
+const PASS_PAUSE_MS = 5_000;
 /** A disk that has so much to write is busy with what cannot wait. */
 const BUSY_BYTES = 1024 * 1024;
 const BUSY_PAUSE_MS = 50;

@@ -21,6 +21,16 @@ export function bindLog(registry: MetricsRegistry, gauge: BindGauge, view: Serve
   gauge('ledgermq_log_cold_reads_total', () => (counts()?.coldReads ?? 0) + (answers()?.coldAnswers ?? 0));
   gauge('ledgermq_log_cold_read_bytes_total', () => (counts()?.coldReadBytes ?? 0) + counters.coldBytes);
   gauge('ledgermq_log_corruptions_total', () => (counts()?.corruptions ?? 0) + counters.damagedReads + sampled.damagedFiles);
+  const repairs = () => view.repair?.counts;
+  gauge('ledgermq_log_damages_total', () => repairs()?.damages);
+  gauge('ledgermq_log_damaged', () => repairs()?.damagedNow);
+  gauge('ledgermq_log_repairs_total', () => repairs()?.repairs);
+  gauge('ledgermq_log_repaired_bytes_total', () => repairs()?.repairedBytes);
+  gauge('ledgermq_log_repair_seconds_total', () => (repairs()?.repairMs ?? 0) / 1000);
+  gauge('ledgermq_log_scrubbed_bytes_total', () => repairs()?.scrubbedBytes);
+  gauge('ledgermq_log_scrub_passes_total', () => repairs()?.scrubPasses);
+  gauge('ledgermq_log_compared_slices_total', () => repairs()?.slicesCompared);
+  gauge('ledgermq_log_differences_total', () => repairs()?.differences);
   gauge('ledgermq_log_recovery_seconds', () => sampled.recoverySeconds);
   gauge('ledgermq_log_snapshots_total', () => view.recovered?.snapshots.savedCount);
   registry.histogram('ledgermq_log_write_seconds', (emit) => {

@@ -2,6 +2,7 @@ import type { Broker } from '../broker/broker.ts';
 import type { BrokerStateMachine } from '../broker/state-machine.ts';
 import type { NativeGateway } from '../gateway/native.ts';
 import type { Recovered } from '../replica/recover.ts';
+import type { RepairService } from '../replica/repair-service.ts';
 import type { Replica } from '../replica/replica.ts';
 
 export type ServerState = 'recovering' | 'forming' | 'running' | 'draining' | 'stopped' | 'failed';
@@ -12,6 +13,7 @@ export interface ServerView {
   /** Replicas that the formation still waits for. */
   readonly missing: readonly number[];
   readonly recovered: Recovered | null;
+  readonly repair?: RepairService | null;
   readonly stateMachine: BrokerStateMachine | null;
   readonly replica: Replica | null;
   readonly broker: Broker | null;
