@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Link, type LinkOptions } from '../client/link.ts';
+import { TopicAdmin } from '../client/topic-admin.ts';
 import type { Io } from '../io/io.ts';
 import { nodeIo } from '../io/node/io.ts';
-import { LedgerError } from '../protocol/errors.ts';
+import { type ErrorCode, LedgerError } from '../protocol/errors.ts';
 import {
   type BrokerRoute,
   type ClusterStatus,
@@ -13,9 +14,12 @@ import {
   type Responses,
 } from '../protocol/requests.ts';
 import { CommandError, type Context, Exit, usageError } from './context.ts';
+import { note } from './output.ts';
 
 export const DEFAULT_ENDPOINT = 'ws://127.0.0.1:7460';
 const CONNECT_TIMEOUT_MS = 3000;
+/** An answer that comes sooner needs no word before it. */
+const QUIET_MS = 250;
 const REQUEST_TIMEOUT_MS = 10_000;
 /** How long a command looks for a leader before it gives up with exit code 4. */
 const LEADER_TIMEOUT_MS = 15_000;
@@ -61,16 +65,23 @@ export class AdminSession {
 
   /** @throws CommandError (unreachable) when none of the addresses answers */
   static async open(context: Context, endpointOption: string | undefined): Promise<AdminSession> {
-    return AdminSession.connect(endpointsOf(context, endpointOption));
+    return AdminSession.connect(endpointsOf(context, endpointOption), context);
   }
 
-  static async connect(endpoints: readonly string[]): Promise<AdminSession> {
+  /** @param context is told what is tried when that takes longer than a person likes to wait */
+  static async connect(endpoints: readonly string[], context?: Context): Promise<AdminSession> {
     const session = new AdminSession(endpoints);
+    const trying = (): void => {
+      if (context !== undefined) note(context, `trying ${endpoints.join(', ')} for ${CONNECT_TIMEOUT_MS / 1000} s …`);
+    };
+    const timer = setTimeout(trying, QUIET_MS);
     try {
       await session.clusterStatus();
     } catch (error) {
       session.close();
       throw error;
+    } finally {
+      clearTimeout(timer);
     }
     return session;
   }
@@ -126,8 +137,13 @@ export class AdminSession {
    * @param brokerName undefined takes the only group
    * @throws LedgerError; CommandError (timed out) when there is no leader
    */
-  async leader<O extends RequestOp>(op: O, body: Requests[O], brokerName?: string): Promise<{ body: Responses[O]; raw: Uint8Array }> {
-    const deadlineMs = performance.now() + LEADER_TIMEOUT_MS;
+  async leader<O extends RequestOp>(
+    op: O,
+    body: Requests[O],
+    brokerName?: string,
+    timeoutMs = LEADER_TIMEOUT_MS,
+  ): Promise<{ body: Responses[O]; raw: Uint8Array }> {
+    const deadlineMs = performance.now() + timeoutMs;
     let last: unknown = null;
     while (performance.now() < deadlineMs) {
       const broker = this.broker(brokerName);
@@ -147,6 +163,53 @@ export class AdminSession {
       Exit.timedOut,
       `broker group ${this.broker(brokerName).brokerName} has no leader: ${(last as Error | null)?.message ?? 'none known'}`,
     );
+  }
+
+  /**
+   * One request to the leader of every broker group.
+   * @param absent a refusal that only says that the group has none of it
+   * @throws as leader(); LedgerError `absent` when all groups say so
+   */
+  async leaders<O extends RequestOp>(
+    op: O,
+    body: Requests[O],
+    absent?: ErrorCode,
+  ): Promise<{ readonly brokerName: string; readonly body: Responses[O] }[]> {
+    let missing: LedgerError | null = null;
+    const answers = await Promise.all(
+      this.#brokers.map(async ({ brokerName }) => {
+        try {
+          return [{ brokerName, body: (await this.leader(op, body, brokerName)).body }];
+        } catch (error) {
+          if (!(error instanceof LedgerError) || error.code !== absent) throw error;
+          missing = error;
+          return [];
+        }
+      }),
+    );
+    const found = answers.flat();
+    if (found.length === 0 && missing !== null) throw missing;
+    return found;
+  }
+
+  /** Changes of topics on all broker groups. */
+  topics(): TopicAdmin {
+    return new TopicAdmin({
+      clock: this.#io.clock,
+      random: this.#io.random,
+      brokerNames: async () => this.#brokers.map(({ brokerName }) => brokerName),
+      askLeader: async (brokerName, op, body, timeoutMs) => {
+        // A placement may name a group that no broker knows any more.
+        if (!this.#brokers.some((broker) => broker.brokerName === brokerName))
+          throw new LedgerError('NO_ROUTE', `no broker group ${brokerName}`);
+        try {
+          return (await this.leader(op, body, brokerName, timeoutMs)).body;
+        } catch (error) {
+          throw error instanceof LedgerError ? error : new LedgerError('NO_ROUTE', (error as Error).message);
+        }
+      },
+      sleep: (delayMs) => sleep(delayMs),
+    });
   }
 
   /** The group of this name, or the only one. @throws CommandError (usage) */

@@ -38,6 +38,8 @@ export function exitOf(error: unknown): Exit {
     case 'NO_ROUTE':
     case 'CONNECTION_LOST':
       return Exit.unreachable;
+    case 'BAD_NAME':
+      return Exit.usage;
     case 'DEADLINE_EXCEEDED':
     case 'OUTCOME_UNKNOWN':
       return Exit.timedOut;

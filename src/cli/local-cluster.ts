@@ -8,6 +8,8 @@ import { LocalReplica, type ReplicaExit } from './local-replica.ts';
 export interface LocalClusterOptions {
   /** Data and logs: DIR/<brokerName>-<replicaId>/ and .log. Used again when it exists. */
   readonly dir: string;
+  /** Broker groups, 1 (default) … 9: a, b, c … */
+  readonly groups?: number;
   /** Of each broker group: 1, 3 or 5. Default 3. */
   readonly replicas?: number;
   /** Client port of the first replica, the next ones +10 each; 0 (default) takes a free block. */
@@ -21,17 +23,21 @@ export interface LocalClusterOptions {
 
 export type ClusterEvent =
   /** `again`: it had run before. */
-  | { readonly event: 'started'; readonly replicaId: number; readonly pid: number; readonly again: boolean }
+  | { readonly event: 'started'; readonly brokerName: string; readonly replicaId: number; readonly pid: number; readonly again: boolean }
   /** `expected`: it was asked to end. */
   | ({
       readonly event: 'exited';
+      readonly brokerName: string;
       readonly replicaId: number;
       readonly expected: boolean;
       readonly restartInMs: number | null;
     } & ReplicaExit);
 
 export const LOCAL_HOST = '127.0.0.1';
-const BROKER_NAME = 'a';
+export const MAX_LOCAL_GROUPS = 9;
+/** a, b, c … */
+export const localBrokerName = (group: number): string => String.fromCharCode('a'.charCodeAt(0) + group);
+const FIRST_GROUP = localBrokerName(0);
 const READY_TIMEOUT_MS = 30_000;
 const READY_POLL_MS = 25;
 const STOP_GRACE_MS = 15_000;
@@ -41,8 +47,8 @@ const MAX_RESTART_DELAY_MS = 30_000;
 const HEALTHY_RUN_MS = 60_000;
 
 /**
- * A broker group whose replicas are processes of this machine: what `dev`, `demo`, `bench` and the end-to-end tests run on.
- * Replicas are named by their id, 1…N.
+ * A cluster whose replicas are processes of this machine: what `dev`, `demo`, `bench` and the end-to-end tests run on.
+ * Replicas are named by their broker group, the first one when none is given, and their id in it, 1…N.
  */
 export class LocalCluster {
   readonly replicas: readonly LocalReplica[];
@@ -54,27 +60,26 @@ export class LocalCluster {
   readonly #restartCounts = new Map<LocalReplica, { count: number; startedMs: number }>();
   #state = 'running' as 'running' | 'stopping';
 
-  private constructor(options: LocalClusterOptions, basePort: number, count: number) {
+  private constructor(options: LocalClusterOptions, basePort: number, groups: number, count: number) {
     this.#options = options;
     this.basePort = basePort;
     this.dir = resolve(options.dir);
     const peerSecret = randomBytes(32).toString('hex');
-    const ports = Array.from({ length: count }, (_, at) => basePort + PORT_STRIDE * at);
-    const list = ports.map((port, at) => `${at + 1}@${LOCAL_HOST}:${port}`).join(',');
-    this.replicas = ports.map((port, at) => {
-      const dataDir = join(this.dir, `${BROKER_NAME}-${at + 1}`);
-      const identity = { clusterId: 'local', brokerName: BROKER_NAME, replicaId: at + 1, dataDir, host: LOCAL_HOST, port, replicas: list };
-      const settings = { ...options.settings, ...identity };
+    const portOf = (group: number, at: number): number => basePort + PORT_STRIDE * (group * count + at);
+    // One replica of each group is enough to find all others; a group alone needs none.
+    const seeds = groups === 1 ? [] : Array.from({ length: groups }, (_, group) => `${LOCAL_HOST}:${portOf(group, 0)}`);
+    this.replicas = Array.from({ length: groups * count }, (_, number) => {
+      const group = Math.floor(number / count);
+      const at = number % count;
+      const brokerName = localBrokerName(group);
+      const port = portOf(group, at);
+      const dataDir = join(this.dir, `${brokerName}-${at + 1}`);
+      const replicas = Array.from({ length: count }, (_, each) => `${each + 1}@${LOCAL_HOST}:${portOf(group, each)}`).join(',');
+      const identity = { clusterId: 'local', brokerName, replicaId: at + 1, dataDir, host: LOCAL_HOST, port, replicas };
+      const settings = { ...options.settings, ...identity, ...(seeds.length === 0 ? {} : { seeds: seeds.join(',') }) };
       const args = Object.entries(settings).flatMap(([key, value]) => [`--${flagOf(key as ConfigKey)}`, String(value)]);
-      return new LocalReplica({
-        brokerName: BROKER_NAME,
-        replicaId: at + 1,
-        host: LOCAL_HOST,
-        port,
-        dataDir,
-        args,
-        env: { LEDGERMQ_PEER_SECRET: peerSecret },
-      });
+      const env = { LEDGERMQ_PEER_SECRET: peerSecret };
+      return new LocalReplica({ brokerName, replicaId: at + 1, host: LOCAL_HOST, port, dataDir, args, env });
     });
   }
 
@@ -85,14 +90,17 @@ export class LocalCluster {
   static async start(options: LocalClusterOptions): Promise<LocalCluster> {
     const count = options.replicas ?? 3;
     if (![1, 3, 5].includes(count)) throw new Error(`${count} replicas: a broker group has 1, 3 or 5`);
+    const groups = options.groups ?? 1;
+    if (!Number.isInteger(groups) || groups < 1 || groups > MAX_LOCAL_GROUPS)
+      throw new Error(`${groups} broker groups: a local cluster has 1 … ${MAX_LOCAL_GROUPS}`);
     const asked = options.basePort ?? 0;
-    if (asked !== 0 && !(await blockIsFree(LOCAL_HOST, asked, count))) {
+    if (asked !== 0 && !(await blockIsFree(LOCAL_HOST, asked, groups * count))) {
       throw new Error(
-        `a port between ${asked} and ${asked + PORT_STRIDE * count} is in use; choose another base port, or 0 for a free block`,
+        `a port between ${asked} and ${asked + PORT_STRIDE * groups * count} is in use; choose another base port, or 0 for a free block`,
       );
     }
     for (let tries = 1; ; tries++) {
-      const cluster = new LocalCluster(options, asked === 0 ? await freeBasePort(LOCAL_HOST, count) : asked, count);
+      const cluster = new LocalCluster(options, asked === 0 ? await freeBasePort(LOCAL_HOST, groups * count) : asked, groups, count);
       try {
         for (const replica of cluster.replicas) cluster.#spawn(replica);
         await cluster.waitReady();
@@ -116,15 +124,24 @@ export class LocalCluster {
     return this.replicas.map((replica) => replica.pid);
   }
 
-  replica(replicaId: number): LocalReplica {
-    const replica = this.replicas[replicaId - 1];
-    if (replica === undefined) throw new Error(`no replica ${replicaId}`);
+  /** Of all broker groups. */
+  get brokerNames(): string[] {
+    return [...new Set(this.replicas.map(({ brokerName }) => brokerName))];
+  }
+
+  replica(replicaId: number, brokerName = FIRST_GROUP): LocalReplica {
+    const replica = this.replicas.find((each) => each.brokerName === brokerName && each.replicaId === replicaId);
+    if (replica === undefined) throw new Error(`no replica ${replicaId} of ${brokerName}`);
     return replica;
   }
 
-  /** Id of the replica that says it leads with the highest term; null when none does. */
-  async leader(): Promise<number | null> {
-    const answers = await Promise.all(this.replicas.map((replica) => (replica.running ? replica.status() : null)));
+  #group(brokerName: string): LocalReplica[] {
+    return this.replicas.filter((replica) => replica.brokerName === brokerName);
+  }
+
+  /** Id of the replica that says it leads its group with the highest term; null when none does. */
+  async leader(brokerName = FIRST_GROUP): Promise<number | null> {
+    const answers = await Promise.all(this.#group(brokerName).map((replica) => (replica.running ? replica.status() : null)));
     const leaders = answers
       .filter((answer) => answer !== null && answer['role'] === 'leader')
       .sort((left, right) => Number(right?.['term']) - Number(left?.['term']));
@@ -132,26 +149,26 @@ export class LocalCluster {
   }
 
   /** Waits until a leader answers. @throws Error after `timeoutMs` */
-  async waitLeader(timeoutMs = READY_TIMEOUT_MS): Promise<number> {
+  async waitLeader(brokerName = FIRST_GROUP, timeoutMs = READY_TIMEOUT_MS): Promise<number> {
     const deadlineMs = performance.now() + timeoutMs;
     for (;;) {
-      const leader = await this.leader();
+      const leader = await this.leader(brokerName);
       if (leader !== null) return leader;
-      if (performance.now() > deadlineMs) throw new Error(`no leader after ${timeoutMs} ms`);
+      if (performance.now() > deadlineMs) throw new Error(`no leader of ${brokerName} after ${timeoutMs} ms`);
       await sleep(READY_POLL_MS);
     }
   }
 
   /** Waits until the replica, or every one, is ready. @throws Error when one ends or is not ready in time, with its reason */
-  async waitReady(replicaId?: number, timeoutMs = READY_TIMEOUT_MS): Promise<void> {
-    const waiting = replicaId === undefined ? this.replicas : [this.replica(replicaId)];
+  async waitReady(replicaId?: number, timeoutMs = READY_TIMEOUT_MS, brokerName = FIRST_GROUP): Promise<void> {
+    const waiting = replicaId === undefined ? this.replicas : [this.replica(replicaId, brokerName)];
     const deadlineMs = performance.now() + timeoutMs;
     await Promise.all(
       waiting.map(async (replica) => {
         while (!(await replica.isReady())) {
-          if (!replica.running && !this.#options.restart) throw new Error(`replica ${replica.replicaId} ended:\n${replica.logTail()}`);
+          if (!replica.running && !this.#options.restart) throw new Error(`replica ${nameOf(replica)} ended:\n${replica.logTail()}`);
           if (performance.now() > deadlineMs) {
-            throw new Error(`replica ${replica.replicaId} is not ready after ${timeoutMs} ms:\n${await replica.trouble()}`);
+            throw new Error(`replica ${nameOf(replica)} is not ready after ${timeoutMs} ms:\n${await replica.trouble()}`);
           }
           await sleep(READY_POLL_MS);
         }
@@ -160,22 +177,34 @@ export class LocalCluster {
   }
 
   /** kill -9 of one replica, or of all. It is not started again by itself. */
-  async kill(replicaId?: number): Promise<void> {
+  async kill(replicaId?: number, brokerName = FIRST_GROUP): Promise<void> {
     if (replicaId === undefined) this.#state = 'stopping';
-    await this.#end(replicaId === undefined ? this.replicas : [this.replica(replicaId)], 'SIGKILL');
+    await this.#end(replicaId === undefined ? this.replicas : [this.replica(replicaId, brokerName)], 'SIGKILL');
+  }
+
+  /** kill -9 of all replicas of a broker group. */
+  async killGroup(brokerName: string): Promise<void> {
+    await this.#end(this.#group(brokerName), 'SIGKILL');
+  }
+
+  /** Starts all replicas of a group that was killed, and waits until they are ready. */
+  async restartGroup(brokerName: string, timeoutMs = READY_TIMEOUT_MS): Promise<void> {
+    const replicas = this.#group(brokerName);
+    for (const replica of replicas) this.#spawn(replica);
+    await Promise.all(replicas.map(({ replicaId }) => this.waitReady(replicaId, timeoutMs, brokerName)));
   }
 
   /** A clean stop (SIGTERM) of one replica. */
-  async stopReplica(replicaId: number): Promise<ReplicaExit> {
-    const replica = this.replica(replicaId);
+  async stopReplica(replicaId: number, brokerName = FIRST_GROUP): Promise<ReplicaExit> {
+    const replica = this.replica(replicaId, brokerName);
     await this.#end([replica], 'SIGTERM');
     return replica.lastExit as ReplicaExit;
   }
 
   /** Starts a replica that was killed or stopped, and waits until it is ready. */
-  async restart(replicaId: number, timeoutMs = READY_TIMEOUT_MS): Promise<void> {
-    this.#spawn(this.replica(replicaId));
-    await this.waitReady(replicaId, timeoutMs);
+  async restart(replicaId: number, timeoutMs = READY_TIMEOUT_MS, brokerName = FIRST_GROUP): Promise<void> {
+    this.#spawn(this.replica(replicaId, brokerName));
+    await this.waitReady(replicaId, timeoutMs, brokerName);
   }
 
   /** Clean stop of all; a replica that does not end within its grace is killed. Calling it again waits for the same end. */
@@ -205,13 +234,15 @@ export class LocalCluster {
     const runs = this.#restartCounts.get(replica) ?? { count: 0, startedMs: 0 };
     this.#restartCounts.set(replica, { count: runs.count, startedMs: performance.now() });
     replica.spawn((exit) => this.#onExit(replica, exit));
-    this.#options.onEvent?.({ event: 'started', replicaId: replica.replicaId, pid: replica.pid ?? 0, again });
+    const { brokerName, replicaId } = replica;
+    this.#options.onEvent?.({ event: 'started', brokerName, replicaId, pid: replica.pid ?? 0, again });
   }
 
   #onExit(replica: LocalReplica, exit: ReplicaExit): void {
     const expected = this.#state === 'stopping' || this.#expectedExits.has(replica);
     const restartInMs = expected || !this.#options.restart ? null : this.#restartDelayMs(replica);
-    this.#options.onEvent?.({ event: 'exited', replicaId: replica.replicaId, expected, restartInMs, ...exit });
+    const { brokerName, replicaId } = replica;
+    this.#options.onEvent?.({ event: 'exited', brokerName, replicaId, expected, restartInMs, ...exit });
     if (restartInMs === null) return;
     const timer = setTimeout(() => {
       this.#restartTimers.delete(timer);
@@ -226,4 +257,9 @@ export class LocalCluster {
     this.#restartCounts.set(replica, { ...runs, count });
     return Math.min(MAX_RESTART_DELAY_MS, 1000 * 2 ** (count - 1));
   }
+}
+
+/** a-1, as its directory is called. */
+function nameOf({ brokerName, replicaId }: LocalReplica): string {
+  return `${brokerName}-${replicaId}`;
 }

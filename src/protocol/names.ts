@@ -75,6 +75,13 @@ export function checkUserGroupName(group: string): void {
   if (isSystemGroup(group)) throw new LedgerError('BAD_NAME', `the group name ${group} is reserved`);
 }
 
+/** One text, whoever finds that there is no such topic. */
+export const noTopicText = (topic: string): string => `no topic ${JSON.stringify(topic)}`;
+
+export function topicNotFound(topic: string): LedgerError {
+  return new LedgerError('TOPIC_NOT_FOUND', noTopicText(topic));
+}
+
 export function isSystemTopic(topic: string): boolean {
   return SYSTEM_TOPICS.has(topic) || topic.startsWith(SYSTEM_TOPIC_PREFIX) || topic.endsWith(REPLY_TOPIC_SUFFIX);
 }

@@ -95,12 +95,23 @@ describe('administration', () => {
     const table = await ask(list, ['topic', 'list']);
     expect(table.stdout).toBe('TOPIC   QUEUES  TYPE    PERM  REPLICATION  MESSAGES\norders       2  normal  rw    quorum             17\n');
     await brokers?.close();
-    const created = await ask(answering(Op.topicCreate, TOPIC), ['topic', 'create', 'orders', '--queues', '2', '--json']);
-    expect(json(created)).toMatchObject({ topic: 'orders', queues: 2, perm: 'rw' });
+    const script: Script = (_replica, request) => {
+      if (request.op === Op.topicList) return { topics: [] };
+      return request.op === Op.topicPut ? { replication: 2 } : undefined;
+    };
+    const created = await ask(script, ['topic', 'create', 'orders', '--queues', '2', '--json']);
+    expect(json(created)).toMatchObject({ topic: 'orders', queues: 2, perm: 'rw', groups: [{ brokerName: 'a', error: null }] });
+    await brokers?.close();
+    // Brokers of feature level 1 know their own topics only.
+    const older: Script = (_replica, request) => {
+      if (request.op === Op.topicList) return { topics: [] };
+      return request.op === Op.topicCreate ? TOPIC : undefined;
+    };
+    expect(json(await ask(older, ['topic', 'create', 'orders', '--queues', '2', '--json']))).toMatchObject({ queues: 2 });
   });
 
   test('a refusal of the broker exits 1 with its code', async () => {
-    const ran = await ask(answering(Op.topicDelete, 'TOPIC_NOT_FOUND'), ['topic', 'delete', 'nothing']);
+    const ran = await ask(answering(Op.topicList, { topics: [] }), ['topic', 'delete', 'nothing']);
     expect(ran).toMatchObject({ exit: 1, stdout: '' });
     expect(ran.stderr).toContain('TOPIC_NOT_FOUND');
     await brokers?.close();
@@ -144,8 +155,8 @@ describe('administration', () => {
       group: 'billing',
       topic: 'orders',
       queues: [
-        { queueId: 0, previous: 4, offset: 0 },
-        { queueId: 1, previous: 4, offset: 1 },
+        { brokerName: 'a', queueId: 0, previous: 4, offset: 0 },
+        { brokerName: 'a', queueId: 1, previous: 4, offset: 1 },
       ],
     });
     expect(resets).toEqual([

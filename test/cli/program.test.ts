@@ -35,13 +35,18 @@ describe('command line', () => {
     [['topic', 'list', '--nonsense']],
     [['consume', 't']],
     [['consume', 't', '--group', 'g', '--from', 'yesterday']],
+    [['consume', 't', '--group', 'g', '--filter', 'a &&& b']],
+    [['consume', 't', '--group', 'g', '--filter', 'a ||']],
     [['send', 't', '--body', 'x', '--file', 'y']],
     [['message', 'get']],
     [['message', 'get', 'XYZ']],
     [['group', 'reset-offset', 'g', '--topic', 't']],
     [['group', 'reset-offset', 'g', '--topic', 't', '--offset', '3']],
     [['raft', 'add']],
-    [['dev', '--groups', '2']],
+    [['dev', '--groups', '0']],
+    [['dev', '--groups', '10']],
+    [['topic', 'create', 't', '--group', 'a,']],
+    [['topic', 'update', 't', '--group', 'a']],
     [['dev', '--replicas', '2']],
     [['demo', '--timeout', '0']],
     [['bench', 'produce', '--mode', 'other']],
@@ -101,10 +106,25 @@ describe('command line', () => {
     });
   });
 
+  test('F42 command line: what is tried is said while nobody answers, and a filter that means nothing is named', async () => {
+    const endpoint = `ws://127.0.0.1:${await freeBasePort('127.0.0.1', 1)}`;
+    const ran = await cli(['send', 't', '--body', 'x', '--endpoint', endpoint]);
+    expect(ran.stderr).toBe(`trying ${endpoint} for 3 s …\nledgermq: no broker answers at ${endpoint}\n`);
+    const filtered = await cli(['consume', 't', '--group', 'g', '--filter', 'a &&& b']);
+    expect(filtered.stderr).toContain('the tag filter "a &&& b" is not of the form * or A || B');
+  });
+
+  test('F42 command line: bench names a directory that it cannot use', async () => {
+    const ran = await cli(['bench', 'produce', '--dir', '/proc/no-such-directory']);
+    expect(ran).toMatchObject({ exit: 1, stdout: '' });
+    expect(ran.stderr).toContain('--dir /proc/no-such-directory: ');
+  });
+
   test('errors of the client become the exit codes', () => {
     expect(exitOf(new LedgerError('NO_ROUTE'))).toBe(3);
     expect(exitOf(new LedgerError('DEADLINE_EXCEEDED'))).toBe(4);
     expect(exitOf(new LedgerError('TOPIC_NOT_FOUND'))).toBe(1);
+    expect(exitOf(new LedgerError('BAD_NAME'))).toBe(2);
     expect(exitOf(new LedgerError('RETRIES_EXHAUSTED', 'x', [new LedgerError('NO_ROUTE')]))).toBe(3);
     expect(exitOf(new LedgerError('RETRIES_EXHAUSTED', 'x', [new LedgerError('BUSY')]))).toBe(1);
     expect(exitOf(new Error('x'))).toBe(1);

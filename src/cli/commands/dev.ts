@@ -1,9 +1,11 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { type Context, Exit, programName } from '../context.ts';
 import type { ClusterEvent, LocalCluster } from '../local-cluster.ts';
+import { integer } from '../options.ts';
 import { note, write, writeJson } from '../output.ts';
 
 interface DevOptions {
+  readonly groups: number;
   readonly replicas: number;
   readonly dir: string;
   readonly basePort: number;
@@ -16,8 +18,8 @@ export function register(program: Command, context: Context): void {
     .description(
       'Runs a local cluster until Ctrl-C, each replica its own process. A replica that crashes is reported and started again.\nSettings of the replicas can be given as LEDGERMQ_… variables.',
     )
-    .option('--groups <n>', 'broker groups', exactlyOne, 1)
-    .option('--replicas <n>', 'replicas of the group: 1, 3 or 5', replicaCount, 3)
+    .option('--groups <n>', 'broker groups, a, b, c …', integer(1, 9), 1)
+    .option('--replicas <n>', 'replicas of each group: 1, 3 or 5', replicaCount, 3)
     .option('--dir <dir>', 'data and logs; used again when it exists', './data')
     .option('--base-port <port>', 'client port of the first replica, +10 for each further one; 0 picks a free block', port, 7460)
     .option('--json', 'one JSON line when ready, then one for each event')
@@ -40,6 +42,7 @@ async function dev(context: Context, options: DevOptions): Promise<void> {
   });
   const starting = LocalCluster.start({
     dir: options.dir,
+    groups: options.groups,
     replicas: options.replicas,
     basePort: options.basePort,
     restart: true,
@@ -89,20 +92,16 @@ function ready(context: Context, options: DevOptions, cluster: LocalCluster): vo
 
 function report(context: Context, options: DevOptions, event: ClusterEvent): void {
   if (options.json) {
-    if (event.event === 'exited' && !event.expected) writeJson(context, event);
+    if (event.event === 'exited' ? !event.expected : event.again) writeJson(context, event);
     return;
   }
-  if (event.event === 'started' && event.again) note(context, `replica ${event.replicaId} is started again (${event.pid})`);
+  if (event.event === 'started' && event.again)
+    note(context, `replica ${event.brokerName}-${event.replicaId} is started again (${event.pid})`);
   if (event.event === 'exited' && !event.expected) {
     const how = event.signal ?? `code ${event.code}`;
     const next = event.restartInMs === null ? '' : `; starting it again in ${event.restartInMs / 1000} s`;
-    note(context, `replica ${event.replicaId} ended (${how})${next}`);
+    note(context, `replica ${event.brokerName}-${event.replicaId} ended (${how})${next}`);
   }
-}
-
-function exactlyOne(text: string): number {
-  if (text !== '1') throw new InvalidArgumentError('a local cluster has one broker group');
-  return 1;
 }
 
 function replicaCount(text: string): number {

@@ -1,4 +1,6 @@
 import type { Command } from 'commander';
+import { mergeGroups } from '../../client/group-merge.ts';
+import { LedgerError } from '../../protocol/errors.ts';
 import { type GroupDescription, Op } from '../../protocol/requests.ts';
 import { AdminSession } from '../admin-session.ts';
 import { type Context, usageError } from '../context.ts';
@@ -10,6 +12,7 @@ interface LagFlags extends ClientFlags {
 }
 interface ResetFlags extends ClientFlags {
   readonly topic: string;
+  readonly brokerGroup?: string;
   readonly queue?: number;
   readonly offset?: number;
   readonly to?: From;
@@ -29,6 +32,7 @@ export function register(program: Command, context: Context): void {
   sub('reset-offset', 'Moves the committed offset of a group.')
     .argument('<group>')
     .requiredOption('--topic <topic>', 'topic')
+    .option('--broker-group <brokerName>', 'queues of this broker group (default: of all)')
     .option('--queue <id>', 'one queue (default: all of the topic)', integer(0, 65_535))
     .option('--offset <n>', 'to this queue offset', integer(0))
     .option('--to <where>', 'first, last, or a time (ms since 1970 or ISO 8601)', parseFrom)
@@ -37,7 +41,7 @@ export function register(program: Command, context: Context): void {
 
 async function list(context: Context, flags: ClientFlags): Promise<void> {
   using session = await AdminSession.open(context, flags.endpoint);
-  const { groups } = (await session.leader(Op.groupList, {})).body;
+  const groups = mergeGroups((await session.leaders(Op.groupList, {})).map(({ body }) => body.groups));
   if (flags.json) writeJson(context, { groups });
   else
     write(
@@ -49,24 +53,53 @@ async function list(context: Context, flags: ClientFlags): Promise<void> {
     );
 }
 
-async function fetchGroup(context: Context, group: string, flags: ClientFlags): Promise<GroupDescription> {
+type OwnedQueue = GroupDescription['queues'][number] & { readonly brokerName: string };
+
+/** A consumer group over all broker groups that have something of it. */
+interface WholeGroup {
+  readonly members: GroupDescription['members'];
+  readonly queues: readonly OwnedQueue[];
+  /** Each broker group counts its own. */
+  readonly epochs: readonly { readonly brokerName: string; readonly epoch: number }[];
+}
+
+async function fetchGroup(context: Context, group: string, flags: ClientFlags): Promise<WholeGroup> {
   using session = await AdminSession.open(context, flags.endpoint);
-  return (await session.leader(Op.groupDescribe, { group })).body;
+  const parts = await session.leaders(Op.groupDescribe, { group }, 'GROUP_NOT_FOUND');
+  const sorted = parts.sort((a, b) => (a.brokerName < b.brokerName ? -1 : 1));
+  const members = new Map(sorted.flatMap(({ body }) => body.members.map((member) => [member.member, member])));
+  return {
+    members: [...members.values()].sort((a, b) => (a.member < b.member ? -1 : 1)),
+    queues: sorted.flatMap(({ brokerName, body }) => body.queues.map((queue) => ({ brokerName, ...queue }))),
+    epochs: sorted.map(({ brokerName, body }) => ({ brokerName, epoch: body.epoch })),
+  };
 }
 
 async function describe(context: Context, name: string, flags: ClientFlags): Promise<void> {
-  const group = await fetchGroup(context, name, flags);
-  if (flags.json) return writeJson(context, { ...group, lag: sumLag(group.queues) });
-  write(context, `${name}: epoch ${group.epoch}, ${group.members.length} members, lag ${sumLag(group.queues)}\n`);
+  const { members, queues, epochs } = await fetchGroup(context, name, flags);
+  if (flags.json) {
+    const epoch = Math.max(...epochs.map((each) => each.epoch));
+    return writeJson(context, { group: name, epoch, epochs, members, queues, lag: sumLag(queues) });
+  }
+  const shown = epochs.map(({ brokerName, epoch }) => (epochs.length === 1 ? `${epoch}` : `${brokerName} ${epoch}`)).join(', ');
+  write(context, `${name}: epoch ${shown}, ${members.length} members, lag ${sumLag(queues)}\n`);
   write(
     context,
     formatTable(
       ['member', 'address', 'topics'],
-      group.members.map((member) => [member.member, member.address, member.topics.join(',')]),
+      members.map((member) => [member.member, member.address, member.topics.join(',')]),
     ),
   );
-  const rows = group.queues.map((queue) => [queue.topic, queue.queueId, queue.owner, queue.committedOffset, queue.maxOffset, queue.lag]);
-  write(context, `\n${formatTable(['topic', 'queue', 'owner', 'committed', 'next', 'lag'], rows)}`);
+  const rows = queues.map((queue) => [
+    queue.topic,
+    queue.brokerName,
+    queue.queueId,
+    queue.owner,
+    queue.committedOffset,
+    queue.maxOffset,
+    queue.lag,
+  ]);
+  write(context, `\n${formatTable(['topic', 'group', 'queue', 'owner', 'committed', 'next', 'lag'], rows)}`);
 }
 
 async function lag(context: Context, name: string, flags: LagFlags): Promise<void> {
@@ -77,14 +110,14 @@ async function lag(context: Context, name: string, flags: LagFlags): Promise<voi
   write(
     context,
     formatTable(
-      ['topic', 'queue', 'committed', 'next', 'lag'],
-      queues.map((queue) => [queue.topic, queue.queueId, queue.committedOffset, queue.maxOffset, queue.lag]),
+      ['topic', 'group', 'queue', 'committed', 'next', 'lag'],
+      queues.map((queue) => [queue.topic, queue.brokerName, queue.queueId, queue.committedOffset, queue.maxOffset, queue.lag]),
     ),
   );
   write(context, `total lag ${total}\n`);
 }
 
-function sumLag(queues: GroupDescription['queues']): number {
+function sumLag(queues: readonly OwnedQueue[]): number {
   return queues.reduce((sum, queue) => sum + queue.lag, 0);
 }
 
@@ -93,28 +126,36 @@ async function resetOffset(context: Context, group: string, flags: ResetFlags): 
   if (flags.offset !== undefined && flags.queue === undefined) throw usageError('--offset needs --queue: offsets are of one queue');
   using session = await AdminSession.open(context, flags.endpoint);
   const { topic } = flags;
-  const found = (await session.leader(Op.topicList, { topics: [topic] })).body.topics[0];
-  const queueIds = flags.queue !== undefined ? [flags.queue] : (found?.queues ?? []).map((queue) => queue.queueId);
-  const results: { queueId: number; previous: number; offset: number }[] = [];
-  for (const queueId of queueIds) {
-    const offset = flags.offset ?? (await target(session, topic, queueId, flags.to as From));
-    const { previous } = (await session.leader(Op.groupResetOffset, { group, topic, queueId, offset })).body;
-    results.push({ queueId, previous, offset });
+  const parts = await session.leaders(Op.topicList, { topics: [topic] });
+  const all = parts.flatMap(({ brokerName, body }) => (body.topics[0]?.queues ?? []).map(({ queueId }) => ({ brokerName, queueId })));
+  if (all.length === 0) throw new LedgerError('TOPIC_NOT_FOUND', topic);
+  const chosen = all.filter(
+    ({ brokerName, queueId }) =>
+      (flags.queue === undefined || queueId === flags.queue) && (flags.brokerGroup === undefined || brokerName === flags.brokerGroup),
+  );
+  if (chosen.length === 0) throw new LedgerError('QUEUE_NOT_FOUND', `${topic} has no such queue`);
+  if (flags.offset !== undefined && chosen.length > 1)
+    throw usageError('--offset: several broker groups have that queue; add --broker-group');
+  const results: { brokerName: string; queueId: number; previous: number; offset: number }[] = [];
+  for (const { brokerName, queueId } of chosen) {
+    const offset = flags.offset ?? (await target(session, brokerName, topic, queueId, flags.to as From));
+    const { previous } = (await session.leader(Op.groupResetOffset, { group, topic, queueId, offset }, brokerName)).body;
+    results.push({ brokerName, queueId, previous, offset });
   }
   if (flags.json) writeJson(context, { group, topic, queues: results });
   else
     write(
       context,
       formatTable(
-        ['queue', 'before', 'now'],
-        results.map((result) => [result.queueId, result.previous, result.offset]),
+        ['group', 'queue', 'before', 'now'],
+        results.map((result) => [result.brokerName, result.queueId, result.previous, result.offset]),
       ),
     );
 }
 
-async function target(session: AdminSession, topic: string, queueId: number, to: From): Promise<number> {
+async function target(session: AdminSession, brokerName: string, topic: string, queueId: number, to: From): Promise<number> {
   const timeMs = typeof to === 'string' ? 0 : to.timeMs;
-  const range = (await session.leader(Op.queueRange, { topic, queueId, timeMs })).body;
+  const range = (await session.leader(Op.queueRange, { topic, queueId, timeMs }, brokerName)).body;
   if (to === 'first') return range.minOffset;
   return to === 'last' ? range.maxOffset : range.timeOffset;
 }
