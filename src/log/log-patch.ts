@@ -75,6 +75,14 @@ export async function patchLog(input: PatchInput): Promise<PatchResult> {
       unproven = [];
     }
     await write(proven);
+    const doubtful = different.pieces.find((piece) => !proven.includes(piece));
+    const wholeBytes = unproven.length > 0 ? 0 : doubtful === undefined ? run.bytes.length : doubtful.position - run.position;
+    // What is behind it may be more than this log has: whether it is damaged, the walk that goes on from here finds out.
+    if (wholeBytes > 0) {
+      const whole = verifyRun(run.bytes.subarray(0, wholeBytes), run.position, cursor, lastIndex);
+      assert(typeof whole !== 'string', 'verified groups that are not whole');
+      return { ok: true, end: whole.end, repairedBytes };
+    }
     for (const piece of different.pieces) {
       if (!proven.includes(piece)) unproven.push({ ...piece, bytes: piece.bytes.slice() });
     }
