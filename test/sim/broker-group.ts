@@ -8,6 +8,7 @@ import type { GroupReferee } from './group-referee.ts';
 import { committedBytes } from './log-image.ts';
 import type { Prng } from './prng.ts';
 import type { Death, SimProcess } from './process.ts';
+import { Rot } from './rot.ts';
 import { EventKind, type SimScheduler } from './scheduler.ts';
 
 export const CLIENT_PORT = 7460;
@@ -37,6 +38,7 @@ export class BrokerGroup {
   readonly brokerName: string;
   readonly replicas: SimReplica[] = [];
   readonly referee: GroupReferee;
+  readonly rot: Rot;
   readonly #scheduler: SimScheduler;
   readonly #prng: Prng;
   readonly #startBroker: StartBroker;
@@ -48,6 +50,7 @@ export class BrokerGroup {
     this.#scheduler = ports.scheduler;
     this.#prng = ports.prng;
     this.#startBroker = ports.startBroker;
+    this.rot = new Rot(ports.prng, this.replicas, ports.referee);
     const sizes = this.#drawSizes();
     const addresses = Array.from({ length: size }, (_, at) => {
       return { replicaId: at + 1, host: `${brokerName}${at + 1}`, port: CLIENT_PORT };

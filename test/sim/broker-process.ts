@@ -1,14 +1,21 @@
-import { Server } from '../../src/server.ts';
+import { Server, type ServerOptions } from '../../src/server.ts';
 import type { StartBroker } from './broker-hook.ts';
 
 const MIB = 1024 * 1024;
 
 /** The real broker with the memory of a simulation, without its HTTP side. */
-export const startBroker: StartBroker = async (io, config, ended, event) => {
+export const startBroker: StartBroker = (...given) => startWith({}, ...given);
+
+/** @param more options of the server besides those of every simulation */
+export async function startWith(
+  more: ServerOptions,
+  ...[io, config, ended, event]: Parameters<StartBroker>
+): Promise<Awaited<ReturnType<StartBroker>>> {
   const server = new Server(config, io, {
     onEvent: event,
     hotTail: { chunkBytes: 8 * MIB, maxChunks: 3 },
     limits: { retentionCheckMs: 1_000 },
+    ...more,
   });
   void server.ended.then(ended);
   await server.start();
@@ -17,4 +24,4 @@ export const startBroker: StartBroker = async (io, config, ended, event) => {
     minOffset: (topic, queueId) => server.stateMachine?.topics.named(topic)?.queues[queueId]?.minOffset ?? 0,
     transfer: (target) => server.replica?.transfer(target) ?? Promise.resolve(),
   };
-};
+}

@@ -4,6 +4,17 @@ import { CANARIES, runCanary } from './canaries.ts';
  * npm run canary: plants bugs, one at a time, and runs seeds until a checker finds each. A checker that finds nothing when
  * something is broken is worth nothing. Last line: `N of N planted bugs caught`; exit code 1 when one was not.
  */
+const USAGE = `npm run canary          plants each of ${CANARIES.length} bugs and runs the simulator until a checker finds it; takes minutes
+
+The last line is "N of N planted bugs caught"; exit code 1 when one was not.`;
+const [argument] = process.argv.slice(2);
+if (argument !== undefined) {
+  const help = argument === '--help' || argument === '-h';
+  if (help) console.log(USAGE);
+  else console.error(`${argument}: there are no options\n${USAGE}`);
+  process.exit(help ? 0 : 2);
+}
+
 let caught = 0;
 for (const canary of CANARIES) {
   const startedMs = performance.now();

@@ -69,8 +69,10 @@ class MachineImage {
 /** Position of the newest state snapshot on a disk: the log before it is known to be whole and durable. */
 export function newestSnapshotPosition(disk: SimDisk): number {
   const newest = snapshotPaths(disk).at(-1);
-  return newest === undefined ? 0 : Number(newest.slice(SNAPSHOTS.length + 1, SNAPSHOTS.length + 21));
+  return newest === undefined ? 0 : positionOfSnapshot(newest);
 }
+
+export const positionOfSnapshot = (path: string): number => Number(path.slice(SNAPSHOTS.length + 1, SNAPSHOTS.length + 21));
 
 /** Whole snapshots with a durable name, oldest first. */
 export function snapshotPaths(disk: SimDisk): string[] {

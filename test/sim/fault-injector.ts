@@ -12,6 +12,8 @@ export interface Victims {
   kill(victim: SimProcess, death: Death): void;
   start(victim: SimProcess): void;
   transfer(): void;
+  /** Cold bytes of a replica's disk go bad. */
+  rot(victim: SimProcess): void;
 }
 
 const HOUR_MS = 3_600_000;
@@ -118,6 +120,9 @@ export class FaultInjector {
         this.#after(forMs, () => {
           victim.disk.faults.full = false;
         });
+        return;
+      case 'rot':
+        this.#victims.rot(victim);
         return;
       case 'clockJump':
         victim.clock?.jump((prng.unit() - 0.5) * 2 * prng.pick([1_000, 60_000, HOUR_MS]));

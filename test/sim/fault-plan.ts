@@ -18,6 +18,7 @@ export const FAULT_KINDS = [
   'frozenDisk',
   'diskError',
   'diskFull',
+  'rot',
   'clockJump',
   'clockDrift',
   'transfer',

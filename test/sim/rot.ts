@@ -1,10 +1,9 @@
 import { readGroupHeader } from '../../src/log/group-codec.ts';
 import { BLOCK_BYTES, GROUP_HEADER_BYTES } from '../../src/log/layout.ts';
 import type { SimReplica } from './broker-group.ts';
-import { Violation } from './checkers/violation.ts';
 import type { SimDisk } from './disk.ts';
 import { SECTOR_BYTES } from './disk-image.ts';
-import { snapshotPaths } from './durable-probe.ts';
+import { positionOfSnapshot, snapshotPaths } from './durable-probe.ts';
 import type { GroupReferee } from './group-referee.ts';
 import type { Prng } from './prng.ts';
 
@@ -73,18 +72,21 @@ export class Rot {
     return this.#damages;
   }
 
-  /** Invariant (FAULTS 5): what is damaged while a good copy exists is repaired. */
-  checkRepaired(): void {
-    const [left] = this.standing();
-    if (left !== undefined)
-      throw new Violation('not repaired', `${left.what} of replica ${left.replicaId} at ${left.path}+${left.position}`);
+  /** What is not repaired yet (FAULTS 5), in words; null when everything is. A state that is not at a segment's head is not needed any more. */
+  unrepaired(): string | null {
+    const left = this.standing().find(({ ofLog, path }) => ofLog || this.#isHead(path));
+    return left === undefined ? null : `${left.what} of replica ${left.replicaId} at ${left.path}+${left.position}`;
+  }
+
+  #isHead(path: string): boolean {
+    const { segmentBytes } = (this.#replicas[0] as SimReplica).config;
+    return positionOfSnapshot(path) % segmentBytes === BLOCK_BYTES;
   }
 
   #strikeLog(victim: SimReplica, { path, position, sizeBytes }: Stretch, kind: RotKind): string {
     const { disk } = victim.process;
     const prng = this.#prng;
-    const end = kind === 'truncated' ? (disk.visibleBytes(path) as Uint8Array).length : position + sizeBytes;
-    const original = (disk.platter(path, position, end - position) as { bytes: Uint8Array }).bytes;
+    const original = (disk.platter(path, position, sizeBytes) as { bytes: Uint8Array }).bytes;
     const sectors = sizeBytes / SECTOR_BYTES;
     const blocks = sizeBytes / BLOCK_BYTES;
     if (kind === 'flip') {
@@ -145,16 +147,15 @@ export class Rot {
     const position = (groups[first] as Stretch).position;
     const end = (groups[last] as Stretch).position + (groups[last] as Stretch).sizeBytes;
     const stretch = { path, position, sizeBytes: end - position };
-    return this.#isElsewhere(victim, stretch, sealed) ? stretch : null;
+    return this.#isElsewhere(victim, stretch) ? stretch : null;
   }
 
-  #isElsewhere(victim: SimReplica, { path, position, sizeBytes }: Stretch, sealed: boolean): boolean {
-    const size = sealed ? (victim.process.disk.visibleBytes(path) as Uint8Array).length - position : sizeBytes;
-    const own = victim.process.disk.platter(path, position, size);
+  #isElsewhere(victim: SimReplica, { path, position, sizeBytes }: Stretch): boolean {
+    const own = victim.process.disk.platter(path, position, sizeBytes);
     if (own === null || !own.readable) return false;
     return this.#replicas.some(({ id, process }) => {
       if (id === victim.id) return false;
-      const copy = process.disk.platter(path, position, size);
+      const copy = process.disk.platter(path, position, sizeBytes);
       return copy?.readable === true && process.disk.nameIsDurable(path) && Buffer.compare(copy.bytes, own.bytes) === 0;
     });
   }

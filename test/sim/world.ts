@@ -22,6 +22,8 @@ const STATUS_INTERVAL_MS = 10;
 /** Longest delivery timeout, and 30 simulated seconds (FAULTS 24). */
 const LIVENESS_MS = 60_000;
 const CONVERGENCE_MS = 30_000;
+/** The scrub reads everything once in 30 s and a little. */
+const REPAIR_MS = 90_000;
 const SETTLE_MS = 1_000;
 const HEALTHY_LINK = { cut: false, delayMs: 0, lossRate: 0, duplicateRate: 0 };
 const HEALTHY_DISK = { latencyMs: 0.3, frozenUntilUs: 0, errorRate: 0, full: false };
@@ -87,6 +89,7 @@ export class World {
       kill: (victim, death) => this.#kill(victim, death),
       start: (victim) => this.#start(victim),
       transfer: () => this.#prng.pick(this.#groups).transfer(),
+      rot: (victim) => this.#rot(victim),
     });
   }
 
@@ -185,6 +188,12 @@ export class World {
     }
   }
 
+  #rot(victim: SimProcess): void {
+    const found = this.#groupOf(victim);
+    const what = found?.group.rot.strike(found.replica) ?? null;
+    if (what !== null) this.#scheduler.say(victim.name, what);
+  }
+
   #watchStatus(): void {
     this.#scheduler.schedule(null, STATUS_INTERVAL_MS * 1000, EventKind.world, () => {
       for (const group of this.#groups) group.watchStatus();
@@ -197,8 +206,10 @@ export class World {
   /** A random majority of each group is healed, everything else stays as broken as it is; whatever is pending must end. */
   async #liveness(): Promise<void> {
     this.#injector.stop();
-    const healed = this.#groups.flatMap(({ replicas }) => {
-      const size = this.#prng.chance(0.5) ? replicas.length : Math.floor(replicas.length / 2) + 1;
+    const healed = this.#groups.flatMap(({ replicas, rot }) => {
+      // The one good copy may be on any of them.
+      const all = this.#prng.chance(0.5) || rot.standing().length > 0;
+      const size = all ? replicas.length : Math.floor(replicas.length / 2) + 1;
       return this.#prng.shuffle(replicas).slice(0, size);
     });
     this.#scheduler.say('world', `liveness: healed ${healed.map(({ process }) => process.name).join(' ')}`);
@@ -252,6 +263,13 @@ export class World {
     await this.#until('all replicas', CONVERGENCE_MS, () => {
       for (const group of this.#groups) {
         const left = group.notConverged();
+        if (left !== null) return left;
+      }
+      return null;
+    });
+    await this.#until('repair', REPAIR_MS, () => {
+      for (const { rot } of this.#groups) {
+        const left = rot.unrepaired();
         if (left !== null) return left;
       }
       return null;
