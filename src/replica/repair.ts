@@ -77,12 +77,13 @@ export class LogRepair {
   async #mend(view: RepairView, from: LogCursor, position: number): Promise<LogCursor> {
     const { verifier } = view;
     let cursor = from;
+    let anchor = from;
     let stepsBack = 0;
     while (cursor.endPosition <= position && cursor.index < view.lastIndex()) {
       if (this.#stopped) throw new RepairStopped('stopped');
       const start = verifier.startCursor();
       // Retention took the place away meanwhile.
-      if (cursor.index < start.index) cursor = start;
+      if (cursor.index < start.index) [cursor, anchor] = [start, start];
       const run = await verifier.readRun(cursor, view.lastIndex(), this.#buffer);
       if (typeof run !== 'string') {
         cursor = run.end;
@@ -92,7 +93,8 @@ export class LogRepair {
       const where = { index: cursor.index + 1, position: cursor.endPosition, fault: run };
       this.#ports.onEvent('log damaged', where);
       const startedMs = this.#ports.clock.monotonicMs();
-      const result = await this.#patch(view, cursor, run);
+      const fromStart = anchor.index <= start.index;
+      const result = await this.#patch(view, cursor, run, fromStart);
       if (result.ok) {
         this.counts.repairs++;
         this.counts.repairedBytes += result.repairedBytes;
@@ -103,20 +105,22 @@ export class LogRepair {
         continue;
       }
       // Whole groups before it that the peers' do not continue: the damage (an old write in its place) begins further back.
-      if (cursor.index <= verifier.startCursor().index) throw new LogCorrupt(cursor.endPosition, `${run}, and no replica has a good copy`);
-      cursor = await verifier.cursorBefore(cursor.endPosition - 1, stepsBack++ === 0 ? 0 : 2 ** stepsBack);
+      if (fromStart) throw new LogCorrupt(cursor.endPosition, `${run}, and no replica has a good copy`);
+      anchor = await verifier.cursorBefore(anchor.endPosition - 1, 2 ** stepsBack++ - 1);
+      cursor = anchor;
     }
     return cursor;
   }
 
   /** @returns a mismatch when the peers agree that it begins earlier; else it is mended, or the promise rejects */
-  async #patch(view: RepairView, cursor: LogCursor, fault: string): Promise<PatchResult> {
+  async #patch(view: RepairView, cursor: LogCursor, fault: string, fromStart: boolean): Promise<PatchResult> {
     let at = cursor;
     const repairedBytes = 0;
     let waits = false;
     for (;;) {
       const refusals = new Map<ReplicaId, Refusal>();
       let mismatch: PatchResult | null = null;
+      let moved = false;
       for (const peer of this.#ports.peers.reachable) {
         const result = await this.#patchFrom(view, peer, at, (refusal) => refusals.set(peer, refusal));
         if (this.#stopped) throw new RepairStopped('stopped');
@@ -125,14 +129,21 @@ export class LogRepair {
           mismatch = result;
           refusals.set(peer, 'never');
         }
-        if (result.at.index > at.index) at = result.at;
+        if (result.at.index > at.index) {
+          // What others did not have further back says nothing of what is missing here.
+          const refusal = refusals.get(peer);
+          refusals.clear();
+          if (refusal !== undefined) refusals.set(peer, refusal);
+          at = result.at;
+          moved = true;
+        }
         if (result.reason === 'unproven') refusals.set(peer, 'later');
       }
       const hopeless = this.#ports.others().every((id) => refusals.get(id) === 'never');
-      const atStart = cursor.index <= view.verifier.startCursor().index;
       // At the log's start there is nothing further back: only a peer that was not heard yet can help.
-      if (mismatch !== null && (hopeless || !atStart)) return mismatch;
+      if (mismatch !== null && (hopeless || !fromStart)) return mismatch;
       if (hopeless) throw new LogCorrupt(at.endPosition, `${fault}, and no replica has a good copy`);
+      if (moved) continue;
       if (!waits) this.#ports.onEvent('repair waits for a good copy', { index: at.index + 1, position: at.endPosition });
       waits = true;
       await this.#pause(RETRY_MS);
