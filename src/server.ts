@@ -280,6 +280,7 @@ export class Server implements ServerView {
       random: this.#io.random,
       net: this.#io.net,
       identity: own,
+      health: () => ({ belowReserve: this.#recovered?.log.diskFull ?? false, priority: this.#config.leaderPriority }),
       met: (peer) => this.#met(peer),
       lost: (peer) => {
         formation.lost(peer);
@@ -393,6 +394,7 @@ export class Server implements ServerView {
       derived,
       snapshots,
       snapshotIntervalBytes: config.snapshotIntervalBytes,
+      leaderPriority: config.leaderPriority,
       electionTimeoutMs: config.electionTimeoutMs,
       tickMs: Math.max(5, Math.floor(config.heartbeatIntervalMs / 4)),
       catchUpBytesPerSecond: config.catchUpBytesPerSecond,

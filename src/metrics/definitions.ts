@@ -88,6 +88,11 @@ export const METRICS = {
   ledgermq_raft_read_barriers_total: counter('rounds', [], 'ReadIndex rounds.'),
   ledgermq_raft_peer_match_index: gauge('index', ['peer'], 'Highest index known to be on stable storage at a peer (leader).'),
   ledgermq_raft_peer_silent_seconds: gauge('seconds', ['peer'], 'Time since the last word of a peer (leader).'),
+  ledgermq_raft_hand_overs_total: counter(
+    'hand-overs',
+    ['reason'],
+    'Hand-overs of leadership that this leader began: its disk is full, its clock is off, a higher leaderPriority, balance.',
+  ),
   ledgermq_raft_snapshots_sent_total: counter('snapshots', [], 'Snapshots sent to peers.'),
 
   ledgermq_log_start_position_bytes: gauge('bytes', [], 'Position of the first retained byte.'),

@@ -48,6 +48,14 @@ export class LogClock {
     return this.#clock.wallMs() - this.medianMs();
   }
 
+  /** The same of a peer; null: it was not heard lately. */
+  peerSkewMs(peer: ReplicaId): number | null {
+    const known = this.#peers.get(peer);
+    const now = this.#clock.monotonicMs();
+    if (known === undefined || now - known.heardAtMs > PEER_CLOCK_MAX_AGE_MS) return null;
+    return known.offsetMs + now - this.medianMs();
+  }
+
   /** This replica leads now. @param lastLogTimeMs time of the last entry in its log */
   lead(lastLogTimeMs: number): void {
     this.#baseMonotonicMs = this.#clock.monotonicMs();

@@ -3,14 +3,18 @@ import type { StreamConnection, StreamHandlers } from '../io/net.ts';
 import type { Random } from '../io/random.ts';
 import type { GroupRun } from '../log/types.ts';
 import { PEER_HEADER_BYTES, PeerFrameError, PeerFrameType } from '../protocol/peer-frame.ts';
-import { PeerChannel, type PeerHello } from '../protocol/peer-frame-handshake.ts';
+import { decodeControl, encodeControl, PeerChannel, type PeerHello } from '../protocol/peer-frame-handshake.ts';
+import { bool, map, u16 } from '../protocol/schema.ts';
 import type { AppendRequest, Message, ReplicaId } from '../raft/types.ts';
+import type { PeerHealth } from './leadership.ts';
 import { decodeMessage, encodeMessage, isRaftMessage, MAX_MESSAGE_HEAD_BYTES, messageWallMs } from './peer-messages.ts';
 
 /** The receive buffer starts here and grows to what arrives: most groups are small. */
 const FIRST_RECEIVE_BYTES = 64 * 1024;
 
 const KEEP_ALIVE = new Uint8Array(0);
+
+const wireHealth = map<PeerHealth>({ belowReserve: bool, priority: u16 });
 
 export interface PeerLinkEvents {
   ready(link: PeerLink, peer: PeerHello): void;
@@ -19,6 +23,8 @@ export interface PeerLinkEvents {
   append(message: AppendRequest, bytes: Uint8Array): boolean;
   /** Every Raft message brings its sender's wall clock (log time's median). */
   clock(peer: ReplicaId, wallMs: number): void;
+  /** A keep-alive says how the peer is. */
+  health?(peer: ReplicaId, health: PeerHealth): void;
   /** `head` and `bytes` are valid during the call only. */
   snapshotSlice(peer: ReplicaId, head: Uint8Array, bytes: Uint8Array): void;
   /** A question or answer about the log's bytes; the same. */
@@ -143,9 +149,11 @@ export class PeerLink {
     return (this.#peer?.maxFeatureLevel ?? 1) > 1;
   }
 
-  sendKeepAlive(): void {
+  /** A release of feature level 1 sends none with a health, and passes over it. */
+  sendKeepAlive(health: PeerHealth | null): void {
     if (this.#ended || !this.#channel.ready) return;
-    this.#connection?.write(this.#channel.writer.encodeFrame(PeerFrameType.control, KEEP_ALIVE));
+    const head = health === null ? KEEP_ALIVE : encodeControl(health);
+    this.#connection?.write(this.#channel.writer.encodeFrame(PeerFrameType.control, head));
   }
 
   /** Holds on the hot tail are free when this returns. */
@@ -187,6 +195,7 @@ export class PeerLink {
       events.repair(peer, type, head, payload);
       return;
     }
+    if (type === PeerFrameType.control && head.length > 0) events.health?.(peer, decodeControl(head, wireHealth));
     if (!isRaftMessage(type)) return;
     const message = decodeMessage(type, head, peer, own.replicaId);
     events.clock(peer, messageWallMs(head));

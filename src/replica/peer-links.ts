@@ -5,6 +5,7 @@ import type { GroupRun } from '../log/types.ts';
 import type { PeerFrameType } from '../protocol/peer-frame.ts';
 import type { AppendRequest, Message, ReplicaId } from '../raft/types.ts';
 import type { PeerIdentity } from './formation.ts';
+import type { PeerHealth } from './leadership.ts';
 import { PeerLink, type PeerLinkEvents } from './peer-link.ts';
 
 /** Time between two dials of a peer that does not answer: short, because a restarted peer is needed for the quorum. */
@@ -38,6 +39,8 @@ export interface PeerLinksOptions {
   readonly net: Net;
   /** What this replica says of itself when a link opens. */
   identity(): PeerIdentity;
+  /** What this replica says of itself with each keep-alive. */
+  health?(): PeerHealth;
   /** @returns false: not a member of this group, hang up */
   met(peer: PeerIdentity): boolean;
   /** The link to a peer that was met ended, and no new one took its place. */
@@ -51,6 +54,7 @@ export interface PeerHandlers {
   /** @returns false when the bytes are damaged: the link is closed */
   onAppend(message: AppendRequest, bytes: Uint8Array): boolean;
   onClock(peer: ReplicaId, wallMs: number): void;
+  onHealth?(peer: ReplicaId, health: PeerHealth): void;
   /** A piece of the state at the leader's log start; `head` is a SnapshotSlice. */
   onSnapshotSlice?(peer: ReplicaId, head: Uint8Array, bytes: Uint8Array): void;
   onLost(peer: ReplicaId, reset: boolean): void;
@@ -194,6 +198,7 @@ export class PeerLinks {
       message: (message) => this.handlers?.onMessage(message),
       append: (message, bytes) => this.handlers?.onAppend(message, bytes) ?? true,
       clock: (peer, wallMs) => this.handlers?.onClock(peer, wallMs),
+      health: (peer, health) => this.handlers?.onHealth?.(peer, health),
       repair: (peer, type, head, bytes) => this.repair?.onFrame(peer, type, head, bytes),
       snapshotSlice: (peer, head, bytes) => this.handlers?.onSnapshotSlice?.(peer, head, bytes),
       refused: (reason) => this.#options.onEvent('peer link refused', { reason, peer: dialled?.replicaId ?? 0 }),
@@ -267,9 +272,10 @@ export class PeerLinks {
 
   #keepAlive(): void {
     const nowMs = this.#options.clock.monotonicMs();
+    const health = this.#options.health?.() ?? null;
     for (const link of this.#established()) {
       if (nowMs - link.heardAtMs > LINK_SILENCE_MS) link.destroy();
-      else link.sendKeepAlive();
+      else link.sendKeepAlive(health);
     }
     this.#after(KEEPALIVE_INTERVAL_MS, () => this.#keepAlive());
   }

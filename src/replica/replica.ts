@@ -5,7 +5,7 @@ import type { HardStateFile } from '../log/hard-state.ts';
 import type { SnapshotStore } from '../log/snapshot-store.ts';
 import type { Log } from '../log/types.ts';
 import { LedgerError } from '../protocol/errors.ts';
-import type { RaftStatus, VerifyChainRequest, VerifyChainResponse } from '../protocol/requests.ts';
+import type { LogDamage, RaftStatus, VerifyChainRequest, VerifyChainResponse } from '../protocol/requests.ts';
 import type { Effects, RaftCore, ReplicaId } from '../raft/types.ts';
 import { AppendStreams } from './append-streams.ts';
 import { Applier } from './applier.ts';
@@ -13,6 +13,7 @@ import type { DerivedFiles } from './derived.ts';
 import { RaftDriver } from './driver.ts';
 import { DurableState } from './durable-state.ts';
 import { InSyncWaiters } from './in-sync.ts';
+import { type Candidate, type HandOverReason, isFit, LeadershipWatch, type PeerHealth, priorityOf } from './leadership.ts';
 import { LogClock } from './log-clock.ts';
 import type { PeerLinks } from './peer-links.ts';
 import { Proposer } from './proposer.ts';
@@ -36,6 +37,8 @@ export interface ReplicaPorts {
   readonly hardState: HardStateFile;
   readonly links: PeerLinks;
   readonly stateMachine: StateMachine;
+  /** Of the replicas that may lead as well the one with the highest should. Default 0. */
+  readonly leaderPriority?: number;
   readonly electionTimeoutMs: number;
   readonly tickMs: number;
   readonly catchUpBytesPerSecond: number;
@@ -50,8 +53,8 @@ export interface ReplicaPorts {
   readonly snapshotIntervalBytes: number;
   /** A pull met damaged bytes and did not serve them. */
   damagedRead?(position: number): void;
-  /** Places that are being repaired. */
-  damages?(): readonly { readonly position: number; readonly reason: string }[];
+  /** The newest damages that were found, mended or not. */
+  damages?(): readonly LogDamage[];
   onEvent(name: string, fields: Record<string, string | number>): void;
   /** The replica cannot go on: leadership was given up, nothing is acknowledged any more; the process ends (FAULTS 2). */
   onFailed(error: unknown): void;
@@ -64,6 +67,7 @@ export interface ReplicaCounts {
   readonly refusedProposals: Readonly<Record<ProposeRefusal, number>>;
   readonly readBarriers: number;
   readonly snapshotsSent: number;
+  readonly handOvers: Readonly<Record<HandOverReason | 'balance', number>>;
 }
 
 /**
@@ -85,6 +89,10 @@ export class Replica implements ReplicaApi {
   readonly #snapshots: Snapshots;
   readonly #sender: SnapshotSender;
   readonly #installer: SnapshotInstaller;
+  readonly #leadership = new LeadershipWatch();
+  readonly #handOvers: Record<HandOverReason | 'balance', number> = { disk: 0, clock: 0, priority: 0, balance: 0 };
+  /** Committed at the last look at who should lead: what a replica in sync has. */
+  #committedBefore = 0;
   readonly #refused: Record<ProposeRefusal, number> = { notLeader: 0, tooManyUncommitted: 0, diskFull: 0, poisoned: 0 };
   #leaderChanges = 0;
   #knownLeader = 0;
@@ -216,6 +224,7 @@ export class Replica implements ReplicaApi {
         return fault === null;
       },
       onClock: (peer, wallMs) => this.#logClock.heard(peer, wallMs),
+      onHealth: (peer, health) => this.#leadership.heard(peer, health, this.#ports.clock.monotonicMs()),
       onSnapshotSlice: (peer, head, bytes) => this.#installer.slice(peer, head, bytes),
       onLost: (peer, reset) => {
         this.#streams.lost(peer);
@@ -341,8 +350,39 @@ export class Replica implements ReplicaApi {
     }
   }
 
+  /** What this replica tells its peers of itself. */
+  health(): PeerHealth {
+    return { belowReserve: this.#ports.log.diskFull, priority: this.#ports.leaderPriority ?? 0 };
+  }
+
+  /** Leader: the replicas that may lead as well as this one, and are not meant to come after it. */
+  handOverTargets(): ReplicaId[] {
+    const { belowReserve, priority } = this.health();
+    return this.#candidates(this.#ports.clock.monotonicMs())
+      .filter((peer) => isFit(peer) && (belowReserve || peer.health !== null) && priorityOf(peer) >= priority)
+      .map(({ replicaId }) => replicaId);
+  }
+
+  /** Begins to hand leadership over. @returns false: this is no leader (any more), or a transfer is under way */
+  handOver(to: ReplicaId, reason: HandOverReason | 'balance'): boolean {
+    const { raft } = this.#ports;
+    if (raft.role !== 'leader' || this.#stopped || this.#failed) return false;
+    this.#proposer.flush();
+    if (!raft.transferLeadership(to)) return false;
+    this.#handOvers[reason]++;
+    this.#ports.onEvent('leadership handed over', { to, reason });
+    this.#driver.run();
+    return true;
+  }
+
   verifyChain(request: VerifyChainRequest): Promise<VerifyChainResponse> {
-    return verifyChain(this.#ports.log, this.#ports.stateMachine, () => this.appliedIndex(), request);
+    return verifyChain(
+      this.#ports.log,
+      this.#ports.stateMachine,
+      () => this.appliedIndex(),
+      request,
+      () => this.#ports.damages?.() ?? [],
+    );
   }
 
   /** How far this replica's wall clock is from the median of the group's, ms. */
@@ -360,6 +400,7 @@ export class Replica implements ReplicaApi {
       refusedProposals: this.#refused,
       readBarriers: this.#barriers.rounds,
       snapshotsSent: this.#sender.sentCount,
+      handOvers: this.#handOvers,
     };
   }
 
@@ -431,6 +472,7 @@ export class Replica implements ReplicaApi {
     this.#driver.run();
     if (this.#noopDue) this.#layNoop();
     this.#checkInSync();
+    this.#watchLeadership(nowMs);
     clock.setTimer(tickMs, () => this.#tick());
   }
 
@@ -449,6 +491,27 @@ export class Replica implements ReplicaApi {
       this.#stuck = false;
       raft.allowCampaign();
     }
+  }
+
+  /** A full disk, a clock that is off, a replica that should lead before this one: leadership goes where it is better off. */
+  #watchLeadership(nowMs: number): void {
+    if (this.#ports.raft.role !== 'leader' || !this.#leadership.isDue(nowMs)) return;
+    const handOver = this.#leadership.check(nowMs, { ...this.health(), skewMs: this.clockSkewMs() }, this.#candidates(nowMs));
+    this.#committedBefore = this.#ports.raft.commitIndex;
+    if (handOver !== null) this.handOver(handOver.to, handOver.reason);
+  }
+
+  #candidates(nowMs: number): Candidate[] {
+    const { raft, electionTimeoutMs } = this.#ports;
+    return raft
+      .progress()
+      .filter((peer) => !peer.learner)
+      .map(({ id, lastContactMs, matchIndex, state }) => ({
+        replicaId: id,
+        inSync: state === 'replicate' && nowMs - lastContactMs <= electionTimeoutMs && matchIndex >= this.#committedBefore,
+        health: this.#leadership.health(id, nowMs),
+        skewMs: this.#logClock.peerSkewMs(id),
+      }));
   }
 
   #noteDiskWait(): void {
@@ -486,6 +549,8 @@ export class Replica implements ReplicaApi {
       this.#inSync.failAll();
     }
     if (change.role === 'leader' && !led) {
+      this.#leadership.restart();
+      this.#committedBefore = this.#ports.log.lastIndex;
       this.#logClock.lead(this.#ports.log.lastLogTimeMs);
       this.#proposer.reset();
       this.#noopDue = true;

@@ -21,6 +21,9 @@ export function bindRaft(registry: MetricsRegistry, gauge: BindGauge, view: Serv
   registry.source('ledgermq_raft_refused_proposals_total', (emit) => {
     for (const [reason, count] of Object.entries(counts()?.refusedProposals ?? {})) emit(count, reason);
   });
+  registry.source('ledgermq_raft_hand_overs_total', (emit) => {
+    for (const [reason, count] of Object.entries(counts()?.handOvers ?? {})) emit(count, reason);
+  });
   registry.source('ledgermq_raft_peer_match_index', (emit) => {
     for (const peer of view.replica?.status().peers ?? []) emit(peer.matchIndex, String(peer.replicaId));
   });
