@@ -1,6 +1,6 @@
 import type { ErrorCode } from '../protocol/errors.ts';
 import { ERRORS, errorCodeOf, LedgerError } from '../protocol/errors.ts';
-import { checkTopicName, checkUserGroupName } from '../protocol/names.ts';
+import { checkTopicName, checkUserGroupName, noTopicText } from '../protocol/names.ts';
 import type { Assignment, GroupHeartbeatRequest, GroupJoinRequest, GroupMemberRequest, GroupReleaseRequest } from '../protocol/requests.ts';
 import { Op, PushKind } from '../protocol/requests.ts';
 import type { QueueOffset } from './commands.ts';
@@ -104,7 +104,7 @@ export class GroupSessions {
       { type: 'groupJoin', group, member, address: session.address, topics, strategy, sessionTimeoutMs },
       (error, _, index) => {
         if (error !== null) {
-          session.refuse(requestId, error);
+          session.refuse(requestId, error, error === 'TOPIC_NOT_FOUND' ? topics.map(noTopicText).join(', ') : undefined);
           return;
         }
         if (isNew) this.#context.metrics.groupCreatedMs(this.#context.clock.monotonicMs() - arrivedMs);
@@ -155,7 +155,8 @@ export class GroupSessions {
     for (const { topic: name, queueId, offset, epoch } of request.queues) {
       const topic = state.topics.named(name);
       if (topic === undefined || !Number.isSafeInteger(offset) || offset < NO_OFFSET) {
-        session.refuse(requestId, topic === undefined ? 'TOPIC_NOT_FOUND' : 'BAD_REQUEST');
+        if (topic === undefined) session.refuse(requestId, 'TOPIC_NOT_FOUND', noTopicText(name));
+        else session.refuse(requestId, 'BAD_REQUEST');
         return;
       }
       queues.push([topic.id, queueId, offset, epoch]);

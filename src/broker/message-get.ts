@@ -4,6 +4,7 @@ import { ENTRY_HEADER_BYTES, Entry, MAX_ENTRY_BODY_BYTES } from '../log/layout.t
 import { LedgerError } from '../protocol/errors.ts';
 import type { MessageId } from '../protocol/message-id.ts';
 import { parseMessageId } from '../protocol/message-id.ts';
+import { topicNotFound } from '../protocol/names.ts';
 import { batchCount, batchIdHigh, batchIdLow } from '../protocol/record-batch.ts';
 import type { MessageGetRequest, MessageGetResponse } from '../protocol/requests.ts';
 import type { BrokerContext } from './context.ts';
@@ -38,7 +39,7 @@ export class MessageGet {
 
   async #byOffset({ topic: name, queueId, offset }: MessageGetRequest): Promise<FoundMessage> {
     const topic = this.#context.state.topics.named(name);
-    if (topic === undefined) throw new LedgerError('TOPIC_NOT_FOUND');
+    if (topic === undefined) throw topicNotFound(name);
     const queue = topic.queues[queueId];
     if (queue === undefined) throw new LedgerError('QUEUE_NOT_FOUND');
     if (!(offset >= queue.minOffset && offset < queue.nextOffset)) throw new LedgerError('MESSAGE_NOT_FOUND');

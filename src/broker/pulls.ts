@@ -1,5 +1,6 @@
 import type { ErrorCode } from '../protocol/errors.ts';
 import { LedgerError } from '../protocol/errors.ts';
+import { noTopicText } from '../protocol/names.ts';
 import type { PullRequest } from '../protocol/requests.ts';
 import { Op } from '../protocol/requests.ts';
 import type { BrokerContext } from './context.ts';
@@ -50,7 +51,7 @@ export class Pulls {
     }
     const found = this.#find(request);
     if (typeof found === 'string') {
-      session.refuse(waiter.requestId, found);
+      session.refuse(waiter.requestId, found, found === 'TOPIC_NOT_FOUND' ? noTopicText(request.topic) : undefined);
       return;
     }
     const offset = waiter.offset;

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LedgerClient } from '../client/ledger-client.ts';
 import type { Producer } from '../client/producer.ts';
+import { LedgerError } from '../protocol/errors.ts';
 import { connectClient } from './client.ts';
 import { LatencyHistogram } from './latency-histogram.ts';
 
@@ -42,6 +43,8 @@ export class Measurement {
   readonly histogram = new LatencyHistogram();
   messages = 0;
   errors = 0;
+  /** Why, for people: a count alone helps nobody. */
+  firstError: Error | null = null;
   recording = false;
 
   done(startMs: number, messages: number): void {
@@ -52,7 +55,8 @@ export class Measurement {
     for (let at = 0; at < messages; at++) this.histogram.record(us);
   }
 
-  failed(messages: number): void {
+  failed(messages: number, error: unknown): void {
+    this.firstError ??= error as Error;
     if (this.recording) this.errors += messages;
   }
 
@@ -101,10 +105,17 @@ export async function benchProduce(options: ProduceOptions): Promise<BenchResult
     run.stopped = true;
     const drainUntilMs = performance.now() + DRAIN_MS;
     while (run.active > 0 && performance.now() < drainUntilMs) await sleep(10);
+    sayFirstError(measurement, options.onProgress);
     return measurement.result(`${options.mode}-${options.concurrency}`, options.sizeBytes, seconds);
   } finally {
     await closeAll(clients);
   }
+}
+
+function sayFirstError({ firstError }: Measurement, say: (text: string) => void): void {
+  if (firstError === null) return;
+  const causes = firstError instanceof LedgerError ? [...new Set(firstError.causes.map(({ message }) => message))] : [];
+  say(`the first error: ${[firstError.message, ...causes].join('; ')}`);
 }
 
 interface RunState {
@@ -120,8 +131,8 @@ function syncLane(producer: Producer, topic: string, body: Uint8Array, measureme
       try {
         await producer.send(message);
         measurement.done(startMs, 1);
-      } catch {
-        measurement.failed(1);
+      } catch (error) {
+        measurement.failed(1, error);
       }
     }
     run.active--;
@@ -144,7 +155,7 @@ function asyncLane(producer: Producer, topic: string, body: Uint8Array, measurem
       measurement.done(startMs, 1);
       next();
     } else {
-      measurement.failed(1);
+      measurement.failed(1, error);
       // A refusal may come at once: without a turn of the loop between, refusals would never end.
       setImmediate(next);
     }
@@ -160,8 +171,8 @@ function batchLane(producer: Producer, topic: string, body: Uint8Array, measurem
       try {
         await producer.sendBatch(messages);
         measurement.done(startMs, BATCH_MESSAGES);
-      } catch {
-        measurement.failed(BATCH_MESSAGES);
+      } catch (error) {
+        measurement.failed(BATCH_MESSAGES, error);
       }
     }
     run.active--;
@@ -228,7 +239,7 @@ export async function benchConsume(options: ConsumeOptions): Promise<BenchResult
         lastMs = nowMs;
         if (consumed >= options.backlog) resolve();
       },
-      onError: () => measurement.failed(1),
+      onError: (error) => measurement.failed(1, error),
     });
     await consumer.start();
     const ticker = setInterval(() => options.onProgress(`${consumed} of ${options.backlog} messages`), 2000);
@@ -238,6 +249,7 @@ export async function benchConsume(options: ConsumeOptions): Promise<BenchResult
     clearInterval(ticker);
     await consumer.close();
     const seconds = Math.max(0.001, (lastMs - firstMs) / 1000);
+    sayFirstError(measurement, options.onProgress);
     return { ...measurement.result('consume', consumed === 0 ? 0 : Math.round(bytes / consumed), seconds), consumed };
   } finally {
     await client.close();
@@ -271,7 +283,7 @@ export async function benchEndToEnd(options: EndToEndOptions): Promise<BenchResu
         }
       },
       consumeMessageBatchMaxSize: 256,
-      onError: () => measurement.failed(1),
+      onError: (error) => measurement.failed(1, error),
     });
     await consumer.start();
     const run = { stopped: false, active: 0 };
@@ -280,6 +292,7 @@ export async function benchEndToEnd(options: EndToEndOptions): Promise<BenchResu
     run.stopped = true;
     await sending;
     await consumer.close();
+    sayFirstError(measurement, options.onProgress);
     return measurement.result(options.rate === 0 ? `e2e-${options.inFlight}` : `e2e-rate-${options.rate}`, options.sizeBytes, seconds);
   } finally {
     await closeAll(clients);
@@ -292,7 +305,7 @@ async function sendAtRate(producer: Producer, options: EndToEndOptions, measurem
   let sent = 0;
   const settled = (error: Error | null): void => {
     run.active--;
-    if (error !== null) measurement.failed(1);
+    if (error !== null) measurement.failed(1, error);
   };
   while (!run.stopped) {
     const owed = options.rate === 0 ? Number.POSITIVE_INFINITY : ((performance.now() - startMs) / 1000) * options.rate;

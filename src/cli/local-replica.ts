@@ -131,7 +131,9 @@ export class LocalReplica {
   /** Why it is not ready: the failed checks, or the end of its log. */
   async trouble(): Promise<string> {
     const answer = this.#child === null ? null : await httpGet(`${this.adminUrl}/readyz`, PROBE_TIMEOUT_MS);
-    return answer === null ? this.logTail() : answer.text.trim();
+    const text = answer === null ? this.logTail() : answer.text.trim();
+    // A full disk takes the log with it.
+    return text === '' ? `${this.logFile} is empty; is there room on its disk?` : text;
   }
 
   logTail(): string {

@@ -1,4 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander';
+import { parseTagFilter } from '../client/selector.ts';
+import type { LedgerError } from '../protocol/errors.ts';
 import { DEFAULT_ENDPOINT } from './admin-session.ts';
 
 export interface ClientFlags {
@@ -39,6 +41,16 @@ export function parseTimeMs(text: string): number {
   const value = /^\d+$/.test(text) ? Number(text) : Date.parse(text);
   if (!Number.isSafeInteger(value)) throw new InvalidArgumentError('a time: ms since 1970, or like 2026-01-31T12:00:00Z');
   return value;
+}
+
+/** A tag filter that the client takes. */
+export function parseFilter(text: string): string {
+  try {
+    parseTagFilter(text);
+  } catch (error) {
+    throw new InvalidArgumentError((error as LedgerError).detail);
+  }
+  return text;
 }
 
 export type From = 'first' | 'last' | { readonly timeMs: number };

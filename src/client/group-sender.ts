@@ -2,6 +2,7 @@ import type { Timer } from '../io/clock.ts';
 import { type ErrorCode, errorCodeOf, LedgerError } from '../protocol/errors.ts';
 import { MAX_SEND_PARTS } from '../protocol/flat-bodies.ts';
 import { sendHeadroomBytes } from '../protocol/frame.ts';
+import { topicNotFound } from '../protocol/names.ts';
 import { type EncodedBatch, encodeBatch } from '../protocol/record-batch-encoder.ts';
 import { Op, type SendPart, type SendResponse } from '../protocol/requests.ts';
 import { backoffMs } from './backoff.ts';
@@ -212,7 +213,7 @@ export class GroupSender {
         this.#recycle(batch);
         queue.stored(batch, result.baseOffset);
       } else if (error !== null) this.#failed(queue, batch, error);
-      else this.#failed(queue, batch, new LedgerError(result === undefined ? 'INTERNAL' : errorCodeOf(result.error)));
+      else this.#failed(queue, batch, refusalOf(queue, batch, result === undefined ? 'INTERNAL' : errorCodeOf(result.error)));
     }
     if (stored > 0) {
       this.#failures = 0;
@@ -299,6 +300,14 @@ export class GroupSender {
     if (this.#blocked !== null) this.#context.io.clock.clearTimer(this.#blocked.timer);
     this.#blocked = null;
   }
+}
+
+/** A send's answer is numbers alone: what they are about is known here. */
+function refusalOf({ queue }: SendQueue, batch: OutBatch, code: ErrorCode): LedgerError {
+  if (code === 'TOPIC_NOT_FOUND') return topicNotFound(queue.topic);
+  if (code !== 'MESSAGE_TOO_LARGE') return new LedgerError(code);
+  const place = `${queue.topic}/${queue.brokerName}/${queue.queueId}`;
+  return new LedgerError(code, `${place}: a batch of ${batch.count} messages, ${batch.sizeBytes} bytes, is above the limits of the broker`);
 }
 
 type Decision = 'stored' | 'sequence' | 'resend' | 'resendInDoubt' | 'count' | 'reject';

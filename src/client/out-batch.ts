@@ -1,5 +1,5 @@
 import type { LedgerError } from '../protocol/errors.ts';
-import { joinMessageId } from '../protocol/message-id.ts';
+import type { MessageIdTexts } from '../protocol/message-id.ts';
 import type { BatchMessage, EncodedBatch } from '../protocol/record-batch-encoder.ts';
 import type { MessageQueue } from './message-queue.ts';
 import type { SendCallback, SendResult } from './types.ts';
@@ -35,32 +35,6 @@ export class PendingMessage implements BatchMessage {
     this.keys = keys;
     this.shardingKey = shardingKey;
     this.properties = properties;
-  }
-}
-
-/** The result of a send; the id's text is made when it is read. */
-class StoredMessage implements SendResult {
-  readonly topic: string;
-  readonly brokerName: string;
-  readonly queueId: number;
-  readonly offset: number | null;
-  readonly #idHighText: string;
-  readonly #idLow: number;
-
-  constructor(queue: MessageQueue, offset: number | null, idHighText: string, idLow: number) {
-    this.topic = queue.topic;
-    this.brokerName = queue.brokerName;
-    this.queueId = queue.queueId;
-    this.offset = offset;
-    this.#idHighText = idHighText;
-    this.#idLow = idLow;
-  }
-  get msgId(): string {
-    return joinMessageId(this.#idHighText, this.#idLow);
-  }
-  toJSON(): SendResult {
-    const { msgId, topic, brokerName, queueId, offset } = this;
-    return { msgId, topic, brokerName, queueId, offset };
   }
 }
 
@@ -133,11 +107,12 @@ export class OutBatch {
    * @param baseOffset −1 = unknown
    * @param thrown what a callback threw: the others are told nevertheless
    */
-  resolve(queue: MessageQueue, baseOffset: number, idHighText: string, thrown: (error: unknown) => void): void {
+  resolve({ topic, brokerName, queueId }: MessageQueue, baseOffset: number, ids: MessageIdTexts, thrown: (error: unknown) => void): void {
     const messages = this.messages;
     for (let i = 0; i < messages.length; i++) {
       const message = messages[i] as PendingMessage;
-      const result = new StoredMessage(queue, baseOffset < 0 ? null : baseOffset + i, idHighText, this.idLow + i);
+      const msgId = ids.at(this.idLow + i);
+      const result: SendResult = { msgId, topic, brokerName, queueId, offset: baseOffset < 0 ? null : baseOffset + i };
       if (message.resolve !== null) message.resolve(result);
       else if (message.callback !== null) callBack(message.callback, null, result, thrown);
     }

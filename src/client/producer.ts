@@ -1,11 +1,11 @@
 import { assert } from '../base/assert.ts';
 import type { Timer } from '../io/clock.ts';
 import { LedgerError } from '../protocol/errors.ts';
-import { MessageIdGenerator, messageIdHighText } from '../protocol/message-id.ts';
+import { MessageIdGenerator, MessageIdTexts, messageIdHighText } from '../protocol/message-id.ts';
 import { checkSendTopicName } from '../protocol/names.ts';
 import { checkKey, checkTag, checkUserProperties } from '../protocol/properties.ts';
 import { type BatchLimits, DEFAULT_BATCH_LIMITS } from '../protocol/record-batch.ts';
-import { batchedSizeBound, checkMessage } from '../protocol/record-batch-encoder.ts';
+import { batchedSizeBound, checkMessage, tooLargeText } from '../protocol/record-batch-encoder.ts';
 import { GroupSender, type GroupSenderContext } from './group-sender.ts';
 import { LatencyTracker } from './latency-tracker.ts';
 import type { ClientIo } from './link.ts';
@@ -19,6 +19,8 @@ import { SendQueue, type SendQueueEvents } from './send-queue.ts';
 import type { Message, SendCallback, SendResult } from './types.ts';
 
 const SINGLE = { whole: false, oneWay: false } as const;
+/** Bytes of a batch that its messages may not fill. */
+const BATCH_HEADER_ROOM = 128;
 
 /** A topic as this producer uses it. */
 interface ProducerTopic {
@@ -44,7 +46,7 @@ export class Producer {
   readonly #settings: ProducerSettings;
   readonly #limits: BatchLimits;
   readonly #ids: MessageIdGenerator;
-  readonly #idHighText: string;
+  readonly #idTexts: MessageIdTexts;
   readonly #groups = new Map<string, GroupSender>();
   readonly #topics = new Map<string, ProducerTopic>();
   readonly #queues: SendQueue[] = [];
@@ -81,7 +83,7 @@ export class Producer {
     );
     this.#limits = { ...DEFAULT_BATCH_LIMITS, maxMessageBytes: this.#settings.maxMessageBytes };
     this.#ids = new MessageIdGenerator(io.random);
-    this.#idHighText = messageIdHighText(this.#ids.high);
+    this.#idTexts = new MessageIdTexts(messageIdHighText(this.#ids.high));
     this.#events = { settled: (queue, batch, error, baseOffset) => this.#settled(queue, batch, error, baseOffset) };
     this.#context = {
       io,
@@ -158,8 +160,10 @@ export class Producer {
     if (messages.some(({ topic }) => topic !== first.topic)) throw new LedgerError('BAD_REQUEST', 'messages of one batch have one topic');
     const accepted = messages.map((message) => this.#accept(message));
     const sizeBytes = accepted.reduce((sum, { sizeBytes: bytes }) => sum + bytes, 0);
-    if (sizeBytes > this.#limits.maxBatchBytes - 128 || messages.length > this.#limits.maxCount) {
-      throw new LedgerError('MESSAGE_TOO_LARGE', `a batch of ${messages.length} messages, ${sizeBytes} bytes`);
+    const { maxBatchBytes, maxCount } = this.#limits;
+    if (sizeBytes > maxBatchBytes - BATCH_HEADER_ROOM || messages.length > maxCount) {
+      const limits = `the limits are ${maxCount} messages, ${maxBatchBytes - BATCH_HEADER_ROOM} bytes`;
+      throw new LedgerError('MESSAGE_TOO_LARGE', `a batch of ${messages.length} messages, ${sizeBytes} bytes; ${limits}`);
     }
     const results = accepted.map((pending) => {
       const promise = new Promise<SendResult>(this.#executor);
@@ -219,7 +223,7 @@ export class Producer {
     const bytes = typeof body === 'string' ? Buffer.from(body) : body;
     const pending = new PendingMessage(bytes, this.#io.clock.wallMs(), tag, keys, orderingKey, list);
     const refusal = checkMessage(pending, this.#limits);
-    if (refusal !== null) throw new LedgerError(refusal);
+    if (refusal !== null) throw new LedgerError(refusal, refusal === 'MESSAGE_TOO_LARGE' ? tooLargeText(pending, this.#limits) : undefined);
     pending.sizeBytes = batchedSizeBound(pending);
     return pending;
   }
@@ -446,7 +450,7 @@ export class Producer {
 
   #settled(queue: SendQueue, batch: OutBatch, error: LedgerError | null, baseOffset: number): void {
     this.#release(batch);
-    if (error === null) batch.resolve(queue.queue, baseOffset, this.#idHighText, this.#thrown);
+    if (error === null) batch.resolve(queue.queue, baseOffset, this.#idTexts, this.#thrown);
     else batch.reject(error, this.#thrown);
   }
 

@@ -1,5 +1,6 @@
 import type { Timer } from '../io/clock.ts';
 import { LedgerError } from '../protocol/errors.ts';
+import { topicNotFound } from '../protocol/names.ts';
 import { type BrokerRoute, Op, type RouteResponse, type TopicRoute } from '../protocol/requests.ts';
 import { type BackoffOptions, backoffMs } from './backoff.ts';
 import type { Connections } from './connections.ts';
@@ -128,7 +129,7 @@ export class Router {
       const missing = await this.#askForTopic(name, Math.min(this.#options.requestTimeoutMs, deadlineAt - clock.monotonicMs()));
       const found = this.#topics.get(name);
       if (found !== undefined) return found;
-      if (missing) throw new LedgerError('TOPIC_NOT_FOUND', name);
+      if (missing) throw topicNotFound(name);
       if (clock.monotonicMs() >= deadlineAt) throw new LedgerError('NO_ROUTE', name);
       const delayMs = Math.min(backoffMs(this.#options.backoff, attempt, this.#io.random), deadlineAt - clock.monotonicMs());
       await this.#naps.take(Math.max(1, delayMs));

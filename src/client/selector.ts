@@ -25,8 +25,9 @@ export type TagFilter = { readonly tags: ReadonlySet<string>; readonly hashes: r
 export function parseTagFilter(expression: string | undefined): TagFilter {
   if (expression === undefined || expression.trim() === '' || expression.trim() === '*') return null;
   const tags = expression.split('||').map((tag) => tag.trim());
-  if (tags.some((tag) => tag === '' || tag === '*' || tag.includes('|'))) {
-    throw new LedgerError('BAD_REQUEST', `tag expression ${JSON.stringify(expression)}: expected * or A || B`);
+  // Nobody means a tag with `&&` in it: `a && b` would match nothing in silence.
+  if (tags.some((tag) => tag === '' || tag === '*' || /\||&&/.test(tag))) {
+    throw new LedgerError('BAD_REQUEST', `the tag filter ${JSON.stringify(expression)} is not of the form * or A || B`);
   }
   return { tags: new Set(tags), hashes: [...new Set(tags.map(tagHash))] };
 }

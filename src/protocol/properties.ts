@@ -59,10 +59,17 @@ export function checkUserProperties(properties: PropertyList): void {
     if (isReservedProperty(name)) throw new LedgerError('BAD_NAME', `property name ${name} is reserved`);
     if (hasSeparator(value)) throw new LedgerError('BAD_REQUEST', `property ${name}: the characters 1 and 2 are not allowed`);
     if (Buffer.byteLength(name) > MAX_PROPERTY_NAME_BYTES) {
-      throw new LedgerError('MESSAGE_TOO_LARGE', `property name of more than ${MAX_PROPERTY_NAME_BYTES} bytes`);
+      throw new LedgerError(
+        'MESSAGE_TOO_LARGE',
+        `a property name of ${Buffer.byteLength(name)} bytes; the limit is ${MAX_PROPERTY_NAME_BYTES}`,
+      );
     }
     if (Buffer.byteLength(value) > MAX_PROPERTY_VALUE_BYTES) {
-      throw new LedgerError('MESSAGE_TOO_LARGE', `property ${name} has a value of more than ${MAX_PROPERTY_VALUE_BYTES} bytes`);
+      const sizeBytes = Buffer.byteLength(value);
+      throw new LedgerError(
+        'MESSAGE_TOO_LARGE',
+        `property ${name}: a value of ${sizeBytes} bytes; the limit is ${MAX_PROPERTY_VALUE_BYTES}`,
+      );
     }
   }
 }
@@ -105,7 +112,10 @@ export function writeProperty(target: Buffer, at: number, name: string, value: s
 /** Fills in the sizes in front of a name and a value that lie there already. */
 export function closeProperty(target: Buffer, at: number, nameBytes: number, valueBytes: number): number {
   if (nameBytes > MAX_PROPERTY_NAME_BYTES || valueBytes > MAX_PROPERTY_VALUE_BYTES) {
-    throw new LedgerError('MESSAGE_TOO_LARGE', 'a property name or value is too long');
+    throw new LedgerError(
+      'MESSAGE_TOO_LARGE',
+      `a property of ${nameBytes} + ${valueBytes} bytes; the limits are ${MAX_PROPERTY_NAME_BYTES} for its name, ${MAX_PROPERTY_VALUE_BYTES} for its value`,
+    );
   }
   target[at] = nameBytes;
   writeU16(target, at + 1, valueBytes);

@@ -83,6 +83,19 @@ export function batchedSizeBound(message: BatchMessage): number {
   return INDEX_UNIT_BYTES + message.body.length + propertiesBound(message);
 }
 
+/** For people: what of a message that checkMessage() refuses is too large, and the limit. */
+export function tooLargeText(message: BatchMessage, limits: BatchLimits): string {
+  const { body } = message;
+  if (body.length > limits.maxMessageBytes) return `a body of ${body.length} bytes; the limit is ${limits.maxMessageBytes}`;
+  try {
+    const sizeBytes = writeProperties(Buffer.allocUnsafe(propertiesBound(message)), 0, message);
+    return `properties, tag and keys of ${sizeBytes} bytes; the limit is ${limits.maxPropertiesBytes}`;
+  } catch (error) {
+    if (error instanceof LedgerError) return error.detail;
+    throw error;
+  }
+}
+
 /** F15, before the network: what checkBatch() would refuse because of this message. @returns why, or null */
 export function checkMessage(message: BatchMessage, limits: BatchLimits): ErrorCode | null {
   if (message.body.length > limits.maxMessageBytes) return 'MESSAGE_TOO_LARGE';

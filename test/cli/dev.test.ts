@@ -62,8 +62,9 @@ describe('dev', () => {
     };
     const misnamed = await cli(['topic', 'create', 'no good', '--endpoint', endpoint]);
     expect(misnamed.stderr).toBe('ledgermq: BAD_NAME: the topic name "no good" has characters other than letters, digits, % | - _\n');
+    expect(misnamed.exit).toBe(2);
     const missing = await cli(['consume', 'none', '--group', 'g', '--max', '1', '--timeout', '3', '--endpoint', endpoint]);
-    expect(missing.stderr).toBe('ledgermq: TOPIC_NOT_FOUND: none; trying on\ntimed out: 0 of 1 messages received\n');
+    expect(missing.stderr).toBe('ledgermq: TOPIC_NOT_FOUND: no topic "none"; trying on\ntimed out: 0 of 1 messages received\n');
     expect(missing.exit).toBe(4);
     await ask('topic', 'create', 'orders', '--queues', '1');
     expect(await ask('send', 'orders', '--body', 'before')).toMatchObject({ queueId: 0, offset: 0 });

@@ -136,6 +136,28 @@ describe('batching', () => {
     expect(group.sent).toHaveLength(0);
   });
 
+  test('F15 what is too large is told with its size and the limit', async () => {
+    const { producer } = await connected({ maxMessageBytes: 100 });
+    const text = (send: Promise<unknown>): Promise<string> => send.then(String, (error: LedgerError) => error.message);
+    const large = { topic: 't', body: 'x'.repeat(101) };
+    expect(await text(producer.send(large))).toBe('MESSAGE_TOO_LARGE: a body of 101 bytes; the limit is 100');
+    const properties = { p: 'x'.repeat(40_000) };
+    expect(await text(producer.send({ topic: 't', body: '', properties }))).toBe(
+      'MESSAGE_TOO_LARGE: properties, tag and keys of 40004 bytes; the limit is 32767',
+    );
+    const many = Array.from({ length: 65_536 }, () => ({ topic: 't', body: '' }));
+    expect(await text(producer.sendBatch(many))).toMatch(/a batch of 65536 messages, \d+ bytes; the limits are 65535 messages, \d+ bytes$/);
+  });
+
+  test('F09 a result can be spread and turned to JSON: it holds what it says', async () => {
+    const { group, producer } = await connected();
+    const sent = producer.send({ topic: 't', body: 'x' });
+    await group.clock.run(10);
+    const result = await sent;
+    expect({ ...result }).toEqual({ msgId: expect.stringMatching(/^[0-9A-F]{32}$/), topic: 't', brokerName: 'g', queueId: 0, offset: 1 });
+    expect(JSON.parse(JSON.stringify(result))).toEqual({ ...result });
+  });
+
   test('F11 send() waits at maxBufferedBytes and goes on when there is room', async () => {
     const { group, producer } = await connected({ maxBufferedBytes: 10_000 });
     const { results } = sendAll(

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { Random } from '../../src/io/random.ts';
-import { formatMessageId, MessageIdGenerator, parseMessageId } from '../../src/protocol/message-id.ts';
+import { formatMessageId, joinMessageId, MessageIdGenerator, MessageIdTexts, parseMessageId } from '../../src/protocol/message-id.ts';
 
 const random: Random = {
   u32: () => 0,
@@ -15,6 +15,15 @@ const random: Random = {
 test('32 upper-case hex digits, high half as it is, low half as a number', () => {
   expect(formatMessageId({ high: Uint8Array.of(0, 1, 0xab, 0xcd, 0xef, 16, 17, 255), low: 0x1f_ffff_ffff_ffff })).toBe(
     '0001ABCDEF1011FF001FFFFFFFFFFFFF',
+  );
+});
+
+test('texts of many ids, in any order, are those of each', () => {
+  fc.assert(
+    fc.property(fc.array(fc.oneof(fc.maxSafeNat(), fc.nat(20_000)), { minLength: 1 }), (lows) => {
+      const texts = new MessageIdTexts('A0A1A2A3A4A5A6A7');
+      for (const low of lows) expect(texts.at(low)).toBe(joinMessageId('A0A1A2A3A4A5A6A7', low));
+    }),
   );
 });
 

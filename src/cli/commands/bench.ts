@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
@@ -36,6 +36,8 @@ interface EndToEndFlags extends BenchFlags {
 }
 
 const CONSUME_TIMEOUT_S = 300;
+/** Three replicas with segments filled ahead and the reserve that each keeps of the disk. */
+const MIN_FREE_BYTES = 2 * 2 ** 30;
 
 export function register(program: Command, context: Context): void {
   const bench = program
@@ -142,7 +144,7 @@ async function onOwnCluster(
 ): Promise<BenchResult> {
   const { LocalCluster } = await import('../local-cluster.ts');
   const { onStopSignal } = await import('../signals.ts');
-  const dir = mkdtempSync(join(flags.dir ?? tmpdir(), 'ledgermq-bench-'));
+  const dir = ownDirectory(flags.dir ?? tmpdir());
   const end = (): void => process.exit(Exit.failed);
   const release = onStopSignal(end, end);
   onProgress(`starting three replicas in ${dir}`);
@@ -152,6 +154,21 @@ async function onOwnCluster(
   } finally {
     release();
     rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+/** @throws CommandError (failed) for a directory that replicas could only fail in, each in its own log */
+function ownDirectory(parent: string): string {
+  try {
+    mkdirSync(parent, { recursive: true });
+    const { bavail, bsize } = statfsSync(parent);
+    const freeBytes = bavail * bsize;
+    if (freeBytes >= MIN_FREE_BYTES) return mkdtempSync(join(parent, 'ledgermq-bench-'));
+    const free = `${Math.floor(freeBytes / 2 ** 20)} MiB`;
+    throw new CommandError(Exit.failed, `--dir ${parent}: ${free} are free, three replicas need ${MIN_FREE_BYTES / 2 ** 20} MiB`);
+  } catch (error) {
+    if (error instanceof CommandError) throw error;
+    throw new CommandError(Exit.failed, `--dir ${parent}: ${(error as Error).message}`);
   }
 }
 
@@ -172,13 +189,15 @@ async function fill(endpoints: readonly string[], flags: ConsumeFlags, onProgres
 async function lagOf(endpoints: readonly string[], group: string, topic: string): Promise<number> {
   using session = await AdminSession.connect(endpoints);
   try {
-    const { queues } = (await session.leader(Op.groupDescribe, { group })).body;
-    const ofTopic = queues.filter((queue) => queue.topic === topic);
+    const parts = await session.leaders(Op.groupDescribe, { group }, 'GROUP_NOT_FOUND');
+    const ofTopic = parts.flatMap(({ body }) => body.queues).filter((queue) => queue.topic === topic);
     if (ofTopic.length > 0) return ofTopic.reduce((sum, queue) => sum + queue.lag, 0);
   } catch (error) {
     if (!(error instanceof LedgerError) || error.code !== 'GROUP_NOT_FOUND') throw error;
   }
   // A group that was never there starts at the first message.
-  const [found] = (await session.leader(Op.topicList, { topics: [topic] })).body.topics;
-  return (found?.queues ?? []).reduce((sum, queue) => sum + queue.maxOffset - queue.minOffset, 0);
+  const parts = await session.leaders(Op.topicList, { topics: [topic] });
+  return parts
+    .flatMap(({ body }) => body.topics.flatMap(({ queues }) => queues))
+    .reduce((sum, queue) => sum + queue.maxOffset - queue.minOffset, 0);
 }

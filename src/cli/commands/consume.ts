@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import type { ReceivedMessage } from '../../client/message.ts';
 import { AdminSession, endpointsOf } from '../admin-session.ts';
 import { type Context, Exit } from '../context.ts';
-import { type ClientFlags, type From, integer, parseFrom, positive, withClientFlags } from '../options.ts';
+import { type ClientFlags, type From, integer, parseFilter, parseFrom, positive, withClientFlags } from '../options.ts';
 import { note, write, writeJson } from '../output.ts';
 import { shownBody } from '../show-message.ts';
 
@@ -14,6 +14,9 @@ interface ConsumeFlags extends ClientFlags {
   readonly timeout?: number;
 }
 
+/** Whoever asked for an end after some seconds waits no longer than this for a cluster that is gone; the session ends by itself. */
+const RELEASE_TIMEOUT_MS = 2000;
+
 export function register(program: Command, context: Context): void {
   withClientFlags(
     program.command('consume').description('Receives messages as a member of a consumer group, a message a line.'),
@@ -23,7 +26,7 @@ export function register(program: Command, context: Context): void {
     .requiredOption('--group <group>', 'consumer group; its committed offsets say where it goes on')
     .option('--max <n>', 'end after this many messages', integer(1))
     .option('--from <where>', 'where a new group starts: first, last, or a time (ms since 1970 or ISO 8601)', parseFrom, 'last')
-    .option('--filter <expression>', 'tags: A || B', '*')
+    .option('--filter <expression>', 'tags: A || B', parseFilter, '*')
     .option('--timeout <s>', 'end after this many seconds; exit code 4 when --max was not reached', positive)
     .action((topic: string, flags: ConsumeFlags) => consume(context, topic, flags));
 }
@@ -33,13 +36,14 @@ async function consume(context: Context, topic: string, flags: ConsumeFlags): Pr
   const endpoints = endpointsOf(context, flags.endpoint);
   const { connectClient } = await import('../client.ts');
   const { onStopSignal } = await import('../signals.ts');
-  await using client = await connectClient(endpoints);
+  await using client = await connectClient(endpoints, context);
   const { promise: ended, resolve: end } = Promise.withResolvers<'signal' | 'timeout'>();
   let lastError = '';
   const consumer = client.consumer({
     group: flags.group,
     subscriptions: [{ topic, filter: flags.filter }],
     consumeFromWhere: flags.from,
+    releaseTimeoutMs: RELEASE_TIMEOUT_MS,
     onError: (error) => {
       // A topic that is missing is asked for again and again: said once, until something else is wrong.
       const { message } = error as Error;
@@ -72,13 +76,17 @@ async function consume(context: Context, topic: string, flags: ConsumeFlags): Pr
   }
   if (timer !== null) clearTimeout(timer);
   release();
-  await consumer.close();
   // Nothing came: because there was nothing, or because nobody is there any more? The second one is a failure.
-  if (how === 'timeout') (await AdminSession.connect(endpoints)).close();
+  await Promise.all([consumer.close(), how === 'timeout' ? reached(endpoints) : undefined]);
   if (how === 'timeout' && flags.max !== undefined) {
     note(context, `timed out: ${received} of ${flags.max} messages received`);
     context.exit = Exit.timedOut;
   }
+}
+
+/** @throws CommandError (unreachable) */
+async function reached(endpoints: readonly string[]): Promise<void> {
+  (await AdminSession.connect(endpoints)).close();
 }
 
 function print(context: Context, flags: ConsumeFlags, message: ReceivedMessage): void {

@@ -34,7 +34,7 @@ async function send(context: Context, topic: string, flags: SendFlags): Promise<
   if (flags.body !== undefined && flags.file !== undefined) throw usageError('give either --body or --file');
   const endpoints = endpointsOf(context, flags.endpoint);
   const { connectClient } = await import('../client.ts');
-  await using client = await connectClient(endpoints);
+  await using client = await connectClient(endpoints, context);
   const producer = client.producer();
   const { tag, key: keys, orderKey: orderingKey } = flags;
   const fields = { topic, ...(tag && { tag }), ...(keys && { keys }), ...(orderingKey && { orderingKey }) };
