@@ -191,7 +191,8 @@ export class FailureDetector {
     }
     const nextMs = probe.startedMs + this.#stretched(plan.pingsAtMs[probe.attempt] ?? plan.verdictAtMs);
     probe.dueMs = nextMs;
-    probe.timer = this.#clock.setTimer(Math.max(0, nextMs - this.#clock.monotonicMs()), () => this.#step(probe));
+    // Whole milliseconds: a rest of 10^-13 ms would never pass.
+    probe.timer = this.#clock.setTimer(Math.max(1, Math.ceil(nextMs - this.#clock.monotonicMs())), () => this.#step(probe));
   }
 
   #stretched(ms: number): number {
@@ -256,7 +257,7 @@ export class FailureDetector {
       return;
     }
     this.#ports.ping(row, this.#nextProbe, 0);
-    this.#armWatch(row, watch.graceMs, Math.min(leftMs, this.#pingDelayMs(row)));
+    this.#armWatch(row, watch.graceMs, Math.ceil(Math.min(leftMs, this.#pingDelayMs(row))));
   }
 
   #endWatch(row: MemberRow): void {

@@ -27,8 +27,10 @@ const GOSSIP_INTERVAL_MS = 100;
 /** F03: at the latest. These ride on probes: whoever has missed nothing learns nothing. */
 const REFRESH_INTERVAL_MS = 30_000;
 const SYNC_INTERVAL_MS = 5_000;
-/** After an exchange that brought something: there may be more. */
-const SYNC_AGAIN_MS = 200;
+/** After an exchange that brought something there may be more; and what was lost on the way is not waited for. */
+const QUICK_SYNC_INTERVAL_MS = 250;
+/** Quick exchanges that bring nothing, until one finds both sides equal: some differences stay (one side remembers the dead). */
+const MAX_QUICK_SYNCS = 6;
 /** Accusers of one suspect that are passed on: more make a suspicion no more certain. */
 const MAX_TOLD_ACCUSERS = 4;
 
@@ -77,7 +79,10 @@ export class Gossip {
   readonly #timers = new Set<Timer>();
   #socket: DatagramSocket | null = null;
   #telling = false;
-  #syncAgain = false;
+  #quickSyncs = 0;
+  #quickSync = false;
+  /** Rows of an exchange are being read: the others have them, or find them the same way. */
+  #syncing = false;
   #stopped = false;
 
   constructor(options: GossipOptions) {
@@ -212,7 +217,7 @@ export class Gossip {
   /** Somebody speaks of whom there is no record: ask. */
   #introduce(sender: DatagramSender, from: HostPort): void {
     if (this.members.find(sender) === undefined) this.#probing.greet(from);
-    else if (this.#contacts.met()) this.#antiEntropy.begin(from);
+    else this.#met(from);
   }
 
   #dispatch({ type, sender, body }: Opened, from: HostPort, row: MemberRow | null): void {
@@ -246,20 +251,28 @@ export class Gossip {
       case DatagramType.want:
         this.#antiEntropy.onWant(body, from);
         break;
+      case DatagramType.equal:
+        this.#quickSyncs = 0;
+        break;
       default:
-        // `equal` needs nothing; other types are of a later version.
+        // Of a later version.
         break;
     }
-    if (row !== null && this.#contacts.met()) this.#antiEntropy.begin(from);
+    if (row !== null) this.#met(from);
   }
 
   #items(body: ByteReader, from: HostPort, ofSync: boolean): void {
     const before = this.counts.recordsTaken;
-    while (body.left > 0) {
-      const kind = body.u8();
-      this.#item(kind, body.bytes(body.u16()), from);
+    this.#syncing = ofSync;
+    try {
+      while (body.left > 0) {
+        const kind = body.u8();
+        this.#item(kind, body.bytes(body.u16()), from);
+      }
+    } finally {
+      this.#syncing = false;
     }
-    if (ofSync && this.counts.recordsTaken > before) this.#syncSoon(from);
+    if (ofSync && this.counts.recordsTaken > before) this.#syncQuickly();
   }
 
   #item(kind: number, bytes: Uint8Array, from: HostPort): void {
@@ -315,7 +328,7 @@ export class Gossip {
     this.counts.recordsTaken++;
     const taken = this.members.get(key) as MemberRow;
     this.#fingerprints.set(`b/${key}`, taken.bytes, 0);
-    this.#spread(`b/${key}`, ItemKind.broker, taken.bytes, false);
+    this.#spread(`b/${key}`, ItemKind.broker, taken.bytes, this.#syncing);
   }
 
   #onState(bytes: Uint8Array): void {
@@ -354,7 +367,7 @@ export class Gossip {
     this.counts.recordsTaken++;
     const { bytes } = this.table.groups.get(record.brokerName) as { readonly bytes: Uint8Array };
     this.#fingerprints.set(key, bytes, 0);
-    if (tell) this.#spread(key, ItemKind.group, bytes, false);
+    if (tell) this.#spread(key, ItemKind.group, bytes, this.#syncing);
     this.#options.onGroup(record);
   }
 
@@ -366,7 +379,7 @@ export class Gossip {
     this.counts.recordsTaken++;
     const { bytes } = this.table.topic(brokerName, name) as { readonly bytes: Uint8Array };
     this.#fingerprints.set(key, bytes, 0);
-    if (tell) this.#spread(key, ItemKind.topic, bytes, false);
+    if (tell) this.#spread(key, ItemKind.topic, bytes, this.#syncing);
     this.#options.onTopic(applied);
   }
 
@@ -543,13 +556,25 @@ export class Gossip {
     this.#antiEntropy.begin(row.heardFrom ?? row.record.address);
   }
 
-  #syncSoon(to: HostPort): void {
-    if (this.#syncAgain) return;
-    this.#syncAgain = true;
-    this.#after(SYNC_AGAIN_MS, () => {
-      this.#syncAgain = false;
-      this.counts.syncs++;
-      this.#antiEntropy.begin(to);
+  /** The first one that spoke to this broker tells it what it knows. */
+  #met(from: HostPort): void {
+    if (!this.#contacts.met()) return;
+    this.counts.syncs++;
+    this.#antiEntropy.begin(from);
+    this.#syncQuickly();
+  }
+
+  #syncQuickly(): void {
+    this.#quickSyncs = MAX_QUICK_SYNCS;
+    if (this.#quickSync) return;
+    this.#quickSync = true;
+    this.#after(QUICK_SYNC_INTERVAL_MS, () => {
+      this.#quickSync = false;
+      if (this.#quickSyncs === 0) return;
+      const left = this.#quickSyncs - 1;
+      this.#syncWithSomebody();
+      this.#syncQuickly();
+      this.#quickSyncs = left;
     });
   }
 
