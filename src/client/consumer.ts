@@ -36,6 +36,7 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
   readonly #runner: HandlerRunner;
   readonly #committer: OffsetCommitter;
   #placementTimer: Timer | null = null;
+  #forgetRoutes: () => void = () => undefined;
   #started = false;
   #closing: Promise<void> | null = null;
 
@@ -90,6 +91,7 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
     if (this.#closing !== null) return;
     this.#committer.start();
     this.#armPlacementCheck();
+    this.#forgetRoutes = this.#core.router.onChange(() => this.#placementChanged());
   }
 
   /** Stops pulling, waits for running handlers (releaseTimeoutMs at most), commits what is done and leaves the group (the same again). */
@@ -127,6 +129,7 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
 
   async #close(): Promise<void> {
     if (this.#placementTimer !== null) this.#core.io.clock.clearTimer(this.#placementTimer);
+    this.#forgetRoutes();
     this.#fetcher.close();
     this.#runner.close();
     const queues = [...this.#queues.values()];
@@ -170,6 +173,26 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
       this.#sessions.set(brokerName, session);
       session.start();
     }
+  }
+
+  /** Broker groups that came to the topics are joined at once, those that left them are left. */
+  #placementChanged(): void {
+    if (this.#closing !== null) return;
+    const placed = new Set<string>();
+    for (const topic of this.#settings.filters.keys()) {
+      const known = this.#core.router.topic(topic);
+      // Nothing is left because of what is not known.
+      if (known === undefined) return;
+      for (const { brokerName } of known.route.placement) placed.add(brokerName);
+    }
+    for (const [brokerName, session] of this.#sessions) {
+      if (placed.has(brokerName)) continue;
+      this.#sessions.delete(brokerName);
+      void session.leave(this.#settings.releaseTimeoutMs);
+      for (const [key, queue] of this.#queues) if (queue.queue.brokerName === brokerName) this.#lose(key, queue);
+    }
+    if ([...placed].every((brokerName) => this.#sessions.has(brokerName))) return;
+    this.#openSessions(false).catch((error: unknown) => this.#settings.onError(error));
   }
 
   #armPlacementCheck(): void {

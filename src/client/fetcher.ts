@@ -23,11 +23,14 @@ export interface FetcherEvents {
 
 interface Fetch {
   readonly link: Link;
+  readonly atFollower: boolean;
   abandoned: boolean;
 }
 
 /**
- * One long poll at a time for each queue, at the leader of its broker group. Pulling stops while a bound on what is prefetched
+ * One long poll at a time for each queue, at the leader of its broker group. A leader that finds the queue far behind names a
+ * follower to read from (F08): the next pull goes there, and back to the leader when the follower says so, refuses or is gone. An
+ * orderly consumer stays with the leader. Pulling stops while a bound on what is prefetched
  * is reached, and goes on from `resume()`. Overshoot: at most one pull's answer a queue.
  */
 export class Fetcher {
@@ -39,6 +42,8 @@ export class Fetcher {
   readonly #fetches = new Map<ProcessQueue, Fetch>();
   /** Queues that wait for a retry. */
   readonly #resting = new Map<ProcessQueue, Timer>();
+  /** Queues that are read from a follower, and its replica id. */
+  readonly #suggested = new Map<ProcessQueue, number>();
   readonly #forget: () => void;
   #heldMessages = 0;
   #heldBytes = 0;
@@ -66,6 +71,7 @@ export class Fetcher {
 
   remove(queue: ProcessQueue): void {
     this.#queues.delete(queue);
+    this.#suggested.delete(queue);
     this.#awake(queue);
     const fetch = this.#fetches.get(queue);
     if (fetch !== undefined) fetch.abandoned = true;
@@ -108,13 +114,15 @@ export class Fetcher {
 
   #fetch(queue: ProcessQueue): void {
     if (!this.#mayFetch(queue)) return;
-    const { settings, link } = { settings: this.#settings, link: this.#core.router.leader(queue.queue.brokerName) };
+    const settings = this.#settings;
+    const follower = this.#follower(queue);
+    const link = follower ?? this.#core.router.leader(queue.queue.brokerName);
     if (link === null || !link.ready) {
       this.#core.router.suspect();
       this.#rest(queue, REDIRECT_BACKOFF.capMs);
       return;
     }
-    const fetch: Fetch = { link, abandoned: false };
+    const fetch: Fetch = { link, atFollower: follower !== null, abandoned: false };
     const { clock, random } = this.#core.io;
     const askedMs = clock.monotonicMs();
     this.#fetches.set(queue, fetch);
@@ -130,21 +138,39 @@ export class Fetcher {
       member: this.#member,
       epoch: queue.epoch,
       tagHashes: queue.filter?.hashes ?? [],
+      ...(fetch.atFollower ? { suggested: true } : {}),
     };
     link.request(Op.pull, request, settings.pullWaitMs + ANSWER_GRACE_MS, (error, body, raw) => {
       if (fetch.abandoned) return;
       this.#fetches.delete(queue);
-      if (error !== null) this.#refused(queue, error);
+      if (error !== null && fetch.atFollower) this.#leaveFollower(queue);
+      else if (error !== null) this.#refused(queue, error);
       // Buffered messages were given back meanwhile: what was asked for lies behind them, and taking it in would skip them.
       else if (queue.nextOffset !== request.offset) this.#fetch(queue);
       else {
-        const { nextOffset, batches } = body as PullResponse;
+        const { nextOffset, batches, suggest = 0 } = body as PullResponse;
+        if (suggest === 0 || settings.ordered) this.#suggested.delete(queue);
+        else this.#suggested.set(queue, suggest);
         // A broker that holds no more pulls answers at once: asked again at once, all consumers together would be a storm.
         const notHeld = batches.length === 0 && nextOffset === request.offset && clock.monotonicMs() - askedMs < settings.pullWaitMs / 2;
         if (notHeld) this.#rest(queue, NOT_HELD_DELAY_MS * (0.5 + random.unit() / 2));
         this.#took(queue, body as PullResponse, raw);
       }
     });
+  }
+
+  /** Where the queue is read from when not at the leader. */
+  #follower(queue: ProcessQueue): Link | null {
+    const replicaId = this.#suggested.get(queue);
+    if (replicaId === undefined) return null;
+    const link = this.#core.router.replica(queue.queue.brokerName, replicaId);
+    return link?.ready ? link : null;
+  }
+
+  /** Whatever a follower's refusal was about, the leader has the last word. */
+  #leaveFollower(queue: ProcessQueue): void {
+    this.#suggested.delete(queue);
+    this.#fetch(queue);
   }
 
   #took(queue: ProcessQueue, body: PullResponse, raw: Uint8Array): void {
@@ -228,7 +254,7 @@ export class Fetcher {
       const link = this.#core.router.leader(queue.queue.brokerName);
       if (link === null || !link.ready) continue;
       const fetch = this.#fetches.get(queue);
-      if (fetch !== undefined && fetch.link !== link) {
+      if (fetch !== undefined && !fetch.atFollower && fetch.link !== link) {
         fetch.abandoned = true;
         this.#fetches.delete(queue);
       }

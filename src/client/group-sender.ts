@@ -44,6 +44,8 @@ export interface GroupSenderContext {
   takeIds(count: number): number;
   /** Another broker group's queue of the topic for a batch that this group refused; null when there is none. */
   elsewhere(queue: SendQueue, batch: OutBatch): boolean;
+  /** Places a keyed batch of a drained queue by the route of now; false while the route still has the queue. */
+  placeAgain(queue: SendQueue, batch: OutBatch): boolean;
   scheduleFlush(): void;
   oneWayDone(batch: OutBatch): void;
 }
@@ -248,6 +250,16 @@ export class GroupSender {
         }
         return;
       }
+      case 'closed':
+        // Keys are hashed over the queues that are left: until the route says so, the message waits.
+        queue.unanswered(batch, error, false);
+        router.suspect();
+        if (!batch.inDoubt && batch.movable && this.#context.elsewhere(queue, batch)) return;
+        if (!batch.inDoubt && batch.keyed && this.#context.placeAgain(queue, batch)) return;
+        if (!batch.movable && !batch.keyed)
+          queue.drop(batch, batch.inDoubt ? new LedgerError('OUTCOME_UNKNOWN', error.message, [...batch.causes]) : error);
+        else this.#block(backoffMs(REDIRECT_BACKOFF, this.#failures++, io.random), true);
+        return;
       case 'count':
         queue.unanswered(batch, error, false);
         tracker.failed(this.brokerName);
@@ -310,7 +322,7 @@ function refusalOf({ queue }: SendQueue, batch: OutBatch, code: ErrorCode): Ledg
   return new LedgerError(code, `${place}: a batch of ${batch.count} messages, ${batch.sizeBytes} bytes, is above the limits of the broker`);
 }
 
-type Decision = 'stored' | 'sequence' | 'resend' | 'resendInDoubt' | 'count' | 'reject';
+type Decision = 'stored' | 'sequence' | 'resend' | 'resendInDoubt' | 'count' | 'closed' | 'reject';
 
 /** What an error means for a send; codes that are missing here are refusals for good. */
 const DECISIONS: { readonly [C in ErrorCode]?: Decision } = {
@@ -331,6 +343,7 @@ const DECISIONS: { readonly [C in ErrorCode]?: Decision } = {
   INTERNAL: 'resendInDoubt',
   QUEUE_NOT_FOUND: 'count',
   DISK_FULL: 'count',
+  QUEUES_CLOSED: 'closed',
   TOO_MANY: 'count',
 };
 

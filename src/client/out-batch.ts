@@ -38,6 +38,13 @@ export class PendingMessage implements BatchMessage {
   }
 }
 
+export interface BatchKind {
+  readonly whole: boolean;
+  readonly oneWay: boolean;
+  readonly movable: boolean;
+  readonly keyed: boolean;
+}
+
 /** Messages of one queue that travel and are stored together. */
 export class OutBatch {
   readonly messages: PendingMessage[] = [];
@@ -46,6 +53,8 @@ export class OutBatch {
   readonly oneWay: boolean;
   /** May go to another broker group after a definite refusal: neither keyed nor aimed at a queue. */
   readonly movable: boolean;
+  /** Placed by the ordering keys of its messages alone: placed again when an operator takes the queue away. */
+  readonly keyed: boolean;
   readonly createdAt: number;
   readonly deadlineAt: number;
   sizeBytes = 0;
@@ -68,16 +77,13 @@ export class OutBatch {
   refusals = 0;
   readonly causes: LedgerError[] = [];
 
-  constructor(
-    createdAt: number,
-    deadlineAt: number,
-    kind: { readonly whole: boolean; readonly oneWay: boolean; readonly movable: boolean },
-  ) {
+  constructor(createdAt: number, deadlineAt: number, kind: BatchKind) {
     this.createdAt = createdAt;
     this.deadlineAt = deadlineAt;
     this.whole = kind.whole;
     this.oneWay = kind.oneWay;
     this.movable = kind.movable;
+    this.keyed = kind.keyed;
   }
 
   get count(): number {

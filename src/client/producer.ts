@@ -11,7 +11,7 @@ import { LatencyTracker } from './latency-tracker.ts';
 import type { ClientIo } from './link.ts';
 import type { MessageQueue } from './message-queue.ts';
 import type { ProducerOptions } from './options.ts';
-import { OutBatch, PendingMessage } from './out-batch.ts';
+import { type BatchKind, OutBatch, PendingMessage } from './out-batch.ts';
 import { type ProducerSettings, producerSettings } from './producer-settings.ts';
 import { QueueRotation } from './queue-rotation.ts';
 import type { KnownTopic, Router } from './router.ts';
@@ -94,6 +94,7 @@ export class Producer {
       tracker: new LatencyTracker(io.clock),
       takeIds: (count) => this.#ids.take(count),
       elsewhere: (queue, batch) => this.#elsewhere(queue, batch),
+      placeAgain: (queue, batch) => this.#placeAgain(queue, batch),
       scheduleFlush: () => this.#scheduleFlush(),
       oneWayDone: (batch) => this.#release(batch),
     };
@@ -176,7 +177,7 @@ export class Producer {
         first.topic,
         (topic) => {
           const queue = this.#place(topic, first, arg);
-          const batch = this.#newBatch({ whole: true, oneWay: false, movable: isMovable(first, arg) });
+          const batch = this.#newBatch({ whole: true, oneWay: false, movable: isMovable(first, arg), keyed: isKeyed(first, arg) });
           for (const pending of accepted) batch.add(pending);
           queue.pending.push(batch);
           topic.rotation.closed(queue);
@@ -360,14 +361,16 @@ export class Producer {
     const queue = this.#place(topic, message, arg);
     const { maxBatchBytes, maxBatchMessages } = this.#settings;
     const movable = isMovable(message, arg);
+    const keyed = isKeyed(message, arg);
     let batch = oneWay ? queue.oneWay[queue.oneWay.length - 1] : queue.open();
     const room =
       batch !== undefined &&
       batch.sizeBytes + pending.sizeBytes <= maxBatchBytes &&
       batch.count < maxBatchMessages &&
-      batch.movable === movable;
+      batch.movable === movable &&
+      batch.keyed === keyed;
     if (batch === undefined || !room) {
-      batch = this.#newBatch({ ...SINGLE, oneWay, movable });
+      batch = this.#newBatch({ ...SINGLE, oneWay, movable, keyed });
       (oneWay ? queue.oneWay : queue.pending).push(batch);
     }
     batch.add(pending);
@@ -379,7 +382,7 @@ export class Producer {
     this.#mark(queue);
   }
 
-  #newBatch(kind: { whole: boolean; oneWay: boolean; movable: boolean }): OutBatch {
+  #newBatch(kind: BatchKind): OutBatch {
     const now = this.#io.clock.monotonicMs();
     const { deliveryTimeoutMs } = this.#settings;
     if (this.#expiryTimer === null) this.#armExpiry(deliveryTimeoutMs);
@@ -445,6 +448,32 @@ export class Producer {
     batch.closed = true;
     other.pending.push(batch);
     this.#mark(other);
+    return true;
+  }
+
+  /** The queue was taken away by an operator: each message goes where its key belongs now. @returns false while the route does not say so */
+  #placeAgain(queue: SendQueue, batch: OutBatch): boolean {
+    const topic = this.#topics.get(queue.queue.topic);
+    if (topic === undefined || !this.#refresh(topic)) return false;
+    const { queues } = topic.known as KnownTopic;
+    const { brokerName, queueId } = queue.queue;
+    if (queues.length === 0 || queues.some((each) => each.brokerName === brokerName && each.queueId === queueId)) return false;
+    const select = this.#settings.messageQueueSelector;
+    const targetOf = ({ body, shardingKey }: PendingMessage): SendQueue => {
+      const message = { topic: topic.name, body, ...(shardingKey === undefined ? {} : { orderingKey: shardingKey }) };
+      return this.#configured(topic, select(queues, message, undefined));
+    };
+    const byTarget = batch.whole
+      ? new Map([[targetOf(batch.messages[0] as PendingMessage), batch.messages]])
+      : Map.groupBy(batch.messages, targetOf);
+    queue.take(batch);
+    for (const [target, messages] of byTarget) {
+      const placed = new OutBatch(batch.createdAt, batch.deadlineAt, batch);
+      for (const message of messages) placed.add(message);
+      placed.closed = true;
+      target.pending.push(placed);
+      this.#mark(target);
+    }
     return true;
   }
 
@@ -519,6 +548,10 @@ function nothing(): void {}
 /** A place that was asked for, by queue, key or selector, is kept: keys wait or fail, they never move. */
 function isMovable(message: Message, arg: unknown): boolean {
   return message.queue === undefined && message.orderingKey === undefined && arg === undefined;
+}
+
+function isKeyed(message: Message, arg: unknown): boolean {
+  return message.queue === undefined && message.orderingKey !== undefined && arg === undefined;
 }
 
 function asLedgerError(error: unknown): LedgerError {

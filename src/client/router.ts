@@ -84,6 +84,12 @@ export class Router {
     return endpoint === undefined ? null : this.#connections.to(endpoint);
   }
 
+  /** The link to one replica, ready or not; null when no route names it. */
+  replica(brokerName: string, replicaId: number): Link | null {
+    const endpoint = this.#brokers.get(brokerName)?.replicas.find((replica) => replica.replicaId === replicaId)?.endpoint;
+    return endpoint === undefined ? null : this.#connections.to(endpoint);
+  }
+
   /** Called at each change of any route or link; the callee looks for itself whether it matters. */
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener);
@@ -187,8 +193,22 @@ export class Router {
 
   #ask(link: Link): void {
     link.request(Op.route, { topics: [...this.#wanted] }, this.#options.requestTimeoutMs, (_error, body) => {
-      if (body !== null) this.merge(body);
+      if (body === null) return;
+      this.merge(body);
+      this.#forgetRemoved(body);
     });
+  }
+
+  /** A whole answer, no topic and no connection knows a broker group any more: it was removed, and its addresses with it. */
+  #forgetRemoved(answer: RouteResponse): void {
+    if (answer.brokers.length === 0) return;
+    const placed = [...this.#topics.values()].flatMap(({ route }) => route.placement);
+    for (const [brokerName, { replicas }] of this.#brokers) {
+      const known = answer.brokers.some((broker) => broker.brokerName === brokerName);
+      if (known || placed.some((place) => place.brokerName === brokerName)) continue;
+      if (replicas.some(({ endpoint }) => this.#connections.to(endpoint).ready)) continue;
+      this.#brokers.delete(brokerName);
+    }
   }
 
   /** Takes over what is newer. Also called with the records of a push. */
@@ -198,8 +218,12 @@ export class Router {
     for (const broker of answer.brokers) {
       const known = this.#brokers.get(broker.brokerName);
       // Within a term there is one leader: who knows it knows more than who does not.
+      const sameTerm = known !== undefined && broker.term === known.term;
       const newer =
-        known === undefined || broker.term > known.term || (broker.term === known.term && known.leader === 0 && broker.leader !== 0);
+        known === undefined ||
+        broker.term > known.term ||
+        (sameTerm && known.leader === 0 && broker.leader !== 0) ||
+        (sameTerm && known.leader === broker.leader && !sameReplicas(known, broker));
       if (newer) {
         this.#brokers.set(broker.brokerName, broker);
         for (const { endpoint } of broker.replicas) this.#connections.to(endpoint);
@@ -238,4 +262,8 @@ export class Router {
       this.#armRefresh();
     });
   }
+}
+
+function sameReplicas(a: BrokerRoute, b: BrokerRoute): boolean {
+  return a.replicas.length === b.replicas.length && a.replicas.every(({ endpoint }, i) => endpoint === b.replicas[i]?.endpoint);
 }

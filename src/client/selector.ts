@@ -4,9 +4,15 @@ import { tagHash } from '../protocol/tag-hash.ts';
 import type { MessageQueue } from './message-queue.ts';
 import type { MessageQueueSelector } from './types.ts';
 
-/** Configured queues of a topic over all groups, by brokerName, then queueId: the same list at every client. */
+const PERM_WRITE = 2;
+
+/**
+ * Configured queues of a topic over all groups, by brokerName, then queueId: the same list at every client. A group that is
+ * down stays in it; one that an operator drains is configured away.
+ */
 export function configuredQueues(route: TopicRoute): MessageQueue[] {
-  const placement = [...route.placement].sort((a, b) => (a.brokerName < b.brokerName ? -1 : a.brokerName > b.brokerName ? 1 : 0));
+  const open = route.placement.filter(({ perm }) => perm === undefined || (perm & PERM_WRITE) !== 0);
+  const placement = open.sort((a, b) => (a.brokerName < b.brokerName ? -1 : a.brokerName > b.brokerName ? 1 : 0));
   return placement.flatMap(({ brokerName, queues }) =>
     Array.from({ length: queues }, (_, queueId) => ({ topic: route.topic, brokerName, queueId })),
   );

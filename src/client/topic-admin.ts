@@ -2,7 +2,7 @@ import type { Clock } from '../io/clock.ts';
 import type { Random } from '../io/random.ts';
 import { LedgerError } from '../protocol/errors.ts';
 import { Op, type RequestOp, type Requests, type Responses, type TopicDescription, type TopicPutRequest } from '../protocol/requests.ts';
-import { type NewTopic, planCreate, planDelete, planUpdate, type TopicChange } from './topic-plan.ts';
+import { isDrained, type NewTopic, planCreate, planDelete, planDrain, planRemove, planUpdate, type TopicChange } from './topic-plan.ts';
 
 /** How the leaders of broker groups are asked: by the client's links, or by the command line's. */
 export interface LeaderPort {
@@ -29,6 +29,8 @@ export interface TopicOutcome {
 const LIST_TIMEOUT_MS = 5_000;
 const PUT_TIMEOUT_MS = 15_000;
 const AGAIN_MS = 200;
+/** Reasons that one refusal names. */
+const MAX_NAMED = 8;
 
 /** 32 bits, though records have room for 53: clients of feature level 1 read no more. Two topics of one name need no more either. */
 function newIncarnation(random: Random): number {
@@ -65,6 +67,58 @@ export class TopicAdmin {
     const described = await this.describe([topic]);
     const outcomes: TopicOutcome[] = [];
     for (const record of planDelete(topic, described)) outcomes.push(await this.put(record, described));
+    return outcomes;
+  }
+
+  /** F48: every topic on that group stops taking messages there; its queues are read until they are empty. Again is fine. */
+  async drain(brokerName: string): Promise<TopicOutcome[]> {
+    return this.#changeAll(brokerName, planDrain);
+  }
+
+  /**
+   * F48: takes a drained group, with what its queues still hold, out of every topic. Again is fine.
+   * @param force also with messages that some consumer group has not consumed, or that none has read
+   * @throws LedgerError BAD_REQUEST when it is not drained, or holds such messages
+   */
+  async remove(brokerName: string, force: boolean): Promise<TopicOutcome[]> {
+    if (force) await this.drain(brokerName);
+    else {
+      const left = await this.#leftOn(brokerName);
+      if (left.length > 0) throw new LedgerError('BAD_REQUEST', `broker group ${brokerName} is not empty: ${left.join('; ')}`);
+    }
+    return this.#changeAll(brokerName, planRemove);
+  }
+
+  /** What keeps a broker group from being removed, in words. */
+  async #leftOn(brokerName: string): Promise<string[]> {
+    const ask = <O extends RequestOp>(op: O, body: Requests[O]): Promise<Responses[O]> =>
+      this.#port.askLeader(brokerName, op, body, PUT_TIMEOUT_MS);
+    const { topics } = await ask(Op.topicList, { topics: [] });
+    const open = topics.filter((topic) => !isDrained(topic, brokerName));
+    if (open.length > 0) return open.slice(0, MAX_NAMED).map(({ topic }) => `${topic} still takes messages there, drain it first`);
+    const { groups } = await ask(Op.groupList, {});
+    const left = groups.filter(({ lag }) => lag > 0).map(({ group, lag }) => `group ${group} has ${lag} messages to consume`);
+    const read = new Set<string>();
+    for (const { group } of groups) for (const { topic } of (await ask(Op.groupDescribe, { group })).queues) read.add(topic);
+    for (const { topic, queues } of topics) {
+      const messages = queues.reduce((sum, { minOffset, maxOffset }) => sum + maxOffset - minOffset, 0);
+      if (messages > 0 && !read.has(topic)) left.push(`no consumer group has read the ${messages} messages of ${topic}`);
+    }
+    return left.slice(0, MAX_NAMED);
+  }
+
+  async #changeAll(
+    brokerName: string,
+    plan: (topic: string, described: readonly TopicDescription[], brokerName: string) => TopicPutRequest | null,
+  ): Promise<TopicOutcome[]> {
+    const byTopic = Map.groupBy(await this.describe([]), ({ topic }) => topic);
+    // First everything is planned: a topic that cannot leave the group is said before any other has left it.
+    const planned = [...byTopic].flatMap(([topic, described]) => {
+      const record = plan(topic, described, brokerName);
+      return record === null ? [] : [{ record, described }];
+    });
+    const outcomes: TopicOutcome[] = [];
+    for (const { record, described } of planned) outcomes.push(await this.put(record, described));
     return outcomes;
   }
 

@@ -1,4 +1,4 @@
-import { Broker } from '../../src/broker/broker.ts';
+import { Broker, type BrokerOptions } from '../../src/broker/broker.ts';
 import type { BrokerLimits } from '../../src/broker/limits.ts';
 import { DEFAULT_BROKER_LIMITS } from '../../src/broker/limits.ts';
 import type { BrokerMetrics } from '../../src/broker/ports.ts';
@@ -45,17 +45,25 @@ export class BrokerHarness {
   readonly clock = new FakeClock();
   readonly queues = new MemoryQueues();
   readonly ids = new MemoryIds();
-  readonly machine = new BrokerStateMachine({ brokerName: 'broker-a', queues: this.queues, ids: this.ids });
+  readonly machine: BrokerStateMachine;
   readonly replica: FakeReplica;
   readonly broker: Broker;
-  readonly routing = new StaticRouting({ brokerName: 'broker-a', replicas: [{ replicaId: 1, endpoint: 'ws://a' }] });
+  readonly routing: StaticRouting;
   readonly events: string[] = [];
   readonly damaged: number[] = [];
   /** A member was not heard: the level stays. */
   readonly featureLevel = { announcedLevel: () => 0, autoRaise: true };
   #requestId = 0;
 
-  constructor(limits: Partial<BrokerLimits> = {}, segmentBytes?: number, settings: Partial<Record<SettingName, number>> = {}) {
+  constructor(
+    limits: Partial<BrokerLimits> = {},
+    segmentBytes?: number,
+    settings: Partial<Record<SettingName, number>> = {},
+    cluster: Partial<Pick<BrokerOptions, 'brokerName' | 'clusterTopics' | 'featureLevel'>> & { routing?: StaticRouting } = {},
+  ) {
+    const brokerName = cluster.brokerName ?? 'broker-a';
+    this.machine = new BrokerStateMachine({ brokerName, queues: this.queues, ids: this.ids });
+    this.routing = cluster.routing ?? new StaticRouting({ brokerName, replicas: [{ replicaId: 1, endpoint: 'ws://a' }] });
     this.replica = new FakeReplica({ machine: this.machine, ...(segmentBytes === undefined ? {} : { segmentBytes }) });
     const metrics: BrokerMetrics = {
       ...NO_METRICS,
@@ -65,7 +73,7 @@ export class BrokerHarness {
     const status = { brokerName: 'broker-a' } as never;
     this.broker = new Broker({
       clusterId: 'test',
-      brokerName: 'broker-a',
+      brokerName,
       clock: this.clock,
       replica: this.replica,
       state: this.machine,
@@ -75,7 +83,8 @@ export class BrokerHarness {
       limits: { ...DEFAULT_BROKER_LIMITS, ...limits },
       metrics,
       settings,
-      featureLevel: this.featureLevel,
+      featureLevel: cluster.featureLevel ?? this.featureLevel,
+      ...(cluster.clusterTopics === undefined ? {} : { clusterTopics: cluster.clusterTopics }),
     });
   }
 

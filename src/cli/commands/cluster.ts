@@ -3,6 +3,7 @@ import { AdminSession, type ReplicaView } from '../admin-session.ts';
 import { type Context, Exit } from '../context.ts';
 import { type ClientFlags, withClientFlags } from '../options.ts';
 import { formatTable, note, write, writeJson } from '../output.ts';
+import { registerDrain } from './cluster-drain.ts';
 import { registerUpgrade } from './cluster-upgrade.ts';
 
 export function register(program: Command, context: Context): void {
@@ -10,6 +11,7 @@ export function register(program: Command, context: Context): void {
   withClientFlags(cluster.command('status').description('Brokers, groups, leaders, terms, commit, lag of each replica.')).action(
     (flags: ClientFlags) => status(context, flags),
   );
+  registerDrain(cluster, context);
   registerUpgrade(cluster, context);
 }
 
