@@ -45,6 +45,24 @@ describe('F10 producer sequences', () => {
     expect(send(2)).toEqual([0, 2]);
   });
 
+  test('F12 F10 pipelined batches of which one got lost: none overtakes it, and all sent again are stored once, in their order', () => {
+    const { broker, send } = harness();
+    const stored = (sequence: number) => send(sequence, { idLow: sequence });
+    expect(stored(0)).toEqual([0, 0]);
+    // 1 was lost on its way: what is behind it must not take its place.
+    expect(stored(2)).toEqual(refused('OUT_OF_SEQUENCE'));
+    expect(stored(3)).toEqual(refused('OUT_OF_SEQUENCE'));
+    // The producer sends again from the oldest without an answer on; 0 had been stored, its answer was lost.
+    expect([0, 1, 2, 3].map(stored)).toEqual([
+      [0, 0],
+      [0, 1],
+      [0, 2],
+      [0, 3],
+    ]);
+    expect(broker.queues.queue('T', 1, 0).rows).toHaveLength(4);
+    expect(broker.machine.topics.queue(1, 0)?.nextOffset).toBe(4);
+  });
+
   test('F10 a range cut differently is no retry', () => {
     const { send } = harness();
     send(0, { count: 4 });

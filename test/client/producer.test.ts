@@ -120,6 +120,11 @@ describe('batching', () => {
     producer.send({ topic: '', body: 'x' }, (error, result) => told.push(error?.code ?? result));
     await group.clock.run(10);
     expect(told).toEqual(['BAD_NAME', 1]);
+    // Also of what the broker refuses, later.
+    group.script = () => 'NO_PERMISSION';
+    producer.send({ topic: 't', body: 'x' }, (error, result) => told.push(error?.code ?? result));
+    await group.clock.run(10);
+    expect(told).toEqual(['BAD_NAME', 1, 'NO_PERMISSION']);
   });
 
   test('F15 bad names and sizes are refused before the network', async () => {
