@@ -426,6 +426,10 @@ export class Server implements ServerView {
     this.#event('formed', { replicas: Object.keys(formedWith).length, first: Number(isNew) });
     replica.start();
     this.#repair?.run({ log, snapshots, commitIndex: () => replica.commitIndex() });
+    this.#repair?.watchFloor(
+      () => replica.voteFloor,
+      () => replica.liftVoteFloor(),
+    );
     if (isNew) links.reintroduce();
   }
 
@@ -473,6 +477,7 @@ export class Server implements ServerView {
         maxPullWaitMs: config.maxPullWaitMs,
         maxPullBytes: config.maxPullBytes,
         maxWaiters: config.maxWaiters,
+        followerReadBehindBytes: config.followerReadBehindBytes,
         maxMessageBytes: config.maxMessageBytes,
         maxBatchBytes: config.maxBatchBytes,
         offsetCommitIntervalMs: config.offsetCommitIntervalMs,

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Op, type RaftStatus, type VerifyChainResponse } from '../protocol/requests.ts';
+import { type LogDamage, Op, type RaftStatus, type VerifyChainResponse } from '../protocol/requests.ts';
 import type { AdminSession, ReplicaView } from './admin-session.ts';
 import { CommandError, Exit } from './context.ts';
 
@@ -28,6 +28,8 @@ export interface VerifyResult {
   /** Index at which the state digests were compared; null when they never met at one. */
   readonly digestIndex: number | null;
   readonly difference: Difference | null;
+  /** Damaged bytes that a replica met while it was compared: since then mended by another's. */
+  readonly damages: readonly (LogDamage & { readonly replicaId: number })[];
 }
 
 type Answer = { readonly replicaId: number; readonly chain: VerifyChainResponse };
@@ -55,10 +57,12 @@ export async function verifyReplicas(
     );
 
   const replicaIds = endpoints.map((replica) => replica.replicaId);
-  const result = { brokerName, replicaIds, fromIndex };
+  const damages: (LogDamage & { replicaId: number })[] = [];
+  const result = { brokerName, replicaIds, fromIndex, damages };
   let done = fromIndex - 1;
   while (done < toIndex) {
     const answers = await ask(done + 1, Math.min(toIndex, done + STEP_ENTRIES));
+    for (const { replicaId, chain } of answers) for (const damage of chain.damages ?? []) damages.push({ ...damage, replicaId });
     const difference = logDifference(answers);
     if (difference !== null) return { ...result, identical: false, toIndex: done, digestIndex: null, difference };
     const reached = Math.min(...answers.map((answer) => answer.chain.toIndex));
@@ -72,11 +76,17 @@ export async function verifyReplicas(
     const [first] = answers as [Answer];
     if (answers.every((answer) => answer.chain.digestIndex === first.chain.digestIndex)) {
       const difference = stateDifference(answers);
-      return { ...result, identical: difference === null, toIndex: done, digestIndex: first.chain.digestIndex, difference };
+      return {
+        ...result,
+        identical: difference === null && damages.length === 0,
+        toIndex: done,
+        digestIndex: first.chain.digestIndex,
+        difference,
+      };
     }
     await sleep(CATCH_UP_POLL_MS);
   }
-  return { ...result, identical: true, toIndex: done, digestIndex: null, difference: null };
+  return { ...result, identical: damages.length === 0, toIndex: done, digestIndex: null, difference: null };
 }
 
 /** Statuses of all replicas once each has applied what was committed at the start. */

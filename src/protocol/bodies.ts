@@ -19,6 +19,7 @@ import type {
   GroupResetOffsetResponse,
   HelloRequest,
   HelloResponse,
+  LogDamage,
   MessageGetRequest,
   MessageGetResponse,
   OffsetCommitRequest,
@@ -122,8 +123,9 @@ const raftStatus = map<RaftStatus>(
     stateDigest: u53,
     featureLevel: u16,
     newestFeatureLevel: u16,
+    voteFloor: u53,
   },
-  ['featureLevel', 'newestFeatureLevel'],
+  ['featureLevel', 'newestFeatureLevel', 'voteFloor'],
 );
 const groupDescription = map<GroupDescription>({
   group: name,
@@ -246,13 +248,17 @@ export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O
   [Op.raftStatus]: asMap(raftStatus),
   [Op.raftTransfer]: asMap(map<RaftTransferResponse>({ target: u16 })),
   [Op.verifyChain]: asMap(
-    map<VerifyChainResponse>({
-      fromIndex: u53,
-      toIndex: u53,
-      slices: list(map<VerifyChainResponse['slices'][number]>({ firstIndex: u53, lastIndex: u53, position: u53, hash: u32 })),
-      stateDigest: u53,
-      digestIndex: u53,
-    }),
+    map<VerifyChainResponse>(
+      {
+        fromIndex: u53,
+        toIndex: u53,
+        slices: list(map<VerifyChainResponse['slices'][number]>({ firstIndex: u53, lastIndex: u53, position: u53, hash: u32 })),
+        stateDigest: u53,
+        digestIndex: u53,
+        damages: list(map<LogDamage>({ index: u53, position: u53, fault: text })),
+      },
+      ['damages'],
+    ),
   ),
   [Op.featureLevelRaise]: asMap(map<FeatureLevelRaiseResponse>({ featureLevel: u16 })),
 };

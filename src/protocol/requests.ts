@@ -148,6 +148,8 @@ export interface PullRequest {
   readonly epoch: number;
   /** Tag hashes wanted; empty = all. Batches without a match are not sent. */
   readonly tagHashes: readonly number[];
+  /** The leader said to read here (PullResponse.suggest): a follower serves it from what it has applied, or says NOT_LEADER. */
+  readonly suggested?: boolean;
 }
 /** Raw region: the batches, back to back. */
 export interface PullResponse {
@@ -156,6 +158,8 @@ export interface PullResponse {
   /** Where to pull next: past everything that this answer covers, filtered batches included. */
   readonly nextOffset: number;
   readonly batches: readonly PulledBatch[];
+  /** F08: the replica to read from next, a follower of the group; missing = the leader. Heeding it is the client's choice. */
+  readonly suggest?: number;
 }
 export interface PulledBatch {
   readonly baseOffset: number;
@@ -319,6 +323,8 @@ export interface RaftStatus {
   /** At the leader: match index and ms since the last word of each peer. */
   readonly peers: readonly { readonly replicaId: number; readonly matchIndex: number; readonly silentMs: number }[];
   readonly stateDigest: number;
+  /** Damage in its last write keeps this replica from voting for, and leading with, a log that ends before this index. Missing: none. */
+  readonly voteFloor?: number;
   /** Of the group's state, and what this replica's release knows. Missing: a release that knows level 1 only. */
   readonly featureLevel?: number;
   readonly newestFeatureLevel?: number;
@@ -335,6 +341,14 @@ export interface VerifyChainResponse {
   readonly slices: readonly { readonly firstIndex: number; readonly lastIndex: number; readonly position: number; readonly hash: number }[];
   readonly stateDigest: number;
   readonly digestIndex: number;
+  /** Damage that this replica met while it hashed, and mended by a peer's bytes before it went on. */
+  readonly damages?: readonly LogDamage[];
+}
+export interface LogDamage {
+  /** First index and position of the damaged range. */
+  readonly index: number;
+  readonly position: number;
+  readonly fault: string;
 }
 
 // ---- what the remaining operations carry -------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@ import type { LogCorrupt } from '../log/errors.ts';
 import type { LogCursor } from '../log/group-walk.ts';
 import type { SnapshotStore } from '../log/snapshot-store.ts';
 import type { Log, RecoveryDamage } from '../log/types.ts';
+import type { LogDamage } from '../protocol/requests.ts';
 import type { ReplicaId } from '../raft/types.ts';
 import type { PeerLinks, RepairFrameHandlers } from './peer-links.ts';
 import { answerGroups, LogRepair, RepairStopped, type RepairView } from './repair.ts';
@@ -11,6 +12,7 @@ import { type OwnAnswer, RepairPeers } from './repair-peers.ts';
 import { Scrub } from './scrub.ts';
 import { answerHash, SliceComparer } from './slice-comparer.ts';
 import { answerSnapshot, repairSnapshot } from './snapshot-repair.ts';
+import { VoteFloorQuestion } from './vote-floor.ts';
 
 /** A place is looked at so often before a read that still finds it damaged is believed. */
 const MAX_TRIES = 8;
@@ -43,6 +45,7 @@ export class RepairService {
   readonly #ports: RepairServicePorts;
   readonly #repair: LogRepair;
   readonly #peers: RepairPeers;
+  readonly #floor: VoteFloorQuestion;
   readonly #comparer: (log: Log) => SliceComparer;
   #links: PeerLinks | null = null;
   #view: RepairView | null = null;
@@ -74,6 +77,7 @@ export class RepairService {
       bytesPerSecond: ports.bytesPerSecond,
       onEvent,
     });
+    this.#floor = new VoteFloorQuestion({ clock, peers: this.#peers, others: ports.others, onEvent });
     this.#comparer = (log) => new SliceComparer({ log, peers: this.#peers, onEvent });
   }
 
@@ -124,15 +128,20 @@ export class RepairService {
     this.#scrub.start();
   }
 
+  /** See VoteFloorQuestion. */
+  watchFloor(current: () => number, lift: () => void): void {
+    this.#floor.ask(current, lift).catch((error: unknown) => this.#failed(error));
+  }
+
   /** A read found the bytes at `position` damaged and did not serve them. */
   reportDamage(position: number): void {
     if (this.#damaged.has(position) || this.#damaged.size >= MAX_REPORTED || this.#running === null) return;
     this.#mendAt(position, 'damaged entry').catch((error: unknown) => this.#failed(error));
   }
 
-  /** Places that are being mended, lowest first. */
-  damages(): { readonly position: number; readonly reason: string }[] {
-    return [...this.#damaged].map(([position, reason]) => ({ position, reason })).sort((a, b) => a.position - b.position);
+  /** The newest ones that were found, oldest first. */
+  damages(): readonly LogDamage[] {
+    return this.#repair.found;
   }
 
   get counts() {
@@ -149,6 +158,7 @@ export class RepairService {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#repair.stop();
+    this.#floor.stop();
     this.#peers.stop();
     if (this.#running !== null) this.#running.log.onDamage = null;
     await this.#scrub?.stop();
@@ -206,13 +216,15 @@ export class RepairService {
 
   async #answer({ kind, a, b }: Omit<RepairQuestion, 'id'>): Promise<OwnAnswer> {
     const view = this.#view;
+    if (kind === RepairKind.floor) {
+      // While it recovers nobody knows what it has.
+      if (this.#running === null) return { status: RepairStatus.busy };
+      return { status: this.#running.log.durableIndex >= a ? RepairStatus.ok : RepairStatus.missing };
+    }
     if (kind === RepairKind.snapshot && this.#snapshots !== null) return answerSnapshot(this.#snapshots, a, b);
     if (view === null) return { status: RepairStatus.missing };
     if (kind === RepairKind.groups) return answerGroups(view, a, b, (position) => this.reportDamage(position));
     if (kind === RepairKind.hash && this.#running !== null) return answerHash(this.#running.log, a, b, view.committedIndex());
-    if (kind === RepairKind.floor && this.#running !== null) {
-      return { status: this.#running.log.durableIndex >= a ? RepairStatus.ok : RepairStatus.missing };
-    }
     return { status: RepairStatus.missing };
   }
 

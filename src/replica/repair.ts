@@ -3,12 +3,14 @@ import { LogCorrupt } from '../log/errors.ts';
 import { type LogCursor, placesBehind } from '../log/group-walk.ts';
 import { type PatchResult, type PeerGroups, patchLog } from '../log/log-patch.ts';
 import { type LogVerifier, PEER_RUN_BYTES, readForPeer } from '../log/log-verifier.ts';
+import type { LogDamage } from '../protocol/requests.ts';
 import type { ReplicaId } from '../raft/types.ts';
 import { RepairKind, RepairStatus } from './repair-frames.ts';
 import type { OwnAnswer, RepairPeers } from './repair-peers.ts';
 
 /** Between two rounds over the peers while one of them may still have a good copy. */
 const RETRY_MS = 500;
+const MAX_FOUND = 64;
 
 /** The log that is repaired, running or still being recovered. */
 export interface RepairView {
@@ -49,6 +51,8 @@ export class RepairStopped extends Error {
  */
 export class LogRepair {
   readonly counts: RepairCounts = { damages: 0, repairs: 0, repairedBytes: 0, repairMs: 0 };
+  /** The newest MAX_FOUND damages, oldest first. */
+  found: readonly LogDamage[] = [];
   readonly #ports: LogRepairPorts;
   readonly #buffer = new Uint8Array(PEER_RUN_BYTES);
   #work: Promise<unknown> = Promise.resolve();
@@ -91,6 +95,7 @@ export class LogRepair {
       }
       this.counts.damages++;
       const where = { index: cursor.index + 1, position: cursor.endPosition, fault: run };
+      this.found = [...this.found.slice(1 - MAX_FOUND), where];
       this.#ports.onEvent('log damaged', where);
       const startedMs = this.#ports.clock.monotonicMs();
       const fromStart = anchor.index <= start.index;

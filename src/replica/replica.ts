@@ -17,6 +17,7 @@ import { type Candidate, type HandOverReason, isFit, LeadershipWatch, type PeerH
 import { LogClock } from './log-clock.ts';
 import type { PeerLinks } from './peer-links.ts';
 import { Proposer } from './proposer.ts';
+import { raftStatusOf } from './raft-status.ts';
 import { ReadBarriers } from './read-barriers.ts';
 import { SnapshotInstaller, SnapshotSender } from './snapshot-transfer.ts';
 import { Snapshots } from './snapshots.ts';
@@ -288,6 +289,17 @@ export class Replica implements ReplicaApi {
     return this.#role.role === 'leader' ? this.#logClock.nowMs() : this.#ports.log.lastLogTimeMs;
   }
 
+  readFollowers(): readonly ReplicaId[] {
+    if (this.#role.role !== 'leader') return [];
+    return this.#candidates(this.#ports.clock.monotonicMs())
+      .filter(({ inSync }) => inSync)
+      .map(({ replicaId }) => replicaId);
+  }
+
+  endPosition(): number {
+    return this.#ports.log.endPosition;
+  }
+
   readHot(position: number, sizeBytes: number): Uint8Array | null {
     return this.#ports.log.readHot(position, sizeBytes);
   }
@@ -307,27 +319,14 @@ export class Replica implements ReplicaApi {
   // ---- for administration ----------------------------------------------------------------------------------------------
 
   status(): RaftStatus {
-    const { raft, log, clock } = this.#ports;
-    const nowMs = clock.monotonicMs();
+    const { raft, log, clock, brokerName, stateMachine } = this.#ports;
     return {
-      brokerName: this.#ports.brokerName,
+      ...raftStatusOf(raft, log, clock.monotonicMs()),
+      brokerName,
       replicaId: this.id,
-      role: raft.role,
-      term: raft.term,
-      leader: raft.leader,
-      firstIndex: log.firstIndex,
-      lastIndex: log.lastIndex,
-      durableIndex: log.durableIndex,
-      commitIndex: raft.commitIndex,
       appliedIndex: this.appliedIndex(),
-      startPosition: log.start.position,
-      endPosition: log.endPosition,
-      peers: raft.progress().map((peer) => ({
-        replicaId: peer.id,
-        matchIndex: peer.matchIndex,
-        silentMs: Math.max(0, Math.round(nowMs - peer.lastContactMs)),
-      })),
-      stateDigest: this.#ports.stateMachine.digest(),
+      stateDigest: stateMachine.digest(),
+      ...(this.voteFloor === 0 ? {} : { voteFloor: this.voteFloor }),
     };
   }
 
@@ -402,6 +401,18 @@ export class Replica implements ReplicaApi {
       snapshotsSent: this.#sender.sentCount,
       handOvers: this.#handOvers,
     };
+  }
+
+  /** No vote for a log that ends before this index, and no campaign with one (I4). 0 = none. */
+  get voteFloor(): number {
+    return this.#durable.state.voteFloor;
+  }
+
+  /** Nobody has what it stands for. */
+  liftVoteFloor(): void {
+    if (this.#failed || this.#stopped || this.voteFloor === 0) return;
+    this.#ports.raft.setVoteFloor(null);
+    this.#durable.saveVoteFloor(0);
   }
 
   get failed(): boolean {

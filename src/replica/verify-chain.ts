@@ -1,5 +1,5 @@
 import type { Log } from '../log/types.ts';
-import type { VerifyChainRequest, VerifyChainResponse } from '../protocol/requests.ts';
+import type { LogDamage, VerifyChainRequest, VerifyChainResponse } from '../protocol/requests.ts';
 import type { StateMachine } from './types.ts';
 
 /** Entries of one slice: small enough to find a difference, large enough for a short answer. */
@@ -14,10 +14,12 @@ export async function verifyChain(
   stateMachine: StateMachine,
   appliedIndex: () => number,
   request: VerifyChainRequest,
+  damages: () => readonly LogDamage[] = () => [],
 ): Promise<VerifyChainResponse> {
   const fromIndex = Math.max(request.fromIndex, log.firstIndex);
   const toIndex = Math.min(request.toIndex, log.durableIndex);
   const slices: VerifyChainResponse['slices'][number][] = [];
+  const known = new Set(damages());
   let first = fromIndex;
   while (first <= toIndex) {
     const wanted = Math.min(toIndex, first + SLICE_ENTRIES - 1);
@@ -31,5 +33,8 @@ export async function verifyChain(
     first = last + 1;
   }
   const digestIndex = appliedIndex();
-  return { fromIndex, toIndex: first - 1, slices, stateDigest: stateMachine.digest(), digestIndex };
+  // A read that meets damage waits for its repair: the hash is that of the mended bytes, and the damage is told besides.
+  const met = damages().filter((damage) => !known.has(damage) && damage.index >= fromIndex && damage.index < first);
+  const answer = { fromIndex, toIndex: first - 1, slices, stateDigest: stateMachine.digest(), digestIndex };
+  return met.length === 0 ? answer : { ...answer, damages: met };
 }

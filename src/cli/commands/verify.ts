@@ -37,6 +37,12 @@ async function verify(context: Context, flags: VerifyFlags): Promise<void> {
 export function verdictOf(group: VerifyResult): string {
   const replicas = `replicas ${group.replicaIds.join(', ')} of group ${group.brokerName}`;
   const { difference } = group;
+  const [damage] = group.damages;
+  if (difference === null && damage !== undefined) {
+    const where = `entry ${damage.index} at position ${damage.position} (${damage.fault})`;
+    const more = group.damages.length > 1 ? ` and at ${group.damages.length - 1} more places` : '';
+    return `${replicas} WERE DAMAGED: replica ${damage.replicaId} at ${where}${more}; mended by another replica's bytes, and now identical: entries ${group.fromIndex} … ${group.toIndex}`;
+  }
   if (difference === null) {
     const state =
       group.digestIndex === null ? '; states not compared: writes are going on' : `, states equal at index ${group.digestIndex}`;
