@@ -2,7 +2,7 @@ import { LedgerClient } from '../../src/client/ledger-client.ts';
 import type { SendResult } from '../../src/client/types.ts';
 import type { Io } from '../../src/io/io.ts';
 import { LedgerError } from '../../src/protocol/errors.ts';
-import { Op, ReplicationMode } from '../../src/protocol/requests.ts';
+import { Op, ReplicationMode, type TopicPutRequest } from '../../src/protocol/requests.ts';
 import { queueName, Violation } from './checkers/violation.ts';
 import { encodeBody } from './message-body.ts';
 import { Prng } from './prng.ts';
@@ -14,6 +14,8 @@ export const TOPIC = 'orders';
 export const QUICK_TOPIC = 'quick';
 export const QUEUES = 3;
 export const GROUP = 'billing';
+/** RocketMQ's perm bits. */
+const READ_WRITE = 6;
 
 export interface StageGroup {
   readonly brokerName: string;
@@ -215,42 +217,56 @@ export async function operatorActor(io: Io, stage: Stage): Promise<void> {
   }
 }
 
-/** Creates the run's topics, then makes, changes, lists and deletes others. */
-export async function adminActor(io: Io, stage: Stage): Promise<void> {
-  const prng = new Prng(io.random.u32());
-  const replicas = new EveryReplica(io, stage, prng);
-  const create = (topic: string, queues: number, replication: number) => ({
-    topic,
-    queues,
-    perm: 6,
-    messageType: 'normal' as const,
-    replication,
-  });
-  const wanted = stage.groups.flatMap(({ brokerName }) => [
-    { brokerName, request: create(TOPIC, QUEUES, ReplicationMode.quorum) },
-    { brokerName, request: create(QUICK_TOPIC, QUEUES, ReplicationMode.leader) },
-  ]);
+/** The run's topics: each the same record in every group, whoever asks for it and how often. */
+function runTopics(stage: Stage): TopicPutRequest[] {
+  const placement = stage.groups.map(({ brokerName }) => ({ brokerName, queues: QUEUES }));
+  const record = (topic: string, topicId: number, replication: number): TopicPutRequest => {
+    return { topic, topicId, version: 1, perm: READ_WRITE, messageType: 'normal', placement, replication, deleted: false };
+  };
+  return [record(TOPIC, 1_000_001, ReplicationMode.quorum), record(QUICK_TOPIC, 1_000_002, ReplicationMode.leader)];
+}
+
+async function createRunTopics(io: Io, stage: Stage, replicas: EveryReplica): Promise<void> {
+  // One group has its topics by the older command, too.
+  const alone = stage.groups.length === 1;
+  const wanted = stage.groups.flatMap(({ brokerName }) => runTopics(stage).map((record) => ({ brokerName, record })));
   while (wanted.length > 0) {
     await sleep(io, 20);
-    const [{ brokerName, request }] = wanted as [(typeof wanted)[number]];
+    const [{ brokerName, record }] = wanted as [(typeof wanted)[number]];
     try {
-      await replicas.of(brokerName).request(Op.topicCreate, request);
+      if (alone) await replicas.of(brokerName).request(Op.topicCreate, { ...record, queues: QUEUES });
+      else await replicas.of(brokerName).request(Op.topicPut, record);
       wanted.shift();
     } catch (error) {
       if (!(error instanceof LedgerError)) throw error;
     }
   }
+}
+
+/** Creates the run's topics, then makes, changes, lists and deletes others, on one replica or on all groups. */
+export async function adminActor(io: Io, stage: Stage): Promise<void> {
+  const prng = new Prng(io.random.u32());
+  const replicas = new EveryReplica(io, stage, prng);
+  const admin = new LedgerClient({ endpoints: stage.endpoints, io }).admin();
+  await createRunTopics(io, stage, replicas);
+  const definition = (queues: number) => ({ queues, perm: READ_WRITE, messageType: 'normal' as const });
   for (;;) {
     await sleep(io, prng.exponential(700));
     const topic = `other-${prng.between(1, 3)}`;
     const { replica } = replicas.any();
+    const queues = prng.between(1, 8);
     try {
       const what = prng.between(0, 3);
-      if (what === 0) await replica.request(Op.topicCreate, create(topic, prng.between(1, 4), ReplicationMode.quorum));
-      else if (what === 1)
-        await replica.request(Op.topicUpdate, { topic, queues: prng.between(1, 8), perm: -1, replication: ReplicationMode.topicMinimum });
-      else if (what === 2) await replica.request(Op.topicDelete, { topic });
-      else await replica.request(Op.topicList, { topics: [] });
+      if (what === 3) await replica.request(Op.topicList, { topics: [] });
+      else if (stage.groups.length > 1 || prng.chance(0.5)) {
+        if (what === 0) await admin.createTopic(topic, definition(queues));
+        else if (what === 1) await admin.updateTopic(topic, { queues });
+        else await admin.deleteTopic(topic);
+      } else if (what === 0) {
+        await replica.request(Op.topicCreate, { topic, ...definition(queues), replication: ReplicationMode.quorum });
+      } else if (what === 1) {
+        await replica.request(Op.topicUpdate, { topic, queues, perm: -1, replication: ReplicationMode.topicMinimum });
+      } else await replica.request(Op.topicDelete, { topic });
     } catch (error) {
       if (!(error instanceof LedgerError)) throw error;
     }

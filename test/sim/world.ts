@@ -18,6 +18,7 @@ import { EventKind, SimScheduler } from './scheduler.ts';
 import type { TraceSink } from './trace.ts';
 import { WireClient } from './wire-client.ts';
 
+const BROKER_NAMES = ['a', 'b', 'c'];
 const STATUS_INTERVAL_MS = 10;
 /** Longest delivery timeout, and 30 simulated seconds (FAULTS 24). */
 const LIVENESS_MS = 60_000;
@@ -120,9 +121,10 @@ export class World {
   // ---- processes -----------------------------------------------------------------------------------------------------------
 
   #makeGroups(startBroker: StartBroker): BrokerGroup[] {
-    return ['a'].map((brokerName) => {
+    const count = this.#prng.pick([1, 1, 1, 1, 2, 2, 3]);
+    return BROKER_NAMES.slice(0, count).map((brokerName) => {
       const referee = this.#referee.group(brokerName);
-      const size = this.#prng.pick([3, 3, 3, 3, 3, 5, 1]);
+      const size = this.#prng.pick(count === 1 ? [3, 3, 3, 3, 3, 5, 1] : [3, 3, 1]);
       const makeProcess = (name: string): SimProcess => this.#process(name);
       return new BrokerGroup(brokerName, size, { scheduler: this.#scheduler, prng: this.#prng, referee, startBroker, makeProcess });
     });
