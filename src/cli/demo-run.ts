@@ -24,6 +24,12 @@ const MAX_DIFFERENT_NOTES = 20;
 /** Property that carries the message's number. */
 const NUMBER = 'demoNumber';
 
+export interface Killed {
+  readonly brokerName: string;
+  readonly replicaId: number;
+  readonly afterMessages: number;
+}
+
 export interface DemoReport {
   readonly sent: number;
   readonly consumed: number;
@@ -36,8 +42,9 @@ export interface DemoReport {
   readonly msgsPerS: number;
   readonly keys: number;
   readonly sendErrors: number;
-  readonly killed: { readonly replicaId: number; readonly afterMessages: number };
-  readonly verify: VerifyResult;
+  readonly killed: Killed;
+  /** Of each broker group. */
+  readonly verify: readonly VerifyResult[];
 }
 
 /** Sends all messages through the cluster to a group of three consumers while the leader is killed and comes back. */
@@ -152,22 +159,24 @@ export class DemoRun {
     ]);
   }
 
-  async #killAndBringBack(): Promise<{ replicaId: number; afterMessages: number }> {
+  async #killAndBringBack(): Promise<Killed> {
     await waitUntil(
       () => this.#acknowledged >= this.#killAfter,
       this.#deadlineMs,
       () => this.state,
       1,
     );
-    const replicaId = await this.#cluster.waitLeader();
+    const { brokerNames } = this.#cluster;
+    const brokerName = brokerNames[randomInt(brokerNames.length)] as string;
+    const replicaId = await this.#cluster.waitLeader(brokerName);
     const afterMessages = this.#acknowledged;
     this.#gap.startAt(performance.now());
-    await this.#cluster.kill(replicaId);
-    this.#say(`killed the leader, replica ${replicaId}, after ${grouped(afterMessages)} acknowledgements (kill -9)`);
+    await this.#cluster.kill(replicaId, brokerName);
+    this.#say(`killed the leader of group ${brokerName}, replica ${replicaId}, after ${grouped(afterMessages)} acknowledgements (kill -9)`);
     await sleep(AWAY_MS);
-    await this.#cluster.restart(replicaId);
+    await this.#cluster.restart(replicaId, undefined, brokerName);
     this.#say(`replica ${replicaId} is back`);
-    return { replicaId, afterMessages };
+    return { brokerName, replicaId, afterMessages };
   }
 
   async #consumed(): Promise<void> {
@@ -185,14 +194,17 @@ export class DemoRun {
     await sleep(SETTLE_MS);
   }
 
-  async #verify(): Promise<VerifyResult> {
-    this.#say('comparing the three replicas');
+  async #verify(): Promise<VerifyResult[]> {
+    this.#say('comparing the replicas');
     using session = await AdminSession.connect(this.#cluster.endpoints);
-    const [group] = session.brokers;
-    return verifyReplicas(session, group?.brokerName ?? '', Math.max(1000, this.#deadlineMs - performance.now()));
+    const results: VerifyResult[] = [];
+    for (const brokerName of this.#cluster.brokerNames) {
+      results.push(await verifyReplicas(session, brokerName, Math.max(1000, this.#deadlineMs - performance.now())));
+    }
+    return results;
   }
 
-  #report(producedMs: number, killed: DemoReport['killed'], verify: VerifyResult): DemoReport {
+  #report(producedMs: number, killed: Killed, verify: readonly VerifyResult[]): DemoReport {
     const { consumed, duplicated, outOfOrder, unknown } = this.#check;
     return {
       sent: this.#acknowledged,
