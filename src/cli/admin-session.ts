@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { askEveryGroup } from '../client/every-group.ts';
 import { Link, type LinkOptions } from '../client/link.ts';
 import { TopicAdmin } from '../client/topic-admin.ts';
 import type { Io } from '../io/io.ts';
@@ -175,21 +176,11 @@ export class AdminSession {
     body: Requests[O],
     absent?: ErrorCode,
   ): Promise<{ readonly brokerName: string; readonly body: Responses[O] }[]> {
-    let missing: LedgerError | null = null;
-    const answers = await Promise.all(
-      this.#brokers.map(async ({ brokerName }) => {
-        try {
-          return [{ brokerName, body: (await this.leader(op, body, brokerName)).body }];
-        } catch (error) {
-          if (!(error instanceof LedgerError) || error.code !== absent) throw error;
-          missing = error;
-          return [];
-        }
-      }),
+    return askEveryGroup(
+      this.#brokers.map(({ brokerName }) => brokerName),
+      async (brokerName) => (await this.leader(op, body, brokerName)).body,
+      absent,
     );
-    const found = answers.flat();
-    if (found.length === 0 && missing !== null) throw missing;
-    return found;
   }
 
   /** Changes of topics on all broker groups. */

@@ -33,7 +33,7 @@ export function formatTable(header: readonly string[], rows: readonly (readonly 
 export class Progress {
   readonly #context: Context;
   readonly #intervalMs: number;
-  #lastMs = 0;
+  #lastMs = performance.now();
 
   constructor(context: Context, intervalMs = 1000) {
     this.#context = context;

@@ -14,6 +14,7 @@ import {
   type VerifyChainResponse,
 } from '../protocol/requests.ts';
 import type { ClientCore } from './client-core.ts';
+import { askEveryGroup } from './every-group.ts';
 import { mergeGroups } from './group-merge.ts';
 import { ReceivedBatch, ReceivedMessage } from './message.ts';
 import type { MessageQueue } from './message-queue.ts';
@@ -78,12 +79,12 @@ export class Admin {
 
   async groups(): Promise<GroupListResponse['groups'][number][]> {
     const answers = await this.#everywhere(Op.groupList, {});
-    return mergeGroups(answers.map(({ answer }) => answer.groups));
+    return mergeGroups(answers.map(({ body }) => body.groups));
   }
 
   /** One description for each broker group; its queues carry committed offset and lag. @throws LedgerError GROUP_NOT_FOUND when none knows it */
   async describeGroup(group: string): Promise<GroupDescription[]> {
-    return (await this.#everywhere(Op.groupDescribe, { group }, 'GROUP_NOT_FOUND')).map(({ answer }) => answer);
+    return (await this.#everywhere(Op.groupDescribe, { group }, 'GROUP_NOT_FOUND')).map(({ body }) => body);
   }
 
   /** Messages that the group has not acknowledged. */
@@ -159,23 +160,14 @@ export class Admin {
     op: O,
     request: Requests[O],
     absent?: ErrorCode,
-  ): Promise<{ readonly brokerName: string; readonly answer: Responses[O] }[]> {
+  ): Promise<{ readonly brokerName: string; readonly body: Responses[O] }[]> {
     const known = await this.#core.router.findBrokers(ADMIN_TIMEOUT_MS);
-    let missing: LedgerError | null = null;
-    const answers = await Promise.all(
-      known.map(async ({ brokerName }) => {
-        try {
-          return [{ brokerName, answer: (await this.#core.askLeader(brokerName, op, request, ADMIN_TIMEOUT_MS)).body }];
-        } catch (error) {
-          if (!(error instanceof LedgerError) || error.code !== absent) throw error;
-          missing = error;
-          return [];
-        }
-      }),
+    const ask = async (brokerName: string) => (await this.#core.askLeader(brokerName, op, request, ADMIN_TIMEOUT_MS)).body;
+    return askEveryGroup(
+      known.map(({ brokerName }) => brokerName),
+      ask,
+      absent,
     );
-    const found = answers.flat();
-    if (found.length === 0 && missing !== null) throw missing;
-    return found;
   }
 }
 

@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { WebSocket, WebSocketServer } from 'ws';
 import type { FrameConnection, FrameHandlers, Listener } from '../net.ts';
-import { closeServer, listening, remoteAddressOf } from './sockets.ts';
+import { listenerOf, remoteAddressOf } from './sockets.ts';
 
 /** A dial or an upgrade that takes longer ends. */
 const HANDSHAKE_TIMEOUT_MS = 5_000;
@@ -103,15 +103,10 @@ export async function listenFrames(
   maxFrameBytes: number,
   accept: (connection: FrameConnection) => FrameHandlers,
 ): Promise<Listener> {
-  const sockets = new Set<Socket>();
   const server = createServer({ requestTimeout: HANDSHAKE_TIMEOUT_MS, headersTimeout: HANDSHAKE_TIMEOUT_MS }, (_request, response) => {
     // What a browser or a probe sees here.
     response.writeHead(426, { 'content-type': 'text/plain', upgrade: 'websocket', connection: 'close' });
     response.end('LedgerMQ native protocol: WebSocket only.\n');
-  });
-  server.on('connection', (socket: Socket) => {
-    sockets.add(socket);
-    socket.on('close', () => sockets.delete(socket));
   });
   const upgrades = new WebSocketServer({
     noServer: true,
@@ -128,15 +123,7 @@ export async function listenFrames(
       handlers.onOpen?.(connection);
     });
   });
-  const boundPort = await listening(server, host, port);
-  return {
-    port: boundPort,
-    close: () => {
-      for (const socket of sockets) socket.destroy();
-      upgrades.close();
-      return closeServer(server);
-    },
-  };
+  return listenerOf(server, host, port, () => upgrades.close());
 }
 
 export function dialFrames(url: string, maxFrameBytes: number, handlers: FrameHandlers): FrameConnection {

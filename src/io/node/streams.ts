@@ -1,6 +1,6 @@
 import { createConnection, createServer, type Socket } from 'node:net';
 import type { Listener, StreamConnection, StreamHandlers } from '../net.ts';
-import { closeServer, listening, remoteAddressOf } from './sockets.ts';
+import { listenerOf, remoteAddressOf } from './sockets.ts';
 
 /** A silent peer is probed by the kernel after this; the heartbeats above notice long before. */
 const KEEP_ALIVE_MS = 10_000;
@@ -93,23 +93,13 @@ export async function listenStream(
   port: number,
   accept: (connection: StreamConnection) => StreamHandlers,
 ): Promise<Listener> {
-  const sockets = new Set<Socket>();
   const server = createServer((socket) => {
-    sockets.add(socket);
-    socket.on('close', () => sockets.delete(socket));
     const connection = new NodeStream(socket, true);
     const handlers = accept(connection);
     connection.bind(handlers);
     handlers.onOpen?.(connection);
   });
-  const boundPort = await listening(server, host, port);
-  return {
-    port: boundPort,
-    close: () => {
-      for (const socket of sockets) socket.destroy();
-      return closeServer(server);
-    },
-  };
+  return listenerOf(server, host, port);
 }
 
 export function dialStream(host: string, port: number, handlers: StreamHandlers): StreamConnection {

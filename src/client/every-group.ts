@@ -1,0 +1,28 @@
+import { type ErrorCode, LedgerError } from '../protocol/errors.ts';
+
+/**
+ * Asks every broker group at once; each knows its own part.
+ * @param absent a refusal that only says that the group has none of it
+ * @throws LedgerError what a group refused or failed with; `absent` when all say so
+ */
+export async function askEveryGroup<T>(
+  brokerNames: readonly string[],
+  ask: (brokerName: string) => Promise<T>,
+  absent?: ErrorCode,
+): Promise<{ readonly brokerName: string; readonly body: T }[]> {
+  let missing: LedgerError | null = null;
+  const answers = await Promise.all(
+    brokerNames.map(async (brokerName) => {
+      try {
+        return [{ brokerName, body: await ask(brokerName) }];
+      } catch (error) {
+        if (!(error instanceof LedgerError) || error.code !== absent) throw error;
+        missing = error;
+        return [];
+      }
+    }),
+  );
+  const found = answers.flat();
+  if (found.length === 0 && missing !== null) throw missing;
+  return found;
+}
