@@ -86,11 +86,18 @@ export const SETTINGS = {
     default: '',
     text: "Host that clients are told; empty takes this replica's host in `replicas`.",
   },
-  port: num(7460, 'port', 1, 65_531, 'Client port P (WebSocket); peers use P+1, admin HTTP P+2.'),
+  port: num(7460, 'port', 1, 65_531, 'Client port P (WebSocket); peers use P+1 (TCP, and UDP for gossip), admin HTTP P+2.'),
   replicas: {
     kind: 'replicas',
     default: [],
     text: 'All replicas of the group with their client ports, this one included; empty makes a group of one.',
+  },
+  seeds: {
+    kind: 'text',
+    pattern: /^$|^[A-Za-z0-9.:_[\]-]{1,253}:\d{1,5}(,[A-Za-z0-9.:_[\]-]{1,253}:\d{1,5})*$/,
+    range: 'HOST:PORT, comma-separated, or empty',
+    default: '',
+    text: 'Brokers of other groups to find the cluster by, with their client ports P (gossip is at P+1, UDP); names are resolved at each use. The replicas of the own group need not be named.',
   },
   peerSecret: {
     kind: 'text',

@@ -20,12 +20,13 @@ import { PeerLinks } from './replica/peer-links.ts';
 import { type Recovered, recoverReplica } from './replica/recover.ts';
 import { RepairService } from './replica/repair-service.ts';
 import { Replica } from './replica/replica.ts';
-import { StaticRouting } from './routing/static-routing.ts';
+import type { ClusterGossip } from './routing/gossip-port.ts';
 import { AnnouncedLevels } from './server/announced-levels.ts';
 import { DerivedStores } from './server/derived-files.ts';
+import { configuredGroup, ServerGossip } from './server/gossip.ts';
 import { healthOf, statusOf } from './server/health.ts';
 import { ServerMetrics } from './server/server-metrics.ts';
-import type { ServerState, ServerView } from './server/server-view.ts';
+import type { GossipView, ServerState, ServerView } from './server/server-view.ts';
 
 /** Raft's windows towards one follower are a part of what the hot tail holds, so that a follower in step is served from memory. */
 const MAX_APPEND_BYTES = 1024 * 1024;
@@ -68,6 +69,7 @@ export class Server implements ServerView {
   #replica: Replica | null = null;
   #broker: Broker | null = null;
   readonly #levels = new AnnouncedLevels();
+  #gossip: ServerGossip | null = null;
   #gateway: NativeGateway | null = null;
   #starting: Promise<void> | null = null;
   #forming: Promise<void> | null = null;
@@ -101,6 +103,13 @@ export class Server implements ServerView {
   }
   get gateway(): NativeGateway | null {
     return this.#gateway;
+  }
+  /** Who else is in the cluster, and what topics there are; null until the log is recovered. */
+  get gossip(): ClusterGossip | null {
+    return this.#gossip?.routing ?? null;
+  }
+  get gossipCounters(): GossipView | null {
+    return this.#gossip?.routing.gossip ?? null;
   }
   get repair(): RepairService | null {
     return this.#repair;
@@ -188,6 +197,7 @@ export class Server implements ServerView {
     // A start that is under way ends at its next step; what it has opened until then is closed below.
     await this.#starting?.catch(() => undefined);
     await this.#forming?.catch(() => undefined);
+    await this.#gossip?.close();
     await this.#gateway?.close();
     this.#broker?.close();
     await this.#repair?.stop();
@@ -246,6 +256,8 @@ export class Server implements ServerView {
 
   async #meetPeers(meta: Meta): Promise<void> {
     this.#state = 'forming';
+    this.#gossip = await this.#startGossip(meta);
+    if (this.#state !== 'forming') return;
     await this.#linkUp(meta);
     const formation = this.#formation as Formation;
     if (this.#state === 'forming' && formation.formedWith !== null && this.#forming === null) await this.#form();
@@ -282,7 +294,8 @@ export class Server implements ServerView {
       identity: own,
       health: () => ({ belowReserve: this.#recovered?.log.diskFull ?? false, priority: this.#config.leaderPriority }),
       met: (peer) => this.#met(peer),
-      lost: (peer) => {
+      lost: (peer, reset) => {
+        this.#gossip?.linkLost(peer, reset ? 'reset' : 'silent');
         formation.lost(peer);
         this.#levels.lost(peer, this.#io.clock.monotonicMs());
       },
@@ -292,6 +305,17 @@ export class Server implements ServerView {
     this.#repair?.link(links);
     await links.start();
     return links;
+  }
+
+  #startGossip(meta: Meta): Promise<ServerGossip> {
+    return ServerGossip.start(this.#config, this.#io, meta.incarnation, {
+      raft: () => this.#replica?.status() ?? null,
+      group: () => configuredGroup(this.#config),
+      newestFeatureLevel: () => this.#stateMachine?.newestFeatureLevel ?? FIRST_FEATURE_LEVEL,
+      belowReserve: () => this.#recovered?.log.diskFull ?? false,
+      linked: (replicaId) => this.#links?.connected(replicaId) ?? false,
+      event: this.#event,
+    });
   }
 
   /** @returns whether the link is kept */
@@ -455,13 +479,7 @@ export class Server implements ServerView {
       replica,
       state,
       ids: derived,
-      routes: new StaticRouting({
-        brokerName: config.brokerName,
-        replicas: config.replicas.map(({ replicaId, host, port }) => ({
-          replicaId,
-          endpoint: `ws://${replicaId === config.replicaId ? config.advertisedHost : host}:${port}`,
-        })),
-      }),
+      routes: this.#gossip as ServerGossip,
       defaultReplication: ReplicationMode[config.replication],
       hooks: {
         raftStatus: () => ({

@@ -44,7 +44,7 @@ export interface PeerLinksOptions {
   /** @returns false: not a member of this group, hang up */
   met(peer: PeerIdentity): boolean;
   /** The link to a peer that was met ended, and no new one took its place. */
-  lost?(peer: ReplicaId): void;
+  lost?(peer: ReplicaId, reset: boolean): void;
   onEvent(name: string, fields: Record<string, string | number>): void;
 }
 
@@ -248,7 +248,7 @@ export class PeerLinks {
       links.delete(peer);
       this.handlers?.onLost(peer, reset);
       this.repair?.onLost(peer);
-      this.#options.lost?.(peer);
+      this.#options.lost?.(peer, reset);
     }
     if (dialled === null || this.#stopped) return;
     const { replicaId } = dialled;

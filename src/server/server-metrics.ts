@@ -7,6 +7,7 @@ import { BrokerCounters } from './broker-counters.ts';
 import { bindBroker } from './broker-metrics.ts';
 import { consumerLags } from './consumer-lag.ts';
 import { bindGateway } from './gateway-metrics.ts';
+import { bindGossip } from './gossip-metrics.ts';
 import { bindLog } from './log-metrics.ts';
 import { bindRaft } from './raft-metrics.ts';
 import type { BindGauge, Sampled } from './sampled.ts';
@@ -76,6 +77,7 @@ export class ServerMetrics {
     bindLog(registry, gauge, view, this.broker, this.#sampled);
     bindBroker(registry, gauge, view, this.broker, this.#sampled);
     bindGateway(registry, gauge, view);
+    bindGossip(registry, gauge, view);
   }
 
   /** At most one question is under way; what was known before stands until it is answered. */

@@ -4,6 +4,10 @@ import type { NativeGateway } from '../gateway/native.ts';
 import type { Recovered } from '../replica/recover.ts';
 import type { RepairService } from '../replica/repair-service.ts';
 import type { Replica } from '../replica/replica.ts';
+import type { Gossip } from '../routing/gossip.ts';
+
+/** What metrics read of gossip. */
+export type GossipView = Pick<Gossip, 'counts' | 'members' | 'rumorCount' | 'detector' | 'table'>;
 
 export type ServerState = 'recovering' | 'forming' | 'running' | 'draining' | 'stopped' | 'failed';
 
@@ -18,4 +22,5 @@ export interface ServerView {
   readonly replica: Replica | null;
   readonly broker: Broker | null;
   readonly gateway: NativeGateway | null;
+  readonly gossipCounters?: GossipView | null;
 }
