@@ -93,7 +93,8 @@ export class RepairService {
 
   /** For CommitLog.open(): the log is mended before anything is said that relies on it. */
   async recovering({ verifier, from, damage, committedIndex }: RecoveryDamage): Promise<void> {
-    this.#view = { verifier, committedIndex: () => committedIndex, lastIndex: () => Number.MAX_SAFE_INTEGER };
+    const all = (): number => Number.MAX_SAFE_INTEGER;
+    this.#view = { verifier, committedIndex: () => committedIndex, lastIndex: all, givenIndex: all, isRunning: false };
     await this.#ports.linkUp();
     await this.#watched(damage, () => this.#repair.mend(this.#view as RepairView, from, damage.position));
   }
@@ -112,7 +113,8 @@ export class RepairService {
     this.#snapshots = running.snapshots;
     const lastIndex = (): number => Math.min(running.commitIndex(), log.durableIndex);
     // What is not committed may be cut away and written anew at the same place: only what never changes is mended.
-    this.#view = { verifier: log.verifier, committedIndex: running.commitIndex, lastIndex };
+    const givenIndex = (): number => log.durableIndex;
+    this.#view = { verifier: log.verifier, committedIndex: running.commitIndex, lastIndex, givenIndex, isRunning: true };
     log.onDamage = (damage) => this.#onDamage(damage);
     this.#compared = this.#comparer(log);
     this.#scrub = new Scrub({

@@ -19,6 +19,10 @@ export interface RepairView {
   committedIndex(): number;
   /** Whole groups reach so far in the files; Number.MAX_SAFE_INTEGER while nobody knows. */
   lastIndex(): number;
+  /** Whole groups that a peer may be given, committed or not: a group that has no leader yet has damaged replicas to help, too. */
+  givenIndex(): number;
+  /** The log's start moves on: what the peers have cut away is about to be cut here. */
+  readonly isRunning: boolean;
 }
 
 export interface RepairCounts {
@@ -152,6 +156,10 @@ export class LogRepair {
       if (!waits) this.#ports.onEvent('repair waits for a good copy', { index: at.index + 1, position: at.endPosition });
       waits = true;
       await this.#pause(RETRY_MS);
+      if (this.#stopped) throw new RepairStopped('stopped');
+      const start = view.verifier.startCursor();
+      // Cut away here as well: nothing of it is left to be mended.
+      if (at.index < start.index) return { ok: true, end: start, repairedBytes };
     }
   }
 
@@ -165,7 +173,7 @@ export class LogRepair {
         return { bytes: answer.bytes, committedIndex: answer.a };
       }
       // Committed there and not retained any more: it never comes back.
-      const gone = answer?.status === RepairStatus.missing && answer.a > cursor.index;
+      const gone = answer?.status === RepairStatus.missing && answer.a > cursor.index && !view.isRunning;
       refused(gone || answer?.status === RepairStatus.damaged ? 'never' : 'later');
       return null;
     };
@@ -210,7 +218,7 @@ export async function answerGroups(
   if (index <= verifier.startCursor().index) return { status: RepairStatus.missing, a };
   const buffer = new Uint8Array(PEER_RUN_BYTES);
   for (const place of placesBehind(endPosition, verifier.segmentBytes)) {
-    const run = await readForPeer(verifier, place, index, Math.max(a, view.lastIndex()), buffer);
+    const run = await readForPeer(verifier, place, index, Math.max(a, view.givenIndex()), buffer);
     if (run !== null) return { status: RepairStatus.ok, a, bytes: run.bytes };
   }
   if (index > a) return { status: RepairStatus.missing, a };

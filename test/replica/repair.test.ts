@@ -18,6 +18,8 @@ async function replica(groups = GROUPS) {
     verifier: log.verifier,
     committedIndex: () => log.durableIndex,
     lastIndex: () => log.durableIndex,
+    givenIndex: () => log.durableIndex,
+    isRunning: false,
   };
   return { ...world, log, view };
 }
@@ -160,7 +162,7 @@ describe('repair of the log', () => {
     const forked = await openLog(other);
     for (let i = 1; i <= 8; i++) await appendDurable(forked, i + (i >= 3 ? 100 : 0), GROUP_BODY_BYTES + i);
     const { log } = forked;
-    const view: RepairView = { verifier: log.verifier, committedIndex: () => 8, lastIndex: () => 8 };
+    const view: RepairView = { verifier: log.verifier, committedIndex: () => 8, lastIndex: () => 8, givenIndex: () => 8, isRunning: false };
     const { position } = placeOf(own, 5);
     await change(own, position + 5000, 1, (bytes) => bytes.fill(~(bytes[0] as number)));
     const before = bytesOf(own).map((bytes) => bytes.slice());
@@ -174,7 +176,14 @@ describe('repair of the log', () => {
   test('bytes that nobody knows to be committed are taken only when what stands behind them here goes on from them', async () => {
     const [own, peer] = await Promise.all([replica(8), replica(8)]);
     const unknown = { ...peer, view: { ...peer.view, committedIndex: () => 0 } };
-    const recovering: RepairView = { verifier: own.log.verifier, committedIndex: () => 0, lastIndex: () => Number.MAX_SAFE_INTEGER };
+    const all = (): number => Number.MAX_SAFE_INTEGER;
+    const recovering: RepairView = {
+      verifier: own.log.verifier,
+      committedIndex: () => 0,
+      lastIndex: all,
+      givenIndex: all,
+      isRunning: false,
+    };
     const inside = placeOf(own, 3);
     await change(own, inside.position + 5000, 1, (bytes) => bytes.fill(~(bytes[0] as number)));
     await repairOf(own, [unknown]).repair.mend(recovering, own.log.verifier.startCursor(), inside.position);
