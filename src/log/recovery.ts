@@ -10,8 +10,10 @@ import type { LogBoundary } from './types.ts';
 
 const SECTOR_BYTES = 512;
 const SCAN_BYTES = 2 * LARGEST_GROUP_BYTES;
-/** Headers alone are read with little around them: small groups come several to a read, large ones are stepped over. */
+/** Headers alone are read with little around them: large groups are stepped over. */
 const HEADER_SCAN_BYTES = 64 * 1024;
+/** Groups below this size lie so close that all between them is read in large pieces: small reads cost more than the bytes. */
+const SMALL_GROUP_BYTES = 32 * 1024;
 
 export interface RecoveryInput {
   readonly store: SegmentStore;
@@ -102,6 +104,7 @@ class Recovery {
   #verifiedBytes = 0;
   /** Before the last group whose header was read: what repair can rely on. */
   #anchor: LogCursor;
+  #readAheadBytes = HEADER_SCAN_BYTES;
   /** Starts of the newest groups, enough to reach one write back. */
   #recent: number[] = [];
 
@@ -171,12 +174,13 @@ class Recovery {
         throw new LogShortened(`the log ends at ${this.#position}, before its checkpoint`);
       throw new LogCorrupt(this.#position, 'the log ends before its checkpoint');
     }
-    const header = readGroupHeader(await this.#window.at(place, GROUP_HEADER_BYTES, HEADER_SCAN_BYTES));
+    const header = readGroupHeader(await this.#window.at(place, GROUP_HEADER_BYTES, this.#readAheadBytes));
     if (header === 'version') throw new LogForeign(`a group of another format at position ${place}`);
     if (typeof header === 'string') throw new LogCorrupt(place, `group header: ${header}`);
     if (header.position !== place || header.firstIndex !== this.#index + 1 || header.term < this.#term) {
       throw new LogCorrupt(place, 'the group does not continue the log');
     }
+    this.#readAheadBytes = header.sizeBytes <= SMALL_GROUP_BYTES ? SCAN_BYTES : HEADER_SCAN_BYTES;
     this.#accept(header, 0);
   }
 
@@ -222,7 +226,7 @@ class Recovery {
   }
 
   async #firstNonZero(position: number, end: number): Promise<number | null> {
-    const bytes = await this.#window.at(position, end - position, BLOCK_BYTES);
+    const bytes = await this.#window.at(position, end - position, this.#readAheadBytes);
     for (let i = 0; i < Math.min(bytes.length, end - position); i++) if (bytes[i] !== 0) return position + i;
     return null;
   }

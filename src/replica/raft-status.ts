@@ -7,6 +7,7 @@ export function raftStatusOf(
   raft: RaftCore,
   log: Log,
   nowMs: number,
+  voteFloor: number,
 ): Omit<RaftStatus, 'brokerName' | 'replicaId' | 'appliedIndex' | 'stateDigest'> {
   return {
     role: raft.role,
@@ -23,5 +24,6 @@ export function raftStatusOf(
       matchIndex: peer.matchIndex,
       silentMs: Math.max(0, Math.round(nowMs - peer.lastContactMs)),
     })),
+    ...(voteFloor === 0 ? {} : { voteFloor }),
   };
 }

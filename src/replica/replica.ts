@@ -52,9 +52,7 @@ export interface ReplicaPorts {
   readonly snapshots: SnapshotStore;
   readonly derived: DerivedFiles;
   readonly snapshotIntervalBytes: number;
-  /** A pull met damaged bytes and did not serve them. */
   damagedRead?(position: number): void;
-  /** The newest damages that were found, mended or not. */
   damages?(): readonly LogDamage[];
   onEvent(name: string, fields: Record<string, string | number>): void;
   /** The replica cannot go on: leadership was given up, nothing is acknowledged any more; the process ends (FAULTS 2). */
@@ -321,12 +319,11 @@ export class Replica implements ReplicaApi {
   status(): RaftStatus {
     const { raft, log, clock, brokerName, stateMachine } = this.#ports;
     return {
-      ...raftStatusOf(raft, log, clock.monotonicMs()),
+      ...raftStatusOf(raft, log, clock.monotonicMs(), this.voteFloor),
       brokerName,
       replicaId: this.id,
       appliedIndex: this.appliedIndex(),
       stateDigest: stateMachine.digest(),
-      ...(this.voteFloor === 0 ? {} : { voteFloor: this.voteFloor }),
     };
   }
 
@@ -408,7 +405,6 @@ export class Replica implements ReplicaApi {
     return this.#durable.state.voteFloor;
   }
 
-  /** Nobody has what it stands for. */
   liftVoteFloor(): void {
     if (this.#failed || this.#stopped || this.voteFloor === 0) return;
     this.#ports.raft.setVoteFloor(null);

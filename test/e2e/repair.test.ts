@@ -112,6 +112,35 @@ async function identical(): Promise<void> {
   expect(await cluster.json('verify')).toMatchObject({ identical: true });
 }
 
+describe('verify', () => {
+  test('F42 FAULTS 8 verify names what it found damaged, and finds it identical afterwards', async () => {
+    const quiet = await TestCluster.start({ segmentBytes: SEGMENT_BYTES, hotTailBytes: 8 * MIB, scrubBytesPerSecond: 0 });
+    try {
+      await quiet.createTopic('t');
+      const producer = quiet.client().producer();
+      for (let i = 0; i < 6; i++) {
+        await Promise.all(dense(64, i * 64).map((n) => producer.send({ topic: 't', body: `${n}:`.padEnd(BODY_BYTES, 'v') })));
+      }
+      await quiet.settled();
+      expect(await quiet.json('verify')).toMatchObject({ identical: true, groups: [{ damages: [] }] });
+      const path = join(quiet.local.replica(2).dataDir, 'commitlog', quiet.segments(2)[0] as string);
+      const file = openSync(path, 'r+');
+      writeSync(file, new Uint8Array([0xff, 0xfe, 0xfd]), 0, 3, 3 * MIB);
+      closeSync(file);
+      const ran = await quiet.cli('verify', '--json');
+      expect(ran.exit).toBe(1);
+      const [group] = (JSON.parse(ran.stdout) as { groups: { damages: { replicaId: number; position: number }[] }[] }).groups;
+      expect(group?.damages).toMatchObject([{ replicaId: 2 }]);
+      expect(group?.damages[0]?.position).toBeLessThanOrEqual(3 * MIB);
+      expect(group?.damages[0]?.position).toBeGreaterThan(2 * MIB - 4096);
+      expect(await quiet.json('verify')).toMatchObject({ identical: true, groups: [{ damages: [] }] });
+      expect(quiet.logHash(2, 0, SEGMENT_BYTES)).toBe(quiet.logHash(1, 0, SEGMENT_BYTES));
+    } finally {
+      await quiet.stop();
+    }
+  }, 60_000);
+});
+
 describe('repair', () => {
   test('FAULTS 5 bits flipped and ranges zeroed in committed segments of each replica by turns, under load: nothing lost, nothing wrong served, repaired', async () => {
     await fill(64);
