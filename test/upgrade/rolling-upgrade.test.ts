@@ -69,6 +69,9 @@ describe('rolling upgrade', () => {
         groups: [{ brokerName: 'a', featureLevel: NEWEST_FEATURE_LEVEL, error: null }],
       });
       await until('every replica is at the new level', async () => (await group.levels()).every((level) => level === NEWEST_FEATURE_LEVEL));
+      expect(await group.json('cluster', 'status')).toMatchObject({
+        groups: [{ replicas: IDS.map((replicaId) => ({ replicaId, featureLevel: NEWEST_FEATURE_LEVEL })) }],
+      });
       for (const replicaId of IDS) {
         await group.replace(replicaId, TODAYS_PROGRAM);
         await load.progress();

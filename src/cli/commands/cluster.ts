@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { FIRST_FEATURE_LEVEL } from '../../broker/feature-level.ts';
 import { AdminSession, type ReplicaView } from '../admin-session.ts';
 import { type Context, Exit } from '../context.ts';
 import { type ClientFlags, withClientFlags } from '../options.ts';
@@ -36,9 +37,10 @@ async function status(context: Context, flags: ClientFlags): Promise<void> {
         replica.commitIndex,
         replica.appliedIndex,
         replica.lag,
+        replica.featureLevel,
       ]),
     );
-    write(context, formatTable(['group', 'replica', 'endpoint', 'role', 'term', 'commit', 'applied', 'lag'], rows));
+    write(context, formatTable(['group', 'replica', 'endpoint', 'role', 'term', 'commit', 'applied', 'lag', 'level'], rows));
   }
   const leaderless = groups.filter((group) => group.leader === 0);
   if (leaderless.length > 0) {
@@ -65,10 +67,15 @@ function describe(
   commitIndex: number | null;
   appliedIndex: number | null;
   lag: number | null;
+  featureLevel: number | null;
 } {
   const { replicaId, endpoint, status: found } = view;
-  if (found === null) return { replicaId, endpoint, role: 'unreachable', term: null, commitIndex: null, appliedIndex: null, lag: null };
+  if (found === null) {
+    return { replicaId, endpoint, role: 'unreachable', term: null, commitIndex: null, appliedIndex: null, lag: null, featureLevel: null };
+  }
   const newest = Math.max(...group.map((other) => other.status?.commitIndex ?? 0));
-  const lag = Math.max(0, newest - found.durableIndex);
-  return { replicaId, endpoint, role: found.role, term: found.term, commitIndex: found.commitIndex, appliedIndex: found.appliedIndex, lag };
+  const { role, term, commitIndex, appliedIndex, durableIndex } = found;
+  // A release that says nothing of levels knows the first one only.
+  const featureLevel = found.featureLevel ?? FIRST_FEATURE_LEVEL;
+  return { replicaId, endpoint, role, term, commitIndex, appliedIndex, lag: Math.max(0, newest - durableIndex), featureLevel };
 }
