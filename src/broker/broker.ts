@@ -284,9 +284,10 @@ export class Broker implements RequestHandler, ApplyListener {
 
   #route(session: Session, requestId: number, topics: readonly string[]): void {
     const wanted = this.#routed.get(session) ?? new Set<string>();
-    for (const topic of topics) if (this.#context.state.topics.named(topic) !== undefined) wanted.add(topic);
+    const answer = this.#options.routes.route(topics);
+    for (const { topic } of answer.topics) wanted.add(topic);
     if (!session.closed) this.#routed.set(session, wanted);
-    session.respond(Op.route, requestId, this.#options.routes.route(topics));
+    session.respond(Op.route, requestId, answer);
   }
 
   /** Deleted topics are found at the next request for them: the push has no place for what is not there. */
