@@ -42,6 +42,8 @@ export interface BrokerLimits {
   /** Pulls that read segment files at the same time; beyond: they queue. */
   readonly maxColdReads: number;
   readonly maxQueuedColdReads: number;
+  /** F08: a reader of the files that is further behind the log's end is told to read from a follower; 0 = never. */
+  readonly followerReadBehindBytes: number;
   readonly maxMessageBytes: number;
   readonly maxPropertiesBytes: number;
   readonly maxBatchBytes: number;
@@ -68,6 +70,7 @@ export const DEFAULT_BROKER_LIMITS: BrokerLimits = {
   maxPullMessages: 65_535,
   maxColdReads: 4,
   maxQueuedColdReads: 4_096,
+  followerReadBehindBytes: 64 * 1024 * 1024,
   maxMessageBytes: 4 * 1024 * 1024,
   maxPropertiesBytes: 32_767,
   maxBatchBytes: 4 * 1024 * 1024 + 64 * 1024,

@@ -16,6 +16,10 @@ import { Waiter, Waiters } from './waiters.ts';
  * Pulls (F16, F17, F33). Any replica serves what it has applied; a pull in the name of a group is checked against the owner
  * and its epoch at the leader, again each time it is woken.
  *
+ * A reader of old messages is told to go to a follower (F08), so that it does not take the leader's disk and memory from the
+ * others. There its pull says that it was sent: it is checked against the owner that this follower has applied, and answered from
+ * what it has applied; for everything else, a refusal too, it is sent back to the leader.
+ *
  * An offset below the first retained one is answered with an empty result whose nextOffset is minOffset (RocketMQ's
  * PULL_OFFSET_MOVED: consumers go on from there); one above the last message is OFFSET_OUT_OF_RANGE. A follower says
  * neither, since it may be behind: it redirects.
@@ -49,7 +53,7 @@ export class Pulls {
       this.#park(waiter);
       return;
     }
-    const found = this.#find(request);
+    const found = this.#atFollower(request) ? this.#findApplied(waiter) : this.#find(request);
     if (typeof found === 'string') {
       session.refuse(waiter.requestId, found, found === 'TOPIC_NOT_FOUND' ? noTopicText(request.topic) : undefined);
       return;
@@ -81,6 +85,21 @@ export class Pulls {
     const group = state.groups.named(request.group);
     if (group === undefined) return request.member === '' ? queue : 'UNKNOWN_MEMBER';
     return ownership(group, request.member, topic.id, request.queueId, request.epoch) ?? queue;
+  }
+
+  #atFollower({ suggested, group }: PullRequest): boolean {
+    return suggested === true && group !== '' && !this.#context.leadership.leader;
+  }
+
+  /** A follower may be behind: what it cannot answer, or would refuse, the leader answers. */
+  #findApplied({ request, offset }: Waiter): QueueState | ErrorCode {
+    const { topics, groups } = this.#context.state;
+    const topic = topics.named(request.topic);
+    const queue = topic?.queues[request.queueId];
+    if (topic === undefined || queue === undefined || (topic.perm & Perm.read) === 0) return 'NOT_LEADER';
+    const group = groups.named(request.group);
+    if (group === undefined || ownership(group, request.member, topic.id, request.queueId, request.epoch) !== null) return 'NOT_LEADER';
+    return offset >= queue.minOffset && offset < queue.nextOffset ? queue : 'NOT_LEADER';
   }
 
   #outOfRange(waiter: Waiter, queue: QueueState, offset: number): void {
@@ -124,7 +143,8 @@ export class Pulls {
     if (waiter.session.closed) return;
     // Not read because the session takes nothing for now: everything is looked at again when it does.
     if (read === null) this.#try(waiter, last);
-    else if (this.#find(waiter.request) === queue) this.#done(waiter, queue, read, last);
+    else if ((this.#atFollower(waiter.request) ? this.#findApplied(waiter) : this.#find(waiter.request)) === queue)
+      this.#done(waiter, queue, read, last);
     else this.#try(waiter, true);
   }
 
@@ -149,7 +169,8 @@ export class Pulls {
   #done(waiter: Waiter, queue: QueueState, read: ReadResult, last: boolean): void {
     waiter.offset = read.nextOffset;
     // Nothing but batches of other tags up to the end: the pull goes on waiting from there.
-    if (read.raw === null && !last && read.nextOffset === queue.nextOffset && this.#hold(waiter, queue)) return;
+    const waits = read.raw === null && !last && read.nextOffset === queue.nextOffset && !this.#atFollower(waiter.request);
+    if (waits && this.#hold(waiter, queue)) return;
     this.#answer(waiter, queue, read);
   }
 
@@ -157,11 +178,13 @@ export class Pulls {
     const { session, requestId, request } = waiter;
     const { clock, metrics } = this.#context;
     metrics.pullLatencyMs(clock.monotonicMs() - waiter.arrivedMs, waiter.waitMs > 0);
+    const suggest = read === null ? 0 : this.#suggestion(read, session);
     const body = {
       minOffset: queue.minOffset,
       maxOffset: queue.nextOffset,
       nextOffset: waiter.offset,
       batches: read?.batches ?? [],
+      ...(suggest === 0 ? {} : { suggest }),
     };
     if (read === null || read.raw === null) {
       session.respond(Op.pull, requestId, body);
@@ -169,6 +192,16 @@ export class Pulls {
     }
     metrics.messagesOut(request.topic, request.group, read.messages, read.raw.length - read.headroomBytes);
     session.respond(Op.pull, requestId, body, read.raw, read.headroomBytes);
+  }
+
+  /** @returns the replica to read from next, 0 = the leader. Sessions spread over the followers, and each stays with its own. */
+  #suggestion({ coldFrom }: ReadResult, session: Session): number {
+    const { replica, limits, leadership } = this.#context;
+    const endPosition = replica.endPosition?.() ?? 0;
+    if (coldFrom < 0 || limits.followerReadBehindBytes === 0 || endPosition - coldFrom <= limits.followerReadBehindBytes) return 0;
+    if (!leadership.leader) return replica.id;
+    const followers = replica.readFollowers?.() ?? [];
+    return followers[session.id % followers.length] ?? 0;
   }
 
   #park(waiter: Waiter): void {

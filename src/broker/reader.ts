@@ -24,6 +24,8 @@ export interface ReadResult {
   /** `headroomBytes` free bytes, then the batches back to back; null when there are none. */
   readonly raw: Uint8Array | null;
   readonly headroomBytes: number;
+  /** Where in the log it was read from the files; −1: it was in memory. */
+  readonly coldFrom: number;
 }
 
 /** What to read: bounds are already those of the broker. */
@@ -110,7 +112,7 @@ export class Reader {
       }
       nextOffset = end;
     }
-    if (chosen.length === 0) return { nextOffset, batches: [], messages: 0, raw: null, headroomBytes: 0 };
+    if (chosen.length === 0) return { nextOffset, batches: [], messages: 0, raw: null, headroomBytes: 0, coldFrom: -1 };
     return cold ? this.#readCold(queue, range, chosen, nextOffset) : this.#copyHot(chosen, nextOffset, messages, bytes);
   }
 
@@ -124,7 +126,7 @@ export class Reader {
       raw.set(view.subarray(ENTRY_HEADER_BYTES), at);
       at += sizeBytes - ENTRY_HEADER_BYTES;
     }
-    return { nextOffset, batches: chosen.map(describe), messages, raw, headroomBytes };
+    return { nextOffset, batches: chosen.map(describe), messages, raw, headroomBytes, coldFrom: -1 };
   }
 
   async #readCold(queue: QueueState, range: ReadRange, chosen: readonly Chosen[], nextOffset: number): Promise<ReadResult | null> {
@@ -150,7 +152,8 @@ export class Reader {
         at += choice.sizeBytes - ENTRY_HEADER_BYTES;
       }
       const messages = kept.reduce((sum, { count }) => sum + count, 0);
-      return { nextOffset, batches: kept.map(describe), messages, raw: kept.length === 0 ? null : raw, headroomBytes };
+      const coldFrom = (chosen[0] as Chosen).position;
+      return { nextOffset, batches: kept.map(describe), messages, raw: kept.length === 0 ? null : raw, headroomBytes, coldFrom };
     } finally {
       // The slot goes from hand to hand: one that came in between would make one read too many.
       const next = this.#coldQueue.shift();

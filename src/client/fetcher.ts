@@ -13,6 +13,8 @@ const REDIRECT_BACKOFF = { baseMs: 10, factor: 2, capMs: 500, jitter: true } as 
 const REFUSED_DELAY_MS = 1_000;
 /** After a long poll that found nothing and was not held, at most. */
 const NOT_HELD_DELAY_MS = 500;
+/** A follower is only asked for what it has: one that does not answer is left for the leader. */
+const FOLLOWER_TIMEOUT_MS = 3_000;
 
 export interface FetcherEvents {
   arrived(queue: ProcessQueue): void;
@@ -133,14 +135,15 @@ export class Fetcher {
       offset: queue.nextOffset,
       maxBytes: Math.max(1, Math.min(settings.pullBatchBytes, settings.prefetchBytesPerQueue - queue.heldBytes)),
       maxMessages: Math.max(1, Math.min(settings.pullBatchSize, settings.prefetchMessagesPerQueue - queue.heldMessages)),
-      waitMs: settings.pullWaitMs,
+      waitMs: fetch.atFollower ? 0 : settings.pullWaitMs,
       group: settings.group,
       member: this.#member,
       epoch: queue.epoch,
       tagHashes: queue.filter?.hashes ?? [],
       ...(fetch.atFollower ? { suggested: true } : {}),
     };
-    link.request(Op.pull, request, settings.pullWaitMs + ANSWER_GRACE_MS, (error, body, raw) => {
+    const timeoutMs = fetch.atFollower ? FOLLOWER_TIMEOUT_MS : settings.pullWaitMs + ANSWER_GRACE_MS;
+    link.request(Op.pull, request, timeoutMs, (error, body, raw) => {
       if (fetch.abandoned) return;
       this.#fetches.delete(queue);
       if (error !== null && fetch.atFollower) this.#leaveFollower(queue);

@@ -92,7 +92,10 @@ export function encodeRequest<O extends RequestOp>(
 ): Uint8Array {
   // Fractions are not on the wire, and a deadline that has nearly passed must not become "not said".
   const deadline = deadlineMs === 0 ? 0 : Math.max(1, Math.ceil(deadlineMs));
-  return encodeFrame([op, requestId, deadline, (REQUESTS[op] as BodyCodec<Requests[O]>).encode(body)], raw, headroomBytes);
+  const header = [op, requestId, deadline, (REQUESTS[op] as BodyCodec<Requests[O]>).encode(body)];
+  // A fifth element is passed over by releases that do not know it: a flat body has no room for what may be missing.
+  if (op === Op.pull && (body as Requests[typeof Op.pull]).suggested === true) header.push(1);
+  return encodeFrame(header, raw, headroomBytes);
 }
 
 export function encodeResponse<O extends Answered>(
@@ -102,7 +105,10 @@ export function encodeResponse<O extends Answered>(
   raw?: Uint8Array,
   headroomBytes?: number,
 ): Uint8Array {
-  return encodeFrame([Op.response, requestId, 0, (RESPONSES[op] as BodyCodec<Responses[O]>).encode(body)], raw, headroomBytes);
+  const header = [Op.response, requestId, 0, (RESPONSES[op] as BodyCodec<Responses[O]>).encode(body)];
+  const suggest = op === Op.pull ? ((body as Responses[typeof Op.pull]).suggest ?? 0) : 0;
+  if (suggest !== 0) header.push(suggest);
+  return encodeFrame(header, raw, headroomBytes);
 }
 
 export function encodeRefusal(requestId: number, code: ErrorCode, detail: string = ERRORS[code].text): Uint8Array {
@@ -149,7 +155,8 @@ export function decodeRequest(frame: Uint8Array): Request | BadRequest {
   const deadlineMs = u32(header[2], 'deadlineMs');
   const codec = REQUEST_CODECS.get(op);
   if (codec === undefined) return { requestId, error: new LedgerError('UNKNOWN_OPERATION', `operation ${op}`) };
-  const body = codec.decode(header[3]);
+  let body = codec.decode(header[3]);
+  if (op === Op.pull && header[4] === 1) body = { ...(body as Requests[typeof Op.pull]), suggested: true };
   if (op === Op.send) checkSendSizes(body as Requests[typeof Op.send], raw.length);
   // Only sends carry batches; a held pull must not keep a large frame alive.
   return { op, requestId, deadlineMs, body, raw: op === Op.send ? raw : NO_BYTES } as Request;
@@ -190,8 +197,11 @@ export function decodeBrokerFrame(frame: Uint8Array, opOf: (requestId: number) =
   if (third !== 0) return { kind: 'error', requestId, error: third, detail: text(header[3], 'detail') };
   const codec = RESPONSE_CODECS.get(op);
   if (codec === undefined) throw new LedgerError('BAD_REQUEST', `a response body for operation ${op}`);
-  const body = codec.decode(header[3]) as Responses[RequestOp];
-  if (op === Op.pull) checkPullSizes(body as Responses[typeof Op.pull], raw.length);
+  let body = codec.decode(header[3]) as Responses[RequestOp];
+  if (op === Op.pull) {
+    checkPullSizes(body as Responses[typeof Op.pull], raw.length);
+    if (header[4] !== undefined) body = { ...(body as Responses[typeof Op.pull]), suggest: u16(header[4], 'suggest') };
+  }
   return { kind: 'response', requestId, body, raw };
 }
 

@@ -95,6 +95,10 @@ export interface ReplicaApi extends LogReader {
   whenAllInSync(index: number, done: (ok: boolean) => void): void;
   /** True while this leader heard a quorum within the last election timeout: leader-only acks are allowed (F32). */
   quorumIsFresh(): boolean;
+  /** Leader: followers that are in step and may serve reads (F08). */
+  readFollowers?(): readonly ReplicaId[];
+  /** End of the log here. */
+  endPosition?(): number;
   /** Current log time, ms: for checks against the log's own time (never the wall clock). */
   logTimeMs(): number;
 }

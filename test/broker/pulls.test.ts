@@ -176,4 +176,71 @@ describe('pulls', () => {
     broker.ask(session, Op.topicDelete, { topic: 'T' });
     expect(session.answers.get(held)).toBe('TOPIC_NOT_FOUND');
   });
+
+  test('F08 a reader behind the hot tail is told a follower; one at the tail, or with nobody in step, is not', async () => {
+    const broker = BrokerHarness.ready({ T: 1 }, { followerReadBehindBytes: 3_000 });
+    broker.replica.followers = [2, 3];
+    const sessions = [broker.session(), broker.session()];
+    const [session] = sessions as [(typeof sessions)[number]];
+    for (let i = 0; i < 10; i++) broker.sent(session, 'T', 0, makeBatch({ bodyBytes: 500 }));
+    broker.replica.hotFrom = broker.queues.queue('T', 1, 0).rows[8]?.position as number;
+    const suggested = async (from: (typeof sessions)[number], offset: number): Promise<number | undefined> => {
+      const id = broker.pull(from, { offset, maxMessages: 1 });
+      await tick();
+      return bodyOf(from.answers.get(id)).suggest;
+    };
+    const told = [await suggested(sessions[0] as never, 0), await suggested(sessions[1] as never, 0)];
+    // Sessions spread over the followers, and each stays with its own.
+    expect(told.toSorted()).toEqual([2, 3]);
+    expect(await suggested(session, 1)).toBe(told[0]);
+    // Cold, but less than the bound behind; then hot.
+    expect(await suggested(session, 7)).toBeUndefined();
+    expect(await suggested(session, 9)).toBeUndefined();
+    broker.replica.followers = [];
+    expect(await suggested(session, 0)).toBeUndefined();
+    const never = BrokerHarness.ready({ T: 1 }, { followerReadBehindBytes: 0 });
+    never.replica.followers = [2];
+    const reader = never.session();
+    never.sent(reader, 'T', 0, makeBatch({ bodyBytes: 500 }));
+    never.replica.hotFrom = Number.POSITIVE_INFINITY;
+    const id = never.pull(reader, {});
+    await tick();
+    expect(bodyOf(reader.answers.get(id)).suggest).toBeUndefined();
+  });
+
+  test('F08 a follower serves a suggested pull from what it has applied, fenced by the owner it has applied; else the leader answers', async () => {
+    const broker = BrokerHarness.ready({ T: 1 }, { followerReadBehindBytes: 100 });
+    const session = broker.session();
+    for (let i = 0; i < 3; i++) broker.sent(session, 'T', 0, makeBatch({ bodyBytes: 500 }));
+    broker.join(session, 'G', 'm1');
+    broker.replica.settle();
+    const epoch = broker.machine.groups.named('G')?.owned.values().next().value?.ownerEpoch as number;
+    const member = { group: 'G', member: 'm1', epoch, waitMs: 30_000 };
+    broker.replica.follow(2, 2);
+    const answer = async (request: object): Promise<unknown> => {
+      const id = broker.pull(session, request);
+      await tick();
+      return session.answers.get(id);
+    };
+    // Not sent here by the leader: redirected as ever.
+    expect(await answer(member)).toBe('NOT_LEADER');
+    const suggested = { ...member, suggested: true };
+    expect(bodyOf(await answer(suggested)).batches).toHaveLength(3);
+    expect(bodyOf(await answer(suggested)).suggest).toBeUndefined();
+    broker.replica.hotFrom = Number.POSITIVE_INFINITY;
+    expect(bodyOf(await answer({ ...suggested, maxMessages: 1 })).suggest).toBe(1);
+    // At its end, beyond it, below its start, another's queue, an unknown topic: never "offset moved", never held, never fenced here.
+    for (const other of [
+      { offset: 3 },
+      { offset: 4 },
+      { epoch: epoch - 1 },
+      { member: 'm2' },
+      { topic: 'U' },
+      { queueId: 9 },
+      { group: 'H' },
+    ]) {
+      expect(await answer({ ...suggested, ...other })).toBe('NOT_LEADER');
+    }
+    expect(broker.broker.gauges.waiters).toBe(0);
+  });
 });
