@@ -42,6 +42,11 @@ async function fill(megabytes: number): Promise<void> {
   await producer.close();
 }
 
+let smallSent = 0;
+async function sendSmall(body: string): Promise<void> {
+  expect(await client.producer().send({ topic: 'small', body })).toMatchObject({ offset: smallSent++ });
+}
+
 const numberOf = (message: ReceivedMessage): number => Number(message.text().split(':', 1)[0]);
 const placesOf = (messages: readonly ReceivedMessage[]): unknown[] =>
   messages.map((message) => [message.offset, message.msgId, message.storeTimeMs, numberOf(message), message.body.length]);
@@ -52,7 +57,7 @@ async function follower(): Promise<number> {
 
 describe('storage', () => {
   test('F28 CommitLog: segment files named by 20 digits, append-only, byte-identical on every replica', async () => {
-    await client.producer().send({ topic: 'small', body: 'one' });
+    await sendSmall('one');
     await fill(20);
     const firstEnd = await cluster.settled();
     const before = cluster.logHash(1, 0, firstEnd);
@@ -74,6 +79,8 @@ describe('storage', () => {
   }, 60_000);
 
   test('F29 ConsumeQueue: deleted at a stopped replica, rebuilt from the CommitLog, with the same answers', async () => {
+    // Each test stands alone: -t runs one of them.
+    if (sent === 0) await fill(20);
     const victim = await follower();
     const before = [placesOf(await drain(client, queue)), placesOf(await drain(client, small))];
     expect(before[0]).toHaveLength(sent);
@@ -84,7 +91,7 @@ describe('storage', () => {
     expect([placesOf(await drain(client, queue)), placesOf(await drain(client, small))]).toEqual(before);
     const last = (await drain(client, queue, sent - 1))[0] as ReceivedMessage;
     expect(numberOf(await client.admin().message(last.msgId))).toBe(sent - 1);
-    expect(await client.producer().send({ topic: 'small', body: 'two' })).toMatchObject({ offset: 1 });
+    await sendSmall('two');
   }, 60_000);
 
   test('F36 acknowledged messages survive kill -9 of all three replicas at once', async () => {
@@ -119,6 +126,8 @@ describe('storage', () => {
   }, 90_000);
 
   test('F34 F35 retention by size, and a follower behind the log start that gets snapshot and segments', async () => {
+    if (sent === 0) await fill(20);
+    await sendSmall('early');
     const behind = await follower();
     await cluster.local.kill(behind);
     const endThen = Math.max(...cluster.segments(behind).map(Number)) + SEGMENT_BYTES;
@@ -151,8 +160,8 @@ describe('storage', () => {
     await expect(client.pullConsumer().pull(queue, sent + 1)).rejects.toMatchObject({ code: 'OFFSET_OUT_OF_RANGE' });
     await expect(client.admin().message({ ...queue, offset: 0 })).rejects.toMatchObject({ code: 'MESSAGE_NOT_FOUND' });
     // A queue that lost everything keeps its place.
-    expect(await client.pullConsumer().range(small)).toMatchObject({ minOffset: 2, maxOffset: 2 });
-    expect(await client.producer().send({ topic: 'small', body: 'three' })).toMatchObject({ offset: 2 });
+    expect(await client.pullConsumer().range(small)).toMatchObject({ minOffset: smallSent, maxOffset: smallSent });
+    await sendSmall('three');
 
     await cluster.local.restart(behind);
     await cluster.settled();
@@ -167,6 +176,7 @@ describe('storage', () => {
   }, 120_000);
 
   test('F34 retention by time: segments older than the bound go, at all replicas alike', async () => {
+    if (sent === 0) await fill(40);
     const before = await client.pullConsumer().range(queue);
     const startBefore = (await cluster.status(1))['startPosition'] as number;
     await Promise.all([1, 2, 3].map((replicaId) => cluster.local.stopReplica(replicaId)));
@@ -180,7 +190,7 @@ describe('storage', () => {
       else process.env['NODE_OPTIONS'] = NODE_OPTIONS;
       delete process.env['LEDGERMQ_TEST_SHIFT_MS'];
     }
-    expect(await client.producer().send({ topic: 'small', body: 'four' })).toMatchObject({ offset: 3 });
+    await sendSmall('four');
     await until(
       'every replica has cut its log',
       async () => {
