@@ -480,6 +480,7 @@ export class Server implements ServerView {
       state,
       ids: derived,
       routes: this.#gossip as ServerGossip,
+      clusterTopics: (this.#gossip as ServerGossip).routing,
       defaultReplication: ReplicationMode[config.replication],
       hooks: {
         raftStatus: () => ({
