@@ -20,7 +20,7 @@ export async function until(what: string, condition: () => boolean | Promise<boo
   }
 }
 
-/** Three replica processes in a temporary directory, and the clients made for them. */
+/** Replica processes in a temporary directory, and the clients made for them. */
 export class TestCluster {
   readonly local: LocalCluster;
   readonly #dir: string;
@@ -31,9 +31,13 @@ export class TestCluster {
     this.#dir = dir;
   }
 
-  static async start(settings: LocalClusterOptions['settings'] = {}): Promise<TestCluster> {
+  /** @param size default: one broker group of three replicas */
+  static async start(
+    settings: LocalClusterOptions['settings'] = {},
+    size: Pick<LocalClusterOptions, 'groups' | 'replicas'> = {},
+  ): Promise<TestCluster> {
     const dir = mkdtempSync(join(tmpdir(), 'ledgermq-e2e-'));
-    return new TestCluster(await LocalCluster.start({ dir, basePort: 0, settings }), dir);
+    return new TestCluster(await LocalCluster.start({ dir, basePort: 0, settings, ...size }), dir);
   }
 
   client(options: Partial<ClientOptions> = {}): LedgerClient {
