@@ -35,15 +35,30 @@ async function withLoad(group: UpgradeGroup, topic: string, work: (load: Load) =
   await load.check(client);
 }
 
+/** Administration by this release's client, whoever leads: a topic is made, changed, used and deleted. */
+async function administer(group: UpgradeGroup, topic: string): Promise<void> {
+  await using client = new LedgerClient({ endpoints: group.endpoints });
+  await client.admin().createTopic(topic, { queues: 1 });
+  await client.admin().updateTopic(topic, { queues: 2 });
+  const queue = { topic, brokerName: 'a', queueId: 1 };
+  expect(await client.producer().send({ topic, queue, body: 'x' })).toMatchObject({ offset: 0 });
+  expect(await client.admin().topics([topic])).toMatchObject([{ topic, queues: [{ maxOffset: 0 }, { maxOffset: 1 }] }]);
+  await client.admin().deleteTopic(topic);
+  expect(await client.admin().topics([topic])).toEqual([]);
+}
+
 describe('rolling upgrade', () => {
   test('F38 from the pinned build to this one, back, and up again under load; then the level is raised and each is restarted', async () => {
     await using group = await UpgradeGroup.make({ env: { LEDGERMQ_FEATURE_LEVEL_AUTO_RAISE: 'off' } });
     await group.start(pinned.program);
     await withLoad(group, 'orders', async (load) => {
       for (const replicaId of IDS) {
+        await administer(group, `made-before-${replicaId}`);
         await group.replace(replicaId, TODAYS_PROGRAM);
         await load.progress();
       }
+      await group.lead(2);
+      await administer(group, 'made-at-level-1');
       expect(await group.levels()).toEqual(IDS.map(() => FIRST_FEATURE_LEVEL));
 
       // Until the level is raised the old release reads all that is written.
@@ -72,6 +87,7 @@ describe('rolling upgrade', () => {
       expect(await group.json('cluster', 'status')).toMatchObject({
         groups: [{ replicas: IDS.map((replicaId) => ({ replicaId, featureLevel: NEWEST_FEATURE_LEVEL })) }],
       });
+      await administer(group, 'made-at-level-2');
       for (const replicaId of IDS) {
         await group.replace(replicaId, TODAYS_PROGRAM);
         await load.progress();
