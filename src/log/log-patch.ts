@@ -53,6 +53,7 @@ export async function patchLog(input: PatchInput): Promise<PatchResult> {
   let cursor = input.from;
   let repairedBytes = 0;
   let unproven: Piece[] = [];
+  let ahead: { readonly index: number; readonly groups: Promise<PeerGroups | null> } | null = null;
   const write = async (pieces: readonly Piece[]): Promise<void> => {
     for (const piece of merged(pieces)) {
       await store.rewrite(piece.bytes, piece.position);
@@ -61,7 +62,7 @@ export async function patchLog(input: PatchInput): Promise<PatchResult> {
     }
   };
   for (;;) {
-    const groups = await input.fetch(cursor);
+    const groups: PeerGroups | null = await (ahead?.index === cursor.index ? ahead.groups : input.fetch(cursor));
     if (groups === null)
       return unproven.length > 0 ? { ok: false, reason: 'unproven', at: input.from } : { ok: false, reason: 'missing', at: cursor };
     const run = verifyPeerRun(groups.bytes, cursor, segmentBytes, lastIndex);
@@ -70,6 +71,13 @@ export async function patchLog(input: PatchInput): Promise<PatchResult> {
     const local = buffer.subarray(0, await readWhatCan(store, buffer.subarray(0, run.bytes.length), run.position));
     const different = differing(run.bytes, local, run.position);
     const proven = different.pieces.filter((piece) => piece.lastIndex <= known || piece.lastIndex < different.lastSameIndex);
+    ahead = null;
+    if (different.lastSameIndex < run.end.index && run.end.index < lastIndex) {
+      // The damage goes on, very likely: the next groups come while these are written.
+      const coming = input.fetch(run.end);
+      coming.catch(() => undefined);
+      ahead = { index: run.end.index, groups: coming };
+    }
     if (different.lastSameIndex > 0 && unproven.length > 0) {
       await write(unproven);
       unproven = [];

@@ -131,7 +131,8 @@ export class LogRepair {
       let mismatch: PatchResult | null = null;
       let moved = false;
       for (const peer of this.#ports.peers.reachable) {
-        const result = await this.#patchFrom(view, peer, at, (refusal) => refusals.set(peer, refusal));
+        const { result, refusal } = await this.#patchFrom(view, peer, at);
+        if (refusal !== null) refusals.set(peer, refusal);
         if (this.#stopped) throw new RepairStopped('stopped');
         if (result.ok) return { ...result, repairedBytes: repairedBytes + result.repairedBytes };
         if (result.reason === 'mismatch') {
@@ -140,9 +141,8 @@ export class LogRepair {
         }
         if (result.at.index > at.index) {
           // What others did not have further back says nothing of what is missing here.
-          const refusal = refusals.get(peer);
           refusals.clear();
-          if (refusal !== undefined) refusals.set(peer, refusal);
+          if (refusal !== null) refusals.set(peer, refusal);
           at = result.at;
           moved = true;
         }
@@ -163,7 +163,8 @@ export class LogRepair {
     }
   }
 
-  #patchFrom(view: RepairView, peer: ReplicaId, from: LogCursor, refused: (refusal: Refusal) => void): Promise<PatchResult> {
+  async #patchFrom(view: RepairView, peer: ReplicaId, from: LogCursor): Promise<{ result: PatchResult; refusal: Refusal | null }> {
+    let refusal: Refusal | null = null;
     const fetch = async (cursor: LogCursor): Promise<PeerGroups | null> => {
       await this.#pace();
       if (this.#stopped) return null;
@@ -174,11 +175,11 @@ export class LogRepair {
       }
       // Committed there and not retained any more: it never comes back.
       const gone = answer?.status === RepairStatus.missing && answer.a > cursor.index && !view.isRunning;
-      refused(gone || answer?.status === RepairStatus.damaged ? 'never' : 'later');
+      refusal = gone || answer?.status === RepairStatus.damaged ? 'never' : 'later';
       return null;
     };
     const { verifier } = view;
-    return patchLog({
+    const result = await patchLog({
       store: verifier,
       segmentBytes: verifier.segmentBytes,
       from,
@@ -187,6 +188,8 @@ export class LogRepair {
       lastIndex: view.lastIndex(),
       buffer: this.#buffer,
     });
+    // What a question ahead of it has heard by now is of a place that may not be reached.
+    return { result, refusal: !result.ok && result.reason === 'missing' ? refusal : null };
   }
 
   #charge(sizeBytes: number): void {

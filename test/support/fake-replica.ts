@@ -16,7 +16,9 @@ export interface FakeReplicaOptions {
  * Positions, segment starts and the order of calls are those of the real one.
  */
 export class FakeReplica implements ReplicaApi {
-  readonly id = 1;
+  id = 1;
+  /** In step, by id. */
+  followers: readonly number[] = [];
   readonly log: Uint8Array;
   readonly #machine: StateMachine;
   readonly #segmentBytes: number;
@@ -169,6 +171,12 @@ export class FakeReplica implements ReplicaApi {
   passTime(ms: number): void {
     this.#logTimeMs += ms;
   }
+  readFollowers(): readonly number[] {
+    return this.followers;
+  }
+  endPosition(): number {
+    return this.#end;
+  }
   startPosition(): number {
     return this.#machine.startPosition();
   }
@@ -177,7 +185,9 @@ export class FakeReplica implements ReplicaApi {
   }
   readCold(into: Uint8Array, position: number): Promise<number> {
     this.coldReads++;
-    into.set(this.log.subarray(position, position + into.length));
-    return Promise.resolve(into.length);
+    // A read ends at its segment's end, as that of the files does.
+    const sizeBytes = Math.min(into.length, this.#segmentBytes - (position % this.#segmentBytes));
+    into.set(this.log.subarray(position, position + sizeBytes));
+    return Promise.resolve(sizeBytes);
   }
 }
