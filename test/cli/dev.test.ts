@@ -45,6 +45,22 @@ describe('dev', () => {
     expect(pids.filter(isAlive)).toEqual([]);
   });
 
+  test('F42 command line: dev --json says that a replica ended, and that it is started again', async () => {
+    const child = spawn(process.execPath, [MAIN, 'dev', '--json', '--base-port', '0', '--dir', dir], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]();
+    const next = async (): Promise<Record<string, unknown>> => JSON.parse((await lines.next()).value as string);
+    const { pids } = (await next()) as { pids: number[] };
+    process.kill(pids[1] as number, 'SIGKILL');
+    expect(await next()).toMatchObject({ event: 'exited', replicaId: 2, expected: false, signal: 'SIGKILL' });
+    const started = await next();
+    expect(started).toMatchObject({ event: 'started', replicaId: 2, again: true });
+    expect(pids).not.toContain(started['pid']);
+    child.kill('SIGTERM');
+    expect(await once(child, 'exit')).toEqual([0, null]);
+  });
+
   test('replicas end by themselves when their parent was killed with -9', async () => {
     const { child, pids } = await start();
     child.kill('SIGKILL');
