@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 import { describe, expect, test } from 'vitest';
 
 const ROOT = resolve(import.meta.dirname, '..', '..');
-const INSTALL = 'test node_modules/.package-lock.json -nt package-lock.json || npm ci >&2';
+const INSTALL = 'test -L node_modules -o node_modules/.package-lock.json -nt package-lock.json || npm ci >&2';
 
 /** Every process whose parents lead to `pid`, and itself. */
 function familyOf(pid: number): number[] {
@@ -33,6 +33,15 @@ describe('npm scripts', () => {
     for (const name of own) {
       expect(scripts[name], name).toMatch(/^exec /);
       expect(scripts[`pre${name}`], name).toBe(INSTALL);
+    }
+  });
+
+  test('sim and canary say how they are used, and refuse what they do not know', () => {
+    for (const name of ['sim', 'canary']) {
+      const program = join(ROOT, (scripts[name] as string).replace('exec node ', ''));
+      const run = (argument: string) => spawnSync(process.execPath, [program, argument], { encoding: 'utf8' });
+      expect(run('--help')).toMatchObject({ status: 0, stderr: '', stdout: expect.stringContaining(`npm run ${name}`) });
+      expect(run('--nonsense')).toMatchObject({ status: 2, stdout: '', stderr: expect.stringContaining(`npm run ${name}`) });
     }
   });
 
