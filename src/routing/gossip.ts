@@ -31,6 +31,8 @@ const SYNC_INTERVAL_MS = 5_000;
 const QUICK_SYNC_INTERVAL_MS = 250;
 /** Quick exchanges that bring nothing, until one finds both sides equal: some differences stay (one side remembers the dead). */
 const MAX_QUICK_SYNCS = 6;
+/** After a sleep the socket's buffer holds what was said before it: not the word of somebody who is there. */
+const STALE_DATAGRAMS_MS = 200;
 /** Accusers of one suspect that are passed on: more make a suspicion no more certain. */
 const MAX_TOLD_ACCUSERS = 4;
 
@@ -79,6 +81,7 @@ export class Gossip {
   readonly #timers = new Set<Timer>();
   #socket: DatagramSocket | null = null;
   #telling = false;
+  #deafUntilMs = Number.NEGATIVE_INFINITY;
   #quickSyncs = 0;
   #quickSync = false;
   /** Rows of an exchange are being read: the others have them, or find them the same way. */
@@ -190,6 +193,8 @@ export class Gossip {
     }
     // Two processes of one identity, or an echo: neither is somebody else.
     if (brokerKeyOf(opened.sender) === this.own.key) return;
+    this.#retirement.checkSleep();
+    if (this.#options.clock.monotonicMs() < this.#deafUntilMs) return;
     this.detector.heard();
     const from = { host, port };
     const row = this.#learnAddress(opened, from);
@@ -446,6 +451,7 @@ export class Gossip {
   #slept(forMs: number): void {
     this.#options.onEvent?.('gossip slept', { forMs: Math.round(forMs) });
     this.#rumors.clear();
+    this.#deafUntilMs = this.#options.clock.monotonicMs() + STALE_DATAGRAMS_MS;
     this.#contacts.separated();
     this.own.renew();
   }
@@ -501,6 +507,7 @@ export class Gossip {
 
   #tell(): void {
     if (this.#stopped) return;
+    this.#retirement.checkSleep();
     const live = [...this.members.values()].filter(({ state }) => state !== 'dead');
     if (!this.#rumors.urgent || live.length === 0) {
       this.#telling = false;
@@ -537,8 +544,9 @@ export class Gossip {
     const [kind, ...rest] = key.split('/') as [string, ...string[]];
     const name = rest.join('/');
     if (kind === 'b') {
-      const bytes = name === this.own.key ? this.own.bytes : this.members.get(name)?.bytes;
-      return bytes === undefined ? [] : piecesOf({ kind: ItemKind.broker, bytes });
+      if (name === this.own.key) return piecesOf({ kind: ItemKind.broker, bytes: this.own.bytes });
+      const row = this.members.get(name);
+      return row === undefined || row.stale ? [] : piecesOf({ kind: ItemKind.broker, bytes: row.bytes });
     }
     const brokerName = rest[0] as string;
     const row = kind === 'g' ? this.table.groups.get(name) : this.table.topic(brokerName, rest.slice(1).join('/'));
@@ -549,6 +557,7 @@ export class Gossip {
   // ---- exchanges -------------------------------------------------------------------------------------------------------
 
   #syncWithSomebody(): void {
+    this.#retirement.checkSleep();
     const live = [...this.members.values()].filter(({ state, stale }) => state === 'alive' && !stale);
     const row = live[Math.floor(this.#options.random.unit() * live.length)];
     if (row === undefined) return;

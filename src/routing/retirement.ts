@@ -81,7 +81,7 @@ export class Retirement {
 
   #sweep(): void {
     const nowMs = this.#clock.monotonicMs();
-    this.#checkSleep(nowMs);
+    this.checkSleep();
     if (nowMs >= this.#confirmByMs) this.#endConfirmation(nowMs);
     for (const row of [...this.#members.values()]) {
       if (row.state === 'dead' && nowMs - row.sinceMs > DEAD_RETENTION_MS) this.#retire(row, nowMs);
@@ -108,8 +108,12 @@ export class Retirement {
     if (known && brokerName !== this.#own.record.brokerName) this.#orphans.set(brokerName, nowMs);
   }
 
-  /** The wall clock goes on while a machine sleeps, the monotonic one may not; a wall clock that was set costs a new start only. */
-  #checkSleep(nowMs: number): void {
+  /**
+   * Before anything is told or believed: the first event after a sleep may be any.
+   * The wall clock goes on while a machine sleeps, the monotonic one may not; a wall clock that was set costs a new start only.
+   */
+  checkSleep(): void {
+    const nowMs = this.#clock.monotonicMs();
     const wallMs = this.#clock.wallMs();
     const forMs = Math.max(nowMs - this.#monotonicMs, wallMs - this.#wallMs);
     this.#wallMs = wallMs;
