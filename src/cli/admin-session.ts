@@ -114,6 +114,11 @@ export class AdminSession {
     return this.#brokers;
   }
 
+  /** All broker groups as that replica knows them. @throws LedgerError */
+  async routeOf(endpoint: string): Promise<readonly BrokerRoute[]> {
+    return (await this.call(endpoint, Op.route, { topics: [] })).body.brokers;
+  }
+
   /** One request to one replica. @throws LedgerError */
   call<O extends RequestOp>(
     endpoint: string,

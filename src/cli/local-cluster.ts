@@ -64,7 +64,8 @@ export class LocalCluster {
     this.#options = options;
     this.basePort = basePort;
     this.dir = resolve(options.dir);
-    const peerSecret = randomBytes(32).toString('hex');
+    // One that is given lets brokers that somebody else starts join.
+    const peerSecret = process.env['LEDGERMQ_PEER_SECRET'] || randomBytes(32).toString('hex');
     const portOf = (group: number, at: number): number => basePort + PORT_STRIDE * (group * count + at);
     // One replica of each group is enough to find all others; a group alone needs none.
     const seeds = groups === 1 ? [] : Array.from({ length: groups }, (_, group) => `${LOCAL_HOST}:${portOf(group, 0)}`);
@@ -104,6 +105,7 @@ export class LocalCluster {
       try {
         for (const replica of cluster.replicas) cluster.#spawn(replica);
         await cluster.waitReady();
+        if (groups > 1) await cluster.#waitMet(groups);
         return cluster;
       } catch (error) {
         await cluster.kill();
@@ -170,6 +172,22 @@ export class LocalCluster {
           if (performance.now() > deadlineMs) {
             throw new Error(`replica ${nameOf(replica)} is not ready after ${timeoutMs} ms:\n${await replica.trouble()}`);
           }
+          await sleep(READY_POLL_MS);
+        }
+      }),
+    );
+  }
+
+  /** Waits until every replica tells of a leader in each group: a topic that is made now is made on all of them. @throws Error */
+  async #waitMet(groups: number): Promise<void> {
+    const { AdminSession } = await import('./admin-session.ts');
+    const deadlineMs = performance.now() + READY_TIMEOUT_MS;
+    await Promise.all(
+      this.endpoints.map(async (endpoint) => {
+        using session = await AdminSession.connect([endpoint]);
+        while ((await session.routeOf(endpoint)).filter(({ leader }) => leader !== 0).length < groups) {
+          if (performance.now() > deadlineMs)
+            throw new Error(`${endpoint} has not heard of all ${groups} groups after ${READY_TIMEOUT_MS} ms`);
           await sleep(READY_POLL_MS);
         }
       }),

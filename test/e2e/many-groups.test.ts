@@ -23,14 +23,6 @@ describe('three broker groups, each its own process', () => {
 
   beforeAll(async () => {
     cluster = await TestCluster.start({}, { groups: 3, replicas: 1 });
-    await until(
-      'every broker tells of all groups',
-      async () => {
-        const views = await Promise.all(GROUPS.map((name) => client(endpointOf(name)).admin().clusterStatus()));
-        return views.every(({ brokers }) => brokers.length === GROUPS.length && brokers.every(({ leader }) => leader === 1));
-      },
-      30_000,
-    );
   }, TIMEOUT_MS);
   afterAll(() => cluster?.stop(), TIMEOUT_MS);
 
@@ -50,6 +42,8 @@ describe('three broker groups, each its own process', () => {
   test(
     'F01 F02 F07 a topic on all groups from one address: sends reach every group, members share all queues without skew',
     async () => {
+      const { basePort, replicas } = cluster.local;
+      expect(replicas.map(({ endpoint }) => Number(endpoint.split(':')[2]) - basePort)).toEqual([0, 10, 20]);
       const created = await cluster.json('topic', 'create', 'shared', '--queues', '3');
       expect(created['groups']).toEqual(GROUPS.map((brokerName) => ({ brokerName, error: null })));
       const producer = client(endpointOf('b')).producer();
@@ -59,10 +53,8 @@ describe('three broker groups, each its own process', () => {
       await until(
         'both own their part',
         () =>
-          consumers
-            .map(({ assignment }) => assignment.length)
-            .sort()
-            .join() === '4,5',
+          consumers.reduce((sum, { assignment }) => sum + assignment.length, 0) === 9 &&
+          consumers.every(({ assignment }) => assignment.length >= 4),
       );
       await until('all consumed', () => tally.seen.size === 30);
       const keys = consumers.flatMap(({ assignment }) => assignment.map(({ brokerName, queueId }) => `${brokerName}/${queueId}`));
@@ -73,7 +65,8 @@ describe('three broker groups, each its own process', () => {
       await until('nothing is left', async () => (await cluster.json('group', 'lag', 'sharing'))['lag'] === 0);
       await Promise.all(consumers.map((consumer) => consumer.close()));
       const status = (await cluster.json('cluster', 'status')) as { groups: { brokerName: string; leader: number }[] };
-      expect(status.groups.map(({ brokerName }) => brokerName).sort()).toEqual(GROUPS);
+      expect(new Set(status.groups.map(({ brokerName }) => brokerName))).toEqual(new Set(GROUPS));
+      expect(status.groups.every(({ leader }) => leader === 1)).toBe(true);
       expect(await cluster.json('verify')).toMatchObject({ identical: true });
     },
     TIMEOUT_MS,
