@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { FIRST_FEATURE_LEVEL, NEWEST_FEATURE_LEVEL } from '../../src/broker/feature-level.ts';
 import { LedgerClient } from '../../src/index.ts';
@@ -12,6 +13,8 @@ import { UpgradeGroup } from './upgrade-group.ts';
 
 const QUEUES = 4;
 const IDS = [1, 2, 3] as const;
+/** FAULTS 18: a crash is known within 10 s of silence. */
+const SILENT_IS_DEAD_MS = 12_000;
 
 let dir: string;
 let pinned: PinnedBuild;
@@ -124,4 +127,19 @@ describe('rolling upgrade', () => {
     });
     expect(await group.json('verify')).toMatchObject({ identical: true });
   }, 240_000);
+
+  test('F38 replicas of the older release, which say nothing in gossip, are no dead ones: a route names them and their leader', async () => {
+    await using group = await UpgradeGroup.make();
+    await group.start(pinned.program);
+    await group.replace(2, TODAYS_PROGRAM);
+    await group.lead(1);
+    await using client = new LedgerClient({ endpoints: [group.replica(2).endpoint] });
+    await client.admin().createTopic('orders', { queues: 1 });
+    // Nothing happens for longer than it takes gossip to call a silent broker dead.
+    await sleep(SILENT_IS_DEAD_MS);
+    const { brokers } = await client.admin().clusterStatus();
+    expect(brokers).toMatchObject([{ brokerName: 'a', leader: 1, replicas: IDS.map((replicaId) => ({ replicaId })) }]);
+    await using late = new LedgerClient({ endpoints: [group.replica(2).endpoint] });
+    expect(await late.producer().send({ topic: 'orders', body: 'x' })).toMatchObject({ offset: 0 });
+  }, 120_000);
 });
