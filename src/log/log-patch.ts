@@ -25,8 +25,6 @@ export interface PatchInput {
   readonly from: LogCursor;
   /** Groups of index `from.index + 1` on; null: no peer has them whole now. */
   fetch(cursor: LogCursor): Promise<PeerGroups | null>;
-  /** Known to be committed here: nothing that a peer has there can be another. */
-  readonly committedIndex: number;
   /** The log is known to go so far; behind it there is nothing to reconnect with. */
   readonly lastIndex: number;
   /** Takes the largest group. */
@@ -46,7 +44,7 @@ interface Piece {
 
 /**
  * Replaces a damaged range by a peer's bytes (I4). What is written continues the chain that is known to be good, and is either
- * committed (here or at the peer) or proven to be what stood here: a group behind it that is whole here continues its chain.
+ * committed at the peer or proven to be what stood here: a group behind it that is whole here continues its chain.
  */
 export async function patchLog(input: PatchInput): Promise<PatchResult> {
   const { store, segmentBytes, lastIndex, buffer } = input;
@@ -67,7 +65,8 @@ export async function patchLog(input: PatchInput): Promise<PatchResult> {
       return unproven.length > 0 ? { ok: false, reason: 'unproven', at: input.from } : { ok: false, reason: 'missing', at: cursor };
     const run = verifyPeerRun(groups.bytes, cursor, segmentBytes, lastIndex);
     if (run === null) return { ok: false, reason: 'mismatch', at: cursor };
-    const known = Math.max(groups.committedIndex, input.committedIndex);
+    // Not what is committed here: the peer may have another, uncommitted group of that index.
+    const known = groups.committedIndex;
     const local = buffer.subarray(0, await readWhatCan(store, buffer.subarray(0, run.bytes.length), run.position));
     const different = differing(run.bytes, local, run.position);
     const proven = different.pieces.filter((piece) => piece.lastIndex <= known || piece.lastIndex < different.lastSameIndex);

@@ -184,7 +184,6 @@ export class LogRepair {
       segmentBytes: verifier.segmentBytes,
       from,
       fetch,
-      committedIndex: view.committedIndex(),
       lastIndex: view.lastIndex(),
       buffer: this.#buffer,
     });
