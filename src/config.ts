@@ -92,6 +92,13 @@ export const SETTINGS = {
     default: [],
     text: 'All replicas of the group with their client ports, this one included; empty makes a group of one.',
   },
+  machine: {
+    kind: 'text',
+    pattern: /^[A-Za-z0-9._:-]{0,253}$/,
+    range: 'a name of letters, digits and . _ : -, or empty',
+    default: '',
+    text: 'The machine that this replica runs on: leaders are spread over machines. Empty: advertisedHost.',
+  },
   seeds: {
     kind: 'text',
     pattern: /^$|^[A-Za-z0-9.:_[\]-]{1,253}:\d{1,5}(,[A-Za-z0-9.:_[\]-]{1,253}:\d{1,5})*$/,

@@ -25,6 +25,7 @@ import { AnnouncedLevels } from './server/announced-levels.ts';
 import { DerivedStores } from './server/derived-files.ts';
 import { configuredGroup, ServerGossip } from './server/gossip.ts';
 import { healthOf, statusOf } from './server/health.ts';
+import { type LeaderBalance, startLeaderBalance } from './server/leader-balance.ts';
 import { ServerMetrics } from './server/server-metrics.ts';
 import type { GossipView, ServerState, ServerView } from './server/server-view.ts';
 
@@ -70,6 +71,7 @@ export class Server implements ServerView {
   #broker: Broker | null = null;
   readonly #levels = new AnnouncedLevels();
   #gossip: ServerGossip | null = null;
+  #balance: LeaderBalance | null = null;
   #gateway: NativeGateway | null = null;
   #starting: Promise<void> | null = null;
   #forming: Promise<void> | null = null;
@@ -197,6 +199,7 @@ export class Server implements ServerView {
     // A start that is under way ends at its next step; what it has opened until then is closed below.
     await this.#starting?.catch(() => undefined);
     await this.#forming?.catch(() => undefined);
+    this.#balance?.stop();
     await this.#gossip?.close();
     await this.#gateway?.close();
     this.#broker?.close();
@@ -449,6 +452,7 @@ export class Server implements ServerView {
     this.#state = 'running';
     this.#event('formed', { replicas: Object.keys(formedWith).length, first: Number(isNew) });
     replica.start();
+    this.#balance = startLeaderBalance(config, this.#io, replica, () => this.gossip?.members() ?? []);
     this.#repair?.run({ log, snapshots, commitIndex: () => replica.commitIndex() });
     this.#repair?.watchFloor(
       () => replica.voteFloor,
@@ -485,6 +489,8 @@ export class Server implements ServerView {
       hooks: {
         raftStatus: () => ({
           ...replica.status(),
+          ...replica.health(),
+          machine: config.machine || config.advertisedHost,
           featureLevel: state.featureLevel,
           newestFeatureLevel: state.newestFeatureLevel,
         }),

@@ -124,8 +124,11 @@ const raftStatus = map<RaftStatus>(
     featureLevel: u16,
     newestFeatureLevel: u16,
     voteFloor: u53,
+    machine: text,
+    priority: u16,
+    belowReserve: bool,
   },
-  ['featureLevel', 'newestFeatureLevel', 'voteFloor'],
+  ['featureLevel', 'newestFeatureLevel', 'voteFloor', 'machine', 'priority', 'belowReserve'],
 );
 const groupDescription = map<GroupDescription>({
   group: name,

@@ -325,6 +325,10 @@ export interface RaftStatus {
   readonly stateDigest: number;
   /** Damage in its last write keeps this replica from voting for, and leading with, a log that ends before this index. Missing: none. */
   readonly voteFloor?: number;
+  /** For the balance of leaders: where it runs, whether it may lead as well as others. Missing: an older release. */
+  readonly machine?: string;
+  readonly priority?: number;
+  readonly belowReserve?: boolean;
   /** Of the group's state, and what this replica's release knows. Missing: a release that knows level 1 only. */
   readonly featureLevel?: number;
   readonly newestFeatureLevel?: number;

@@ -67,7 +67,7 @@ export class ServerGossip implements OwnRoutes {
         endpoint: `ws://${advertisedHost}:${port}`,
         admin: `http://${advertisedHost}:${port + 2}`,
         address: { host: advertisedHost, port: port + 1 },
-        machine: advertisedHost,
+        machine: config.machine || advertisedHost,
         perm: 6,
         role: 'none',
         term: 0,

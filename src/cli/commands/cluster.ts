@@ -4,6 +4,7 @@ import { AdminSession, type ReplicaView } from '../admin-session.ts';
 import { type Context, Exit } from '../context.ts';
 import { type ClientFlags, withClientFlags } from '../options.ts';
 import { formatTable, note, write, writeJson } from '../output.ts';
+import { registerBalance } from './cluster-balance.ts';
 import { registerDrain } from './cluster-drain.ts';
 import { registerUpgrade } from './cluster-upgrade.ts';
 
@@ -14,6 +15,7 @@ export function register(program: Command, context: Context): void {
   );
   registerDrain(cluster, context);
   registerUpgrade(cluster, context);
+  registerBalance(cluster, context);
 }
 
 async function status(context: Context, flags: ClientFlags): Promise<void> {
