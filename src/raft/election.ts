@@ -69,15 +69,17 @@ export class Election {
   }
 
   get mayCampaign(): boolean {
-    const { quorum, config, log } = this.#core;
+    const { memberships, config, log } = this.#core;
     if (this.barred || this.diskStuck) return false;
-    return quorum.isVoter(config.id) && (this.voteFloor === null || log.lastIndex >= this.voteFloor);
+    return memberships.mayLead(config.id) && (this.voteFloor === null || log.lastIndex >= this.voteFloor);
   }
 
-  /** Paper section 5.4.1: only to a log at least as up-to-date as the own one. A learner does not vote. */
+  /**
+   * Paper section 5.4.1: only to a log at least as up-to-date as the own one. Also who does not know to be a voter answers: the
+   * candidate's log may hold the change that made it one, and without its vote nobody would ever tell it (thesis 4.2.1).
+   */
   mayGrant(lastIndex: number, lastTerm: number): boolean {
-    const { quorum, config, log } = this.#core;
-    if (!quorum.isVoter(config.id)) return false;
+    const { log } = this.#core;
     if (this.voteFloor !== null && lastIndex < this.voteFloor) return false;
     return lastTerm > log.lastTerm || (lastTerm === log.lastTerm && lastIndex >= log.lastIndex);
   }

@@ -1,5 +1,6 @@
 import { assert } from '../base/assert.ts';
-import type { CoreState } from './core-state.ts';
+import { type CoreState, membershipChanged } from './core-state.ts';
+import type { MembershipAt } from './memberships.ts';
 import type { AppendRequest, GroupMeta, HeartbeatRequest, SnapshotRequest } from './types.ts';
 
 /** The receiver's side of AppendEntries (paper, figure 2), heartbeats and snapshots. The caller has dealt with terms. */
@@ -78,7 +79,7 @@ export class Follower {
     outbox.install = { from: message.from, index: message.index, lastTerm: message.lastTerm };
   }
 
-  installed(index: number, term: number, position: number): void {
+  installed(index: number, term: number, position: number, membership: MembershipAt | undefined): void {
     const core = this.#core;
     assert(this.#installing?.index === index && this.#installing.lastTerm === term, `no snapshot at ${index} was asked for`);
     assert(index > core.commitIndex, `snapshot at ${index} would undo commits up to ${core.commitIndex}`);
@@ -86,6 +87,9 @@ export class Follower {
     core.log.reset(index, term, position);
     core.storedIndex = index;
     core.commitIndex = index;
+    const { memberships } = core;
+    memberships.reset(membership ?? { index: Math.min(memberships.index, index), membership: memberships.current });
+    membershipChanged(core);
     this.#matchedIndex = index;
     this.#answerSnapshot(index, true);
   }
@@ -145,17 +149,27 @@ export class Follower {
     if (first <= log.lastIndex) {
       assert(first > this.#core.commitIndex, `the leader's log contradicts the committed entry ${first}`);
       log.truncateFrom(first);
+      if (this.#core.memberships.truncateFrom(first)) membershipChanged(this.#core);
       this.#core.storedIndex = Math.min(this.#core.storedIndex, first - 1);
       truncateFrom = first;
     }
-    for (let at = from; at < groups.length; at += 1) log.append(groups[at] as GroupMeta);
+    for (let at = from; at < groups.length; at += 1) this.#append(groups[at] as GroupMeta);
     outbox.toStore(truncateFrom, from === 0 ? groups : groups.slice(from));
+  }
+
+  #append(group: GroupMeta): void {
+    this.#core.log.append(group);
+    if (group.membership === undefined) return;
+    this.#core.memberships.append(group.lastIndex, group.membership);
+    membershipChanged(this.#core);
   }
 
   /** Never beyond what is known to be equal: a heartbeat may outrun the entries. */
   #commitTo(index: number): void {
     const known = Math.min(index, this.#matchedIndex);
-    if (known > this.#core.commitIndex) this.#core.commitIndex = known;
+    if (known <= this.#core.commitIndex) return;
+    this.#core.commitIndex = known;
+    this.#core.memberships.committed(known);
   }
 
   /** Fast back-up (paper section 5.3): skip to the last entry here that the leader's log may hold. */

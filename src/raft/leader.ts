@@ -1,5 +1,5 @@
 import { assert } from '../base/assert.ts';
-import type { CoreState } from './core-state.ts';
+import { type CoreState, membershipChanged } from './core-state.ts';
 import { Progress } from './progress.ts';
 import { MAX_REPLICAS } from './quorum.ts';
 import { ReadQueue } from './read-index.ts';
@@ -10,7 +10,7 @@ const NO_GROUPS: readonly GroupMeta[] = Object.freeze([]);
 /** One term of leadership: replication, commit index, check-quorum, reads, transfer. Ends with the term or by stepping down. */
 export class Leader {
   readonly #core: CoreState;
-  readonly #peers: readonly Progress[];
+  #peers: readonly Progress[] = [];
   readonly #byId: (Progress | undefined)[] = [];
   readonly #match = new Float64Array(MAX_REPLICAS + 1);
   readonly #scratch = new Float64Array(MAX_REPLICAS + 1);
@@ -30,12 +30,34 @@ export class Leader {
     this.#termStartIndex = core.log.lastIndex + 1;
     this.#heartbeatAtMs = core.nowMs + core.config.heartbeatIntervalMs;
     this.#storedSeenMs = core.nowMs;
-    const { maxInflightMessages, membership } = core.config;
-    this.#peers = core.others.map(
-      (id) => new Progress(id, membership.learners.includes(id), core.log.lastIndex + 1, maxInflightMessages, core.nowMs),
-    );
-    for (const peer of this.#peers) this.#byId[peer.id] = peer;
+    this.membershipChanged();
+  }
+
+  /** Who stays keeps what is known of him; who comes is probed; who goes is forgotten, and what he stored does not count. */
+  membershipChanged(): void {
+    const { config, others, memberships, log, nowMs } = this.#core;
+    const { learners } = memberships.current;
+    this.#peers = others.map((id) => this.#byId[id] ?? new Progress(id, false, log.lastIndex + 1, config.maxInflightMessages, nowMs));
+    this.#byId.length = 0;
+    for (const peer of this.#peers) {
+      this.#byId[peer.id] = peer;
+      peer.learner = learners.includes(peer.id);
+    }
+    for (let id = 0; id < this.#match.length; id++) this.#match[id] = this.#byId[id]?.matchIndex ?? 0;
+    if (this.#transferTo !== 0 && !this.#core.quorum.isVoter(this.#transferTo)) this.#transferTo = 0;
     this.advanceCommit();
+  }
+
+  /** Thesis 4.1, and the correction to it: without a committed entry of this term two leaders could change in turns and split the group. */
+  get mayChangeMembership(): boolean {
+    const { commitIndex, memberships } = this.#core;
+    return this.#transferTo === 0 && commitIndex >= this.#termStartIndex && memberships.index <= commitIndex;
+  }
+
+  /** A committed membership without this replica: its work is done (thesis 4.2.2). */
+  get isRemoved(): boolean {
+    const { quorum, config, memberships, commitIndex } = this.#core;
+    return !quorum.isVoter(config.id) && memberships.index <= commitIndex;
   }
 
   get transferTarget(): ReplicaId {
@@ -91,6 +113,12 @@ export class Leader {
     assert(group.term === this.#core.term, `proposal of term ${group.term} in term ${this.#core.term}`);
     // The bounds are for what is not laid yet (canPropose): a group that the log holds cannot be refused any more.
     this.#core.log.append(group);
+    if (group.membership !== undefined) {
+      assert(this.mayChangeMembership, `a second change of membership at ${group.firstIndex}`);
+      this.#core.memberships.append(group.lastIndex, group.membership);
+      membershipChanged(this.#core);
+      this.membershipChanged();
+    }
     return true;
   }
 
@@ -99,7 +127,9 @@ export class Leader {
     const core = this.#core;
     this.#match[core.config.id] = core.storedIndex;
     const index = core.quorum.reached(this.#match);
-    if (index > core.commitIndex && index >= this.#termStartIndex) core.commitIndex = index;
+    if (index <= core.commitIndex || index < this.#termStartIndex) return;
+    core.commitIndex = index;
+    core.memberships.committed(index);
   }
 
   appendResponse(message: AppendResponse): void {

@@ -8,7 +8,7 @@ import type { PeerStatus, ProgressState, ReplicaId } from './types.ts';
  */
 export class Progress {
   readonly id: ReplicaId;
-  readonly learner: boolean;
+  learner: boolean;
   state: ProgressState = 'probe';
   matchIndex = 0;
   nextIndex: number;

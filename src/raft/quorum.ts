@@ -20,7 +20,6 @@ export class Quorum {
     for (const id of [...this.voters, ...membership.learners]) {
       assert(Number.isInteger(id) && id >= 1 && id <= MAX_REPLICAS, `replica id ${id} is not in 1…${MAX_REPLICAS}`);
     }
-    assert(membership.voters.length > 0, 'a group without voters');
     assert(!membership.learners.some((id) => this.voters.includes(id)), 'a learner that also votes');
   }
 
@@ -46,7 +45,8 @@ export class Quorum {
       }
       least = Math.min(least, this.#scratch[count - (count >> 1) - 1] as number);
     }
-    return least;
+    // Without any voter nothing is ever decided.
+    return this.voters.length === 0 ? Number.NEGATIVE_INFINITY : least;
   }
 
   /** What the votes say. @param votes by replica id: 1 granted, -1 refused, 0 not heard */

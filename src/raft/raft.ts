@@ -1,15 +1,17 @@
 import { assert, unreachable } from '../base/assert.ts';
-import type { CoreState } from './core-state.ts';
+import { type CoreState, membershipChanged } from './core-state.ts';
 import { Election } from './election.ts';
 import { Follower } from './follower.ts';
 import type { GroupIndex } from './group-index.ts';
 import { Leader } from './leader.ts';
+import { type MembershipAt, Memberships } from './memberships.ts';
 import { Outbox } from './outbox.ts';
-import { Quorum } from './quorum.ts';
+import { MAX_REPLICAS, Quorum } from './quorum.ts';
 import type {
   Effects,
   GroupMeta,
   HardState,
+  Membership,
   Message,
   PeerStatus,
   PreVoteRequest,
@@ -88,13 +90,16 @@ export class Raft implements RaftCore {
   constructor(config: RaftConfig, hardState: HardState, log: GroupIndex, committedIndex: number) {
     assert(committedIndex >= log.startIndex && committedIndex <= log.lastIndex, `commit index ${committedIndex} is outside the log`);
     assert(config.electionTimeoutMs > config.heartbeatIntervalMs, 'electionTimeoutMs must be above heartbeatIntervalMs');
-    const quorum = new Quorum(config.membership);
+    const base = { index: config.membershipIndex ?? 0, membership: config.membership };
+    const memberships = new Memberships(base, config.laterMemberships);
+    memberships.committed(committedIndex);
     // A term that only the log knows was heard from its leader, whose vote request never came here: nothing was voted in it.
     const known = hardState.term >= log.lastTerm ? hardState : { term: log.lastTerm, votedFor: 0 };
     this.#core = {
       config,
-      quorum,
-      others: [...quorum.voters, ...config.membership.learners].filter((id) => id !== config.id),
+      memberships,
+      quorum: new Quorum(memberships.current),
+      others: [],
       log,
       outbox: new Outbox(hardState, committedIndex),
       nowMs: 0,
@@ -105,6 +110,7 @@ export class Raft implements RaftCore {
       commitIndex: committedIndex,
       storedIndex: log.lastIndex,
     };
+    membershipChanged(this.#core);
     this.#election = new Election(this.#core);
     this.#follower = new Follower(this.#core);
   }
@@ -135,6 +141,16 @@ export class Raft implements RaftCore {
     return voters.length === 1 && voters[0] === this.#core.config.id;
   }
 
+  get membership(): Membership {
+    return this.#core.memberships.current;
+  }
+  get membershipIndex(): number {
+    return this.#core.memberships.index;
+  }
+  get mayChangeMembership(): boolean {
+    return this.#leading?.mayChangeMembership ?? false;
+  }
+
   tick(nowMs: number): void {
     const core = this.#core;
     assert(!this.#ticked || nowMs >= core.nowMs, `the monotonic clock went back from ${core.nowMs} to ${nowMs}`);
@@ -163,7 +179,8 @@ export class Raft implements RaftCore {
 
   step(message: Message): void {
     const core = this.#core;
-    if (message.to !== core.config.id || !core.others.includes(message.from)) return;
+    // Not only from members: who is behind does not know yet that its leader, or a candidate, belongs to the group (thesis 4.1).
+    if (message.to !== core.config.id || message.from === core.config.id || !isReplicaId(message.from)) return;
     if (message.term < core.term) {
       this.#answerOlderTerm(message);
       return;
@@ -224,8 +241,8 @@ export class Raft implements RaftCore {
     this.#election.voteFloor = index;
   }
 
-  installed(index: number, term: number, position: number): void {
-    this.#follower.installed(index, term, position);
+  installed(index: number, term: number, position: number, membership?: MembershipAt): void {
+    this.#follower.installed(index, term, position, membership);
     this.#election.diskStuck = false;
   }
 
@@ -239,6 +256,11 @@ export class Raft implements RaftCore {
   }
 
   takeEffects(): Effects {
+    if (this.#leading?.isRemoved) {
+      this.#leading.flush(); // the others learn that it is committed
+      this.#leading.handOver();
+      this.#becomeFollower(this.#core.term, 0);
+    }
     if (this.#leading !== null) this.#leading.flush();
     else this.#follower.flush();
     const { outbox, term, votedFor, commitIndex, role, leader } = this.#core;
@@ -457,4 +479,8 @@ export class Raft implements RaftCore {
     this.#leading = null;
     this.#election.restartTimer();
   }
+}
+
+function isReplicaId(id: ReplicaId): boolean {
+  return Number.isInteger(id) && id >= 1 && id <= MAX_REPLICAS;
 }

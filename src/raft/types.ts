@@ -20,6 +20,8 @@ export interface GroupMeta {
   readonly position: number;
   /** Padded size, a multiple of the block size. */
   readonly sizeBytes: number;
+  /** Set when the group is one membership entry, which is always alone in its group: it counts once it is in the log. */
+  readonly membership?: Membership;
 }
 
 /** Term and vote: on stable storage before anything that depends on them is said (Raft paper, figure 2, "persistent state"). */
@@ -29,7 +31,10 @@ export interface HardState {
   readonly votedFor: ReplicaId;
 }
 
-/** Who votes (paper section 6; thesis 4.2.1 learners, 4.3 joint consensus: `outgoing` is null outside it). */
+/**
+ * Who votes (paper section 6; thesis 4.2.1 learners, 4.3 joint consensus: `outgoing` is null outside it). No voters at all: a
+ * replica that nobody has added yet; it takes what a leader sends and never campaigns.
+ */
 export interface Membership {
   readonly voters: readonly ReplicaId[];
   readonly learners: readonly ReplicaId[];
@@ -164,7 +169,12 @@ export interface StoreEffect {
 
 export interface RaftConfig {
   readonly id: ReplicaId;
+  /** The newest one that is known to be committed. */
   readonly membership: Membership;
+  /** Index of its entry; default 0: the group was formed with it. */
+  readonly membershipIndex?: number;
+  /** Memberships in the log behind it, ascending; committed or not. */
+  readonly laterMemberships?: readonly { readonly index: number; readonly membership: Membership }[];
   /** Election timeout, ms: each election draws from [electionTimeoutMs, 2 * electionTimeoutMs). */
   readonly electionTimeoutMs: number;
   readonly heartbeatIntervalMs: number;
@@ -206,6 +216,11 @@ export interface RaftCore {
   /** Durable end of the own log. */
   readonly storedIndex: number;
   readonly isSingleVoter: boolean;
+  /** The newest membership in the log, and where its entry lies. */
+  readonly membership: Membership;
+  readonly membershipIndex: number;
+  /** Leader: the current membership is committed and so is an entry of this term, so a change may be proposed (thesis 4.1). */
+  readonly mayChangeMembership: boolean;
   /** Elections that this replica started since it was made, pre-votes not counted. */
   readonly elections: number;
   /** Leader: bytes in the log that wait for their commit; 0 elsewhere. */
@@ -232,8 +247,11 @@ export interface RaftCore {
   allowCampaign(): void;
   /** I4: grants no vote to a log that ends before `index`, nor campaigns with one. Kept on disk by the driver. */
   setVoteFloor(index: number | null): void;
-  /** The snapshot of an install effect is durable: the log now starts after `index`, the next group lies at `position`. */
-  installed(index: number, term: number, position: number): void;
+  /**
+   * The snapshot of an install effect is durable: the log now starts after `index`, the next group lies at `position`.
+   * @param membership the newest one up to `index`, which the snapshot carries; default: the current one stays
+   */
+  installed(index: number, term: number, position: number, membership?: { readonly index: number; readonly membership: Membership }): void;
   installFailed(index: number): void;
   /** The log's head was cut (retention): first retained entry is startIndex + 1 at startPosition. startIndex <= commitIndex. */
   cutHead(startIndex: number, startTerm: number, startPosition: number): void;

@@ -1,5 +1,6 @@
 import { expect } from 'vitest';
 import { GroupIndex } from '../../src/raft/group-index.ts';
+import type { MembershipAt } from '../../src/raft/memberships.ts';
 import { Raft } from '../../src/raft/raft.ts';
 import type { Effects, GroupMeta, HardState, Membership, Message, RaftConfig, ReplicaId } from '../../src/raft/types.ts';
 
@@ -14,6 +15,8 @@ export interface StoredLog {
   startIndex: number;
   startTerm: number;
   startPosition: number;
+  /** The newest membership at or before the start: a snapshot carries it. */
+  base: MembershipAt;
   groups: TaggedGroup[];
 }
 
@@ -33,6 +36,7 @@ interface Outgoing {
 /** The log's start at the sender, which a real driver would ship with the state. */
 export interface SnapshotPayload {
   readonly startPosition: number;
+  readonly base: MembershipAt;
 }
 
 export const EVERYBODY: Membership = { voters: [1, 2, 3], learners: [], outgoing: null };
@@ -56,6 +60,9 @@ export function cutLog(log: StoredLog, from: number): void {
   log.groups = log.groups.filter((group) => group.firstIndex < from);
 }
 
+const membershipsIn = (groups: readonly TaggedGroup[]): MembershipAt[] =>
+  groups.flatMap(({ lastIndex, membership }) => (membership === undefined ? [] : [{ index: lastIndex, membership }]));
+
 export function lastIndexOf(log: StoredLog): number {
   return log.groups.at(-1)?.lastIndex ?? log.startIndex;
 }
@@ -70,7 +77,7 @@ export class Replica {
   log!: GroupIndex;
   /** The bytes in memory: what this replica would send. */
   memory!: StoredLog;
-  readonly durable: StoredLog = { startIndex: 0, startTerm: 0, startPosition: 0, groups: [] };
+  readonly durable: StoredLog;
   durableHardState: HardState = { term: 0, votedFor: 0 };
   applied = 0;
   alive: boolean = false;
@@ -101,17 +108,19 @@ export class Replica {
     limits?: { exactGroups: number; markStrideBytes: number; maxMarks: number },
   ) {
     this.config = config;
+    this.durable = { startIndex: 0, startTerm: 0, startPosition: 0, base: { index: 0, membership: config.membership }, groups: [] };
     this.#send = send;
     this.#onCommit = onCommit;
     this.#limits = limits;
   }
 
   start(nowMs: number): void {
-    const { startIndex, startTerm, startPosition, groups } = this.durable;
+    const { startIndex, startTerm, startPosition, base, groups } = this.durable;
     this.log = new GroupIndex({ startIndex, startTerm, startPosition }, this.#limits);
     for (const group of groups) this.log.append(group);
-    this.memory = { startIndex, startTerm, startPosition, groups: [...groups] };
-    this.raft = new Raft(this.config, this.durableHardState, this.log, startIndex);
+    this.memory = { startIndex, startTerm, startPosition, base, groups: [...groups] };
+    const memberships = { membership: base.membership, membershipIndex: base.index, laterMemberships: membershipsIn(groups) };
+    this.raft = new Raft({ ...this.config, ...memberships }, this.durableHardState, this.log, startIndex);
     this.applied = startIndex;
     this.alive = true;
     this.tick(nowMs);
@@ -139,7 +148,12 @@ export class Replica {
     this.carryOut();
   }
 
-  propose(entries = 1, blocks = 1, tag = `${this.config.id}.${this.raft.term}.${++this.#proposals}`): boolean {
+  /** A change of membership: one entry in a group of its own. */
+  change(membership: Membership): boolean {
+    return this.raft.mayChangeMembership && this.propose(1, 1, `change.${this.raft.term}.${this.log.lastIndex + 1}`, membership);
+  }
+
+  propose(entries = 1, blocks = 1, tag = `${this.config.id}.${this.raft.term}.${++this.#proposals}`, membership?: Membership): boolean {
     if (this.raft.role !== 'leader') return false;
     const firstIndex = this.log.lastIndex + 1;
     const group: TaggedGroup = {
@@ -149,6 +163,7 @@ export class Replica {
       position: this.log.endPosition,
       sizeBytes: blocks * BLOCK,
       tag,
+      ...(membership === undefined ? {} : { membership }),
     };
     if (!this.raft.canPropose(group.sizeBytes) || !this.raft.propose(group)) return false;
     this.memory.groups.push(group);
@@ -199,11 +214,12 @@ export class Replica {
     if (install === null || payload === undefined) return false;
     this.installing = null;
     this.#writes = [];
-    const start = { startIndex: install.index, startTerm: install.lastTerm, startPosition: payload.startPosition };
+    const { startPosition, base } = payload;
+    const start = { startIndex: install.index, startTerm: install.lastTerm, startPosition, base };
     Object.assign(this.durable, start, { groups: [] });
     this.memory = { ...start, groups: [] };
     this.applied = install.index;
-    this.raft.installed(install.index, install.lastTerm, payload.startPosition);
+    this.raft.installed(install.index, install.lastTerm, startPosition, base);
     this.carryOut();
     return true;
   }
@@ -219,9 +235,10 @@ export class Replica {
   cutHead(startIndex: number): void {
     const group = this.memory.groups.find((candidate) => candidate.lastIndex === startIndex) as TaggedGroup;
     const startPosition = group.position + group.sizeBytes;
+    const base = membershipsIn(this.memory.groups).findLast(({ index }) => index <= startIndex) ?? this.memory.base;
     for (const log of [this.memory, this.durable]) {
       log.groups = log.groups.filter((candidate) => candidate.firstIndex > startIndex);
-      Object.assign(log, { startIndex, startTerm: group.term, startPosition });
+      Object.assign(log, { startIndex, startTerm: group.term, startPosition, base });
     }
     this.raft.cutHead(startIndex, group.term, startPosition);
     this.carryOut();
@@ -267,7 +284,7 @@ export class Replica {
     while (this.#outgoing.length > 0 && (this.#outgoing[0] as Outgoing).afterHardState <= this.#hardStatesDurable) {
       const { message } = this.#outgoing.shift() as Outgoing;
       this.#checkDurable(message);
-      const payload = message.type === 'snapshotRequest' ? { startPosition: this.memory.startPosition } : null;
+      const payload = message.type === 'snapshotRequest' ? { startPosition: this.memory.startPosition, base: this.memory.base } : null;
       this.#send(message, payload);
     }
   }

@@ -36,9 +36,11 @@ describe('quorum', () => {
     expect(three.tally(values(1, 0, 1))).toBe('won');
   });
 
-  test('ids outside 1…7, no voters, and voting learners are refused', () => {
+  test('ids outside 1…7 and voting learners are refused; without voters nothing is decided', () => {
     expect(() => new Quorum({ voters: [8], learners: [], outgoing: null })).toThrow('replica id 8');
-    expect(() => new Quorum({ voters: [], learners: [], outgoing: null })).toThrow('without voters');
+    const nobody = new Quorum({ voters: [], learners: [], outgoing: null });
+    expect(nobody.tally(values(1, 1, 1))).not.toBe('won');
+    expect(nobody.reached(values(5, 5, 5))).toBe(Number.NEGATIVE_INFINITY);
     expect(() => new Quorum({ voters: [1], learners: [1], outgoing: null })).toThrow('learner');
   });
 });

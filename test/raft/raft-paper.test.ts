@@ -55,9 +55,9 @@ describe('paper 5.1 basics', () => {
     expect(inFlight(scenario, 'voteResponse')).toMatchObject([{ to: 3, term: 1, granted: false }]);
   });
 
-  test('messages of strangers, and to somebody else, are ignored', () => {
+  test('messages under an id that cannot be, and to somebody else, are ignored', () => {
     const scenario = led();
-    scenario.at(1).step({ type: 'heartbeatRequest', from: 7, to: 1, term: 9, commitIndex: 0, readContext: 0 });
+    scenario.at(1).step({ type: 'heartbeatRequest', from: 8, to: 1, term: 9, commitIndex: 0, readContext: 0 });
     scenario.at(1).step({ type: 'heartbeatRequest', from: 2, to: 3, term: 9, commitIndex: 0, readContext: 0 });
     expect(scenario.at(1).raft.term).toBe(1);
   });

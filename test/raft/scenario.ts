@@ -1,4 +1,4 @@
-import type { Effects, GroupMeta, Message, ReplicaId } from '../../src/raft/types.ts';
+import type { Effects, GroupMeta, Membership, Message, ReplicaId } from '../../src/raft/types.ts';
 import { configOf, Replica, type SnapshotPayload } from './harness.ts';
 
 interface Flying {
@@ -26,11 +26,15 @@ export class Scenario {
 
   /** `cluster 3 learner=4 maxInflightMessages=2`: any number of the config may be named. */
   cluster(size: number, options: Record<string, number> = {}): void {
-    const { learner, ...overrides } = options;
+    const { learner, stranger, ...overrides } = options;
     const voters = Array.from({ length: size }, (_, at) => at + 1);
     const membership = { voters, learners: learner === undefined ? [] : [learner], outgoing: null };
-    for (const id of [...voters, ...membership.learners]) {
-      const replica = new Replica(configOf(id, { membership, random: () => 0.5, ...overrides }), (message, payload) => {
+    const nobody = { voters: [], learners: [], outgoing: null };
+    // Strangers: replicas that run and that nobody has added, from `stranger` on to 5.
+    const strangers = stranger === undefined ? [] : Array.from({ length: 6 - stranger }, (_, at) => stranger + at);
+    for (const id of [...voters, ...membership.learners, ...strangers]) {
+      const known = strangers.includes(id) ? nobody : membership;
+      const replica = new Replica(configOf(id, { membership: known, random: () => 0.5, ...overrides }), (message, payload) => {
         const lost = this.#isCut(message.from, message.to);
         this.lines.push(`${message.from} -> ${message.to} ${describeMessage(message)}${lost ? ' (lost)' : ''}`);
         if (!lost) this.flying.push({ message, payload });
@@ -156,6 +160,7 @@ export class Scenario {
       settle: () => this.settle(),
       status: () => this.status(),
       propose: () => this.#unless(this.at(first).propose(second || 1, third ?? 1), first),
+      change: () => this.#unless(this.at(first).change(membershipOf(words)), first),
       read: () => this.at(first).raft.readIndex(second),
       transfer: () => this.#unless(this.at(first).raft.transferLeadership(second), first),
       reset: () => this.at(first).raft.peerReset(second),
@@ -187,6 +192,7 @@ export class Scenario {
       this.lines.push(
         `${id} ${raft.role} term ${raft.term} leader ${raft.leader} commit ${raft.commitIndex} stored ${raft.storedIndex} log ${log.startIndex}|${runs}`,
       );
+      if (raft.membershipIndex > 0) this.lines.push(`  ${describeMembership(raft.membership)}`);
       for (const peer of raft.progress()) {
         this.lines.push(`  ${peer.id} ${peer.state} match ${peer.matchIndex} next ${peer.nextIndex} inflight ${peer.inflightMessages}`);
       }
@@ -194,8 +200,32 @@ export class Scenario {
   }
 }
 
+/** `voters=1,2 learners=4 outgoing=1,3` */
+function membershipOf(words: readonly string[]): Membership {
+  const list = (name: string): number[] | null => {
+    const word = words.find((one) => one.startsWith(`${name}=`));
+    return word === undefined
+      ? null
+      : word
+          .slice(name.length + 1)
+          .split(',')
+          .map(Number);
+  };
+  return { voters: list('voters') ?? [], learners: list('learners') ?? [], outgoing: list('outgoing') };
+}
+
+function describeMembership({ voters, learners, outgoing }: Membership): string {
+  const more = `${learners.length > 0 ? ` learners ${learners.join(',')}` : ''}${outgoing === null ? '' : ` outgoing ${outgoing.join(',')}`}`;
+  return `voters ${voters.join(',')}${more}`;
+}
+
 function describeGroups(groups: readonly GroupMeta[]): string {
-  return groups.map((group) => `${group.firstIndex}-${group.lastIndex}@${group.term}`).join(' ');
+  return groups
+    .map(
+      (group) =>
+        `${group.firstIndex}-${group.lastIndex}@${group.term}${group.membership === undefined ? '' : ` (${describeMembership(group.membership)})`}`,
+    )
+    .join(' ');
 }
 
 function describeMessage(message: Message): string {
