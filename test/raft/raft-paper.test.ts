@@ -23,7 +23,7 @@ function inFlight<T extends Message['type']>(scenario: Scenario, type: T): Extra
   return scenario.flying.map(({ message }) => message).filter((message): message is Extract<Message, { type: T }> => message.type === type);
 }
 
-describe('paper 5.1 basics', () => {
+describe('F35 paper 5.1 basics', () => {
   test('a replica starts as follower and stays one while it hears a leader', () => {
     const scenario = led();
     for (let at = 0; at < 40; at += 1) {
@@ -63,7 +63,7 @@ describe('paper 5.1 basics', () => {
   });
 });
 
-describe('paper 5.2 leader election', () => {
+describe('F35 paper 5.2 leader election', () => {
   test('a candidate raises its term, votes for itself and asks all others', () => {
     const scenario = cluster(5);
     scenario.due(1);
@@ -147,7 +147,7 @@ describe('paper 5.2 leader election', () => {
   });
 });
 
-describe('paper 5.3 log replication', () => {
+describe('F35 paper 5.3 log replication', () => {
   test('committed when the leader has stored it on a majority; its own disk is one of them, and no precondition', () => {
     const scenario = led();
     scenario.at(1).propose();
@@ -326,7 +326,7 @@ describe('paper 5.3 log replication', () => {
   });
 });
 
-describe('paper 5.4 safety', () => {
+describe('F35 paper 5.4 safety', () => {
   test('5.4.1 the vote goes only to a log that is at least as up-to-date: last term first, then length', () => {
     const scenario = led();
     scenario.at(1).propose(2);
@@ -388,7 +388,7 @@ describe('paper 5.4 safety', () => {
   });
 });
 
-describe('thesis', () => {
+describe('F35 thesis', () => {
   test('a single voter leads at once, commits what its own disk stored, and reads without a round', () => {
     const scenario = cluster(1);
     expect(scenario.at(1).raft.role).toBe('leader');

@@ -24,7 +24,7 @@ function replay(text: string): string {
   return written.join('\n');
 }
 
-describe('raft transcripts', () => {
+describe('F35 raft transcripts', () => {
   const files = readdirSync(DIRECTORY).filter((name) => name.endsWith('.txt'));
 
   test('there are transcripts', () => {
