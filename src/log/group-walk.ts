@@ -1,32 +1,7 @@
 import { DiskError } from '../io/disk.ts';
 import { verifyGroup } from './group-codec.ts';
 import { BLOCK_BYTES } from './layout.ts';
-import type { GroupFault } from './types.ts';
-
-/** A place between two write groups, with what the next one must continue: everything before it is known to be whole. */
-export interface LogCursor {
-  /** Last index before it. */
-  readonly index: number;
-  /** Behind the last group; the next one lies here, or at the head of the next segment. */
-  readonly endPosition: number;
-  readonly previousChecksum: number;
-  readonly term: number;
-  readonly logTimeMs: number;
-}
-
-/** Bytes of the log by position, as the segment files have them. */
-export interface ByteSource {
-  /** @returns bytes read: fewer at the end of a segment or of its allocated part */
-  read(into: Uint8Array, position: number): Promise<number>;
-}
-
-/** Whole groups back to back, every byte of them verified. */
-export interface VerifiedRun {
-  readonly position: number;
-  readonly bytes: Uint8Array;
-  /** Behind them. */
-  readonly end: LogCursor;
-}
+import type { ByteSource, GroupFault, LogCursor, VerifiedRun } from './types.ts';
 
 /** Where the group behind `endPosition` may lie: there, and at the head of the next segment. */
 export function placesBehind(endPosition: number, segmentBytes: number): readonly number[] {

@@ -1,7 +1,8 @@
 import { assert } from '../base/assert.ts';
 import { readGroupHeader } from './group-codec.ts';
-import { type ByteSource, type LogCursor, placesBehind, readRun, readWhatCan, verifyRun } from './group-walk.ts';
+import { placesBehind, readRun, readWhatCan, verifyRun } from './group-walk.ts';
 import { GROUP_HEADER_BYTES } from './layout.ts';
+import type { ByteSource, LogCursor } from './types.ts';
 
 /** Groups that a peer sent and that nothing has proven yet; beyond, only a peer that knows them committed can help. */
 const MAX_UNPROVEN_BYTES = 32 * 1024 * 1024;

@@ -1,11 +1,10 @@
-import type { Disk } from '../io/disk.ts';
+import { type Disk, isOutOfSpace } from '../io/disk.ts';
 import type { GroupIndex } from '../raft/group-index.ts';
 import { LARGEST_GROUP_BYTES, readGroupHeader } from './group-codec.ts';
-import { type LogCursor, readRun, readWhatCan, type VerifiedRun, verifyRun } from './group-walk.ts';
+import { readRun, readWhatCan, verifyRun } from './group-walk.ts';
 import { BLOCK_BYTES, GROUP_HEADER_BYTES } from './layout.ts';
-import type { PatchStore } from './log-patch.ts';
 import type { SegmentStore } from './segment-store.ts';
-import type { GroupFault, LogBoundary } from './types.ts';
+import type { ByteSource, GroupFault, LogBoundary, LogCursor, LogFiles, VerifiedRun } from './types.ts';
 
 const REWRITE_BYTES = 4 * 1024 * 1024;
 
@@ -24,7 +23,7 @@ export interface LogVerifierOptions {
  * The log as its files have it, whatever memory says: walked group by group with every byte verified, and written again with
  * the same bytes where it is damaged.
  */
-export class LogVerifier implements PatchStore {
+export class LogVerifier implements LogFiles {
   readonly #options: LogVerifierOptions;
   /** Direct writes want aligned memory; repairs go one after the other. */
   #aligned: Uint8Array | null = null;
@@ -91,7 +90,8 @@ export class LogVerifier implements PatchStore {
       }
       await store.syncDirty();
     } catch (error) {
-      onError(error as Error);
+      // A file that lost its end is allocated anew: for that there may be no room now (FAULTS 3).
+      if (!isOutOfSpace(error)) onError(error as Error);
       throw error;
     }
   }
@@ -115,7 +115,7 @@ export class LogVerifier implements PatchStore {
  * without an index. @returns null when it is not here whole
  */
 export async function readForPeer(
-  source: PatchStore | SegmentStore,
+  source: ByteSource,
   place: number,
   index: number,
   lastIndex: number,

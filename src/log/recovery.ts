@@ -3,10 +3,10 @@ import type { GroupMeta } from '../raft/types.ts';
 import { LogCorrupt, LogForeign, LogShortened } from './errors.ts';
 import { type GroupHeader, LARGEST_GROUP_BYTES, readGroupHeader, type VerifiedGroup, verifyGroup } from './group-codec.ts';
 import { LAST_WRITE_BYTES } from './group-commit.ts';
-import { isUnreadable, type LogCursor } from './group-walk.ts';
+import { isUnreadable } from './group-walk.ts';
 import { BLOCK_BYTES, GROUP_HEADER_BYTES } from './layout.ts';
 import type { SegmentStore } from './segment-store.ts';
-import type { LogBoundary } from './types.ts';
+import type { LogBoundary, LogCursor } from './types.ts';
 
 const SECTOR_BYTES = 512;
 const SCAN_BYTES = 2 * LARGEST_GROUP_BYTES;

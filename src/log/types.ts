@@ -2,9 +2,7 @@ import type { Clock } from '../io/clock.ts';
 import type { Disk } from '../io/disk.ts';
 import type { GroupMeta } from '../raft/types.ts';
 import type { LogCorrupt } from './errors.ts';
-import type { LogCursor } from './group-walk.ts';
 import type { LogCounts } from './log-counts.ts';
-import type { LogVerifier } from './log-verifier.ts';
 
 /** A place between two write groups: everything up to `index` lies before `position`. */
 export interface LogBoundary {
@@ -78,9 +76,50 @@ export interface CommitLogOptions {
   readonly lastRunWasBuffered?: boolean;
 }
 
+/** A place between two write groups, with what the next one must continue: everything before it is known to be whole. */
+export interface LogCursor {
+  /** Last index before it. */
+  readonly index: number;
+  /** Behind the last group; the next one lies here, or at the head of the next segment. */
+  readonly endPosition: number;
+  readonly previousChecksum: number;
+  readonly term: number;
+  readonly logTimeMs: number;
+}
+
+/** Bytes of the log by position, as the segment files have them. */
+export interface ByteSource {
+  /** @returns bytes read: fewer at the end of a segment or of its allocated part */
+  read(into: Uint8Array, position: number): Promise<number>;
+}
+
+/** Whole groups back to back, every byte of them verified. */
+export interface VerifiedRun {
+  readonly position: number;
+  readonly bytes: Uint8Array;
+  /** Behind them. */
+  readonly end: LogCursor;
+}
+
+/**
+ * The log as its files have it, whatever memory says: walked group by group with every byte verified, and written again with the
+ * same bytes where it is damaged. See LogVerifier.
+ */
+export interface LogFiles extends ByteSource {
+  readonly segmentBytes: number;
+  /** Before the first retained group. */
+  startCursor(): LogCursor;
+  /** At or before the group that covers `position`; `stepsBack` known group starts further back. */
+  cursorBefore(position: number, stepsBack?: number): Promise<LogCursor>;
+  /** The verified groups behind `cursor`, up to `lastIndex`, as many as `buffer` (the largest group fits) takes. */
+  readRun(cursor: LogCursor, lastIndex: number, buffer: Uint8Array): Promise<VerifiedRun | GroupFault>;
+  /** Same-bytes writes over what is damaged (I11); on stable storage when it resolves. */
+  rewrite(bytes: Uint8Array, position: number): Promise<void>;
+}
+
 /** Damage that recovery met: not the last write of an unclean stop. */
 export interface RecoveryDamage {
-  readonly verifier: LogVerifier;
+  readonly verifier: LogFiles;
   /** Whole up to here. */
   readonly from: LogCursor;
   readonly damage: LogCorrupt;
@@ -208,7 +247,7 @@ export interface Log {
   /** Bytes laid into the open group. */
   readonly openBytes: number;
   /** The files themselves, verified and mended. */
-  readonly verifier: LogVerifier;
+  readonly verifier: LogFiles;
   /** Called by a cold read that meets damage; the read is made again when it resolves. null: it rejects with LogCorrupt. */
   set onDamage(mend: ((damage: LogCorrupt) => Promise<void>) | null);
 

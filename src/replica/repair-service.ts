@@ -1,8 +1,7 @@
 import type { Clock } from '../io/clock.ts';
 import type { LogCorrupt } from '../log/errors.ts';
-import type { LogCursor } from '../log/group-walk.ts';
 import type { SnapshotStore } from '../log/snapshot-store.ts';
-import type { Log, RecoveryDamage } from '../log/types.ts';
+import type { Log, LogCursor, RecoveryDamage } from '../log/types.ts';
 import type { LogDamage } from '../protocol/requests.ts';
 import type { ReplicaId } from '../raft/types.ts';
 import type { PeerLinks, RepairFrameHandlers } from './peer-links.ts';

@@ -1,8 +1,9 @@
 import type { Clock } from '../io/clock.ts';
 import { LogCorrupt } from '../log/errors.ts';
-import { type LogCursor, placesBehind } from '../log/group-walk.ts';
+import { placesBehind } from '../log/group-walk.ts';
 import { type PatchResult, type PeerGroups, patchLog } from '../log/log-patch.ts';
-import { type LogVerifier, PEER_RUN_BYTES, readForPeer } from '../log/log-verifier.ts';
+import { PEER_RUN_BYTES, readForPeer } from '../log/log-verifier.ts';
+import type { LogCursor, LogFiles } from '../log/types.ts';
 import type { LogDamage } from '../protocol/requests.ts';
 import type { ReplicaId } from '../raft/types.ts';
 import { RepairKind, RepairStatus } from './repair-frames.ts';
@@ -14,7 +15,7 @@ const MAX_FOUND = 64;
 
 /** The log that is repaired, running or still being recovered. */
 export interface RepairView {
-  readonly verifier: LogVerifier;
+  readonly verifier: LogFiles;
   /** Known to be committed here. */
   committedIndex(): number;
   /** Whole groups reach so far in the files; Number.MAX_SAFE_INTEGER while nobody knows. */

@@ -1,8 +1,7 @@
 import { crc32 } from '../base/crc.ts';
 import type { Clock } from '../io/clock.ts';
-import type { LogCursor } from '../log/group-walk.ts';
 import { PEER_RUN_BYTES } from '../log/log-verifier.ts';
-import type { Log } from '../log/types.ts';
+import type { Log, LogCursor } from '../log/types.ts';
 import type { SliceComparer } from './slice-comparer.ts';
 
 /** Pause at the end of the log before the next pass from its start. */

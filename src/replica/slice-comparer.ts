@@ -1,5 +1,4 @@
-import type { LogCursor } from '../log/group-walk.ts';
-import type { Log } from '../log/types.ts';
+import type { Log, LogCursor } from '../log/types.ts';
 import type { ReplicaId } from '../raft/types.ts';
 import { RepairKind, RepairStatus } from './repair-frames.ts';
 import type { OwnAnswer, RepairPeers } from './repair-peers.ts';
