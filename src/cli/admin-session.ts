@@ -216,16 +216,22 @@ export class AdminSession {
     return found;
   }
 
-  /** Every replica of every group, asked itself. */
+  /** Every replica of every group, asked itself. One that is dead has left the routes, but is still one of its leader's peers. */
   async replicas(brokerName?: string): Promise<ReplicaView[]> {
     const brokers = brokerName === undefined ? this.#brokers : [this.broker(brokerName)];
-    return Promise.all(
+    const views = await Promise.all(
       brokers.flatMap((broker) =>
-        broker.replicas.map(async ({ replicaId, endpoint }) => {
+        broker.replicas.map(async ({ replicaId, endpoint }): Promise<ReplicaView> => {
           const answer = await this.call(endpoint, Op.raftStatus, {}, CONNECT_TIMEOUT_MS).catch(() => null);
           return { brokerName: broker.brokerName, replicaId, endpoint, status: answer?.body ?? null };
         }),
       ),
+    );
+    const missing = brokers.flatMap((broker) => missingOf(broker.brokerName, views));
+    // The next round finds it where it is by then.
+    if (missing.length > 0) await this.clusterStatus();
+    return [...views, ...missing].sort((a, b) =>
+      a.brokerName === b.brokerName ? a.replicaId - b.replicaId : a.brokerName < b.brokerName ? -1 : 1,
     );
   }
 
@@ -238,6 +244,15 @@ export class AdminSession {
     link.connect();
     return link;
   }
+}
+
+/** Peers of a group's leader that nobody has a route to. */
+function missingOf(brokerName: string, views: readonly ReplicaView[]): ReplicaView[] {
+  const group = views.filter((view) => view.brokerName === brokerName);
+  const leaders = group.flatMap(({ status }) => (status?.role === 'leader' ? [status] : []));
+  const leader = leaders.toSorted((a, b) => b.term - a.term)[0];
+  const unseen = (leader?.peers ?? []).filter(({ replicaId }) => !group.some((view) => view.replicaId === replicaId));
+  return unseen.map(({ replicaId }) => ({ brokerName, replicaId, endpoint: '', status: null }));
 }
 
 const LINK_OPTIONS: LinkOptions = {

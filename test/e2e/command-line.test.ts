@@ -40,7 +40,11 @@ describe('command line', () => {
       queues: [0, 1, 2].map((queueId) => ({ queueId, minOffset: 0, maxOffset: 0 })),
     });
     await cluster.json('topic', 'create', 'passing');
-    expect(await cluster.json('topic', 'delete', 'passing')).toEqual({ topic: 'passing', deleted: true });
+    expect(await cluster.json('topic', 'delete', 'passing')).toEqual({
+      topic: 'passing',
+      deleted: true,
+      groups: [{ brokerName: 'a', error: null }],
+    });
     expect((await cluster.cli('topic', 'describe', 'passing')).exit).toBe(Exit.failed);
     expect((await cluster.cli('topic', 'create', 'orders', '--queues', '9')).exit).toBe(Exit.failed);
     const table = await cluster.cli('topic', 'list');
@@ -104,7 +108,7 @@ describe('command line', () => {
     expect(await cluster.json('group', 'reset-offset', 'desk', '--topic', 'sales', '--queue', '0', '--offset', '8')).toEqual({
       group: 'desk',
       topic: 'sales',
-      queues: [{ queueId: 0, previous: 4, offset: 8 }],
+      queues: [{ brokerName: 'a', queueId: 0, previous: 4, offset: 8 }],
     });
     const rest = await cluster.cli('consume', 'sales', '--group', 'desk', '--max', '2', '--timeout', '30');
     expect(rest.stdout).toBe('m8\nm9\n');
