@@ -1,4 +1,5 @@
 import type { Clock } from '../io/clock.ts';
+import { isOutOfSpace } from '../io/disk.ts';
 import { LogCorrupt } from '../log/errors.ts';
 import { placesBehind } from '../log/group-walk.ts';
 import { type PatchResult, type PeerGroups, patchLog } from '../log/log-patch.ts';
@@ -187,6 +188,11 @@ export class LogRepair {
       fetch,
       lastIndex: view.lastIndex(),
       buffer: this.#buffer,
+    }).catch((error: unknown): PatchResult => {
+      // No room to allocate a lost file end again: no reason to stop (FAULTS 3).
+      if (!isOutOfSpace(error)) throw error;
+      refusal = 'later';
+      return { ok: false, reason: 'missing', at: from };
     });
     // What a question ahead of it has heard by now is of a place that may not be reached.
     return { result, refusal: !result.ok && result.reason === 'missing' ? refusal : null };
