@@ -31,6 +31,8 @@ export interface GroupPorts {
   readonly referee: GroupReferee;
   readonly startBroker: StartBroker;
   makeProcess(name: string): SimProcess;
+  /** Client addresses by which gossip finds the other groups: HOST:PORT, comma-separated. */
+  readonly seeds: string;
 }
 
 /** Replicas of one broker group on machines of their own, each under a supervisor that starts it again. */
@@ -42,14 +44,15 @@ export class BrokerGroup {
   readonly #scheduler: SimScheduler;
   readonly #prng: Prng;
   readonly #startBroker: StartBroker;
+  readonly #seeds: string;
 
-  /** @param seeds client addresses of other groups, by which gossip finds them */
   constructor(brokerName: string, size: number, ports: GroupPorts) {
     this.brokerName = brokerName;
     this.referee = ports.referee;
     this.#scheduler = ports.scheduler;
     this.#prng = ports.prng;
     this.#startBroker = ports.startBroker;
+    this.#seeds = ports.seeds;
     this.rot = new Rot(ports.prng, this.replicas, ports.referee);
     const sizes = this.#drawSizes();
     const addresses = Array.from({ length: size }, (_, at) => {
@@ -170,6 +173,7 @@ export class BrokerGroup {
         brokerName: this.brokerName,
         replicas,
         dataDir: DATA_DIR,
+        seeds: this.#seeds,
         segmentBytes: 16 * MIB,
         snapshotIntervalBytes: 16 * MIB,
         hotTailBytes: 16 * MIB,

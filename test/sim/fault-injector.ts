@@ -77,6 +77,10 @@ export class FaultInjector {
         if (prng.chance(0.15))
           for (const other of group) if (prng.chance(0.7)) this.#crash(other, prng.chance(0.5) ? 'kill' : 'power', forMs * prng.unit());
         return;
+      case 'sleep':
+        // Long enough for the others to cut their logs: it comes back behind their start.
+        this.#crash(victim, 'kill', 4_000 + 3 * forMs);
+        return;
       case 'pause':
         victim.pause();
         this.#after(forMs, () => victim.resume());

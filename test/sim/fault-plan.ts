@@ -4,6 +4,7 @@ import type { Prng } from './prng.ts';
 export const FAULT_KINDS = [
   'kill',
   'powerLoss',
+  'sleep',
   'pause',
   'isolate',
   'halves',

@@ -53,6 +53,8 @@ export class Rot {
 
   /** @returns what was damaged; null when nothing may be */
   strike(victim: SimReplica): string | null {
+    // A recovery that finds what it has just mended damaged again gives up, and rightly so.
+    if (victim.process.alive && victim.handle?.status() == null) return null;
     const kind = this.#prng.pick(ROT_KINDS);
     // Never both at once: a log is known to be whole by the snapshot behind it.
     const standing = this.standing().filter(({ replicaId }) => replicaId === victim.id);
@@ -137,7 +139,7 @@ export class Rot {
   #stretch(victim: SimReplica, sealed: boolean): Stretch | null {
     const { disk } = victim.process;
     const segments = disk.paths(LOG).filter((path) => /\/\d{20}$/.test(path));
-    const usable = sealed ? segments.slice(0, -2) : segments;
+    const usable = sealed ? segments.filter((_, at) => holdsGroups(disk, segments[at + 1])) : segments;
     if (usable.length === 0) return null;
     const path = this.#prng.pick(usable);
     const groups = this.#committedGroups(victim, path);
@@ -175,6 +177,12 @@ export class Rot {
     }
     return groups;
   }
+}
+
+/** A spare one does not: the segment before it is still written. */
+function holdsGroups(disk: SimDisk, path: string | undefined): boolean {
+  const head = path === undefined ? null : disk.platter(path, BLOCK_BYTES, GROUP_HEADER_BYTES);
+  return head !== null && typeof readGroupHeader(head.bytes) !== 'string';
 }
 
 function flip(bytes: Uint8Array, at: number, prng: Prng): void {

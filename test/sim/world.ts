@@ -1,5 +1,5 @@
 import { ACTORS, type ActorKind, QUEUES, QUICK_TOPIC, type Stage, TOPIC } from './actors.ts';
-import { BrokerGroup, type SimReplica } from './broker-group.ts';
+import { BrokerGroup, CLIENT_PORT, type SimReplica } from './broker-group.ts';
 import type { StartBroker } from './broker-hook.ts';
 import { checkDuplicated } from './checkers/duplicated.ts';
 import { type Acked, checkLost } from './checkers/lost.ts';
@@ -126,7 +126,13 @@ export class World {
       const referee = this.#referee.group(brokerName);
       const size = this.#prng.pick(count === 1 ? [3, 3, 3, 3, 3, 5, 1] : [3, 3, 1]);
       const makeProcess = (name: string): SimProcess => this.#process(name);
-      return new BrokerGroup(brokerName, size, { scheduler: this.#scheduler, prng: this.#prng, referee, startBroker, makeProcess });
+      const seeds =
+        count === 1
+          ? ''
+          : BROKER_NAMES.slice(0, count)
+              .map((name) => `${name}1:${CLIENT_PORT}`)
+              .join(',');
+      return new BrokerGroup(brokerName, size, { scheduler: this.#scheduler, prng: this.#prng, referee, startBroker, makeProcess, seeds });
     });
   }
 

@@ -1,6 +1,7 @@
 import type { DiskFile } from '../../../src/io/disk.ts';
 import type { Io } from '../../../src/io/io.ts';
 import { HardStateFile, type StoredHardState } from '../../../src/log/hard-state.ts';
+import { LogVerifier } from '../../../src/log/log-verifier.ts';
 import { RaftDriver } from '../../../src/replica/driver.ts';
 import { startBroker } from '../broker-process.ts';
 import { type AnyMethod, type Canary, nothing, patch } from './canary.ts';
@@ -114,5 +115,14 @@ export const DISK_CANARIES: readonly Canary[] = [
             return stored === null ? null : { ...stored, term: Math.max(0, stored.term - 1), votedFor: 0 };
           },
       ),
+  },
+  {
+    name: 'a repair that writes nothing',
+    breaks: 'FAULTS 5: what was repaired is read back before it counts',
+    caughtBy: ['not live', 'AssertionError'],
+    firstSeed: 1,
+    seeds: 20,
+    faults: ['rot'],
+    plant: () => patch(LogVerifier.prototype, 'rewrite', () => () => Promise.resolve()),
   },
 ];
