@@ -1,7 +1,6 @@
 import { equalBytes } from '../base/bytes.ts';
-import type { Clock, Timer } from '../io/clock.ts';
+import type { Timer } from '../io/clock.ts';
 import type { DatagramSocket } from '../io/net.ts';
-import type { Random } from '../io/random.ts';
 import { AntiEntropy, type Item } from './anti-entropy.ts';
 import { type ByteReader, type ByteWriter, MalformedBytes } from './byte-cursor.ts';
 import { Contacts } from './contacts.ts';
@@ -10,13 +9,14 @@ import { FailureDetector, shuffle } from './failure-detector.ts';
 import { Fingerprints } from './fingerprints.ts';
 import { piecesOf, Reassembly } from './fragments.ts';
 import { type GossipCounts, newCounts } from './gossip-counts.ts';
+import type { GossipOptions } from './gossip-options.ts';
 import type { Evidence, OwnBrokerChange } from './gossip-port.ts';
 import { MAX_MEMBERS, type MemberRow, MemberTable } from './member-table.ts';
 import { OwnRecord } from './own-record.ts';
 import { Probing } from './probing.ts';
 import { decodeBroker, decodeGroup, decodeState, encodeState, ItemKind, readBrokerHead, readTopicHead } from './record-codec.ts';
 import { type Merged, RecordTable } from './record-table.ts';
-import type { AppliedTopic, BrokerKey, BrokerRecord, GossipAlarm, GroupRecord, HostPort, MemberState } from './records.ts';
+import type { AppliedTopic, BrokerKey, GossipAlarm, GroupRecord, HostPort, MemberState } from './records.ts';
 import { brokerKeyOf } from './records.ts';
 import { Retirement } from './retirement.ts';
 import { Rumors, retransmitLimit } from './rumors.ts';
@@ -24,6 +24,9 @@ import { Rumors, retransmitLimit } from './rumors.ts';
 /** While there is news, each broker tells it to so many others, so often. */
 const GOSSIP_FANOUT = 3;
 const GOSSIP_INTERVAL_MS = 100;
+/** When hundreds start at once, what one says next must not wait behind what all have said. */
+const MAX_GOSSIP_DATAGRAMS = 4;
+const RUMORS_PER_DATAGRAM = 6;
 /** F03: at the latest. These ride on probes: whoever has missed nothing learns nothing. */
 const REFRESH_INTERVAL_MS = 30_000;
 const SYNC_INTERVAL_MS = 5_000;
@@ -35,29 +38,6 @@ const MAX_QUICK_SYNCS = 6;
 const STALE_DATAGRAMS_MS = 200;
 /** Accusers of one suspect that are passed on: more make a suspicion no more certain. */
 const MAX_TOLD_ACCUSERS = 4;
-
-export interface GossipOptions {
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly clusterId: string;
-  readonly secret: string;
-  /** The own record but for its version. */
-  readonly own: Omit<BrokerRecord, 'version'>;
-  /** Of this boot: higher than any before. */
-  readonly generation: number;
-  /** Others go by a higher one (this directory was emptied): to be kept for the next boot. */
-  onGeneration?(generation: number): void;
-  /** Whom to ask for the cluster: seeds, the own group's replicas. Asked again at each use. */
-  contacts(): readonly HostPort[];
-  /** `was` null: new. `row` null in the table afterwards: forgotten. */
-  onMember(row: MemberRow, was: MemberState | null): void;
-  onForgotten(row: MemberRow): void;
-  onGroup(record: GroupRecord): void;
-  onTopic(applied: AppliedTopic): void;
-  onGroupForgotten(brokerName: string, topics: readonly string[]): void;
-  onAlarm(alarm: GossipAlarm, key: string): void;
-  onEvent?(name: string, fields: Readonly<Record<string, string | number>>): void;
-}
 
 /**
  * One broker's gossip: SWIM's membership, rumors on every datagram, anti-entropy for what rumors miss. It has a clock, a source of
@@ -513,13 +493,18 @@ export class Gossip {
       this.#telling = false;
       return;
     }
+    const datagrams = Math.min(MAX_GOSSIP_DATAGRAMS, 1 + Math.floor(this.#rumors.size / RUMORS_PER_DATAGRAM));
+    for (let sent = 0; sent < datagrams; sent++) this.#tellSome(live);
+    this.#after(GOSSIP_INTERVAL_MS, () => this.#tell());
+  }
+
+  #tellSome(live: MemberRow[]): void {
     shuffle(live, this.#options.random, GOSSIP_FANOUT);
     const targets = live.slice(0, GOSSIP_FANOUT);
     const datagram = this.#begin(DatagramType.gossip);
     this.#fill(datagram, targets.length);
     const bytes = this.#codec.seal(datagram);
     for (const row of targets) this.#transmit(bytes, row.heardFrom ?? row.record.address);
-    this.#after(GOSSIP_INTERVAL_MS, () => this.#tell());
   }
 
   #refresh(): void {
