@@ -335,7 +335,7 @@ export function rangeOf(setting: Setting): string {
     case 'choice':
       return setting.choices.join(' | ');
     case 'replicas':
-      return '1, 3 or 5 of ID@HOST:PORT, comma-separated; in the file also [{replicaId, host, port}]';
+      return '1 … 7 of ID@HOST:PORT, comma-separated; in the file also [{replicaId, host, port}]';
   }
 }
 
@@ -449,6 +449,8 @@ function inRange(value: unknown, setting: NumberSetting): boolean {
   return Number.isSafeInteger(value) && (value as number) >= setting.min && (value as number) <= setting.max;
 }
 
+/** Ids of replicas are 1…7 (src/raft/quorum.ts). */
+const MAX_GROUP_REPLICAS = 7;
 const WILDCARD_HOSTS = ['0.0.0.0', '::'];
 
 /** What one setting alone cannot say. */
@@ -460,7 +462,7 @@ function crossCheck(given: BrokerConfig): BrokerConfig {
   const check = (holds: boolean, problem: string): void => {
     if (!holds) problems.push(problem);
   };
-  check([1, 3, 5].includes(replicas.length), `replicas: ${replicas.length} given, a group has 1, 3 or 5`);
+  check(replicas.length <= MAX_GROUP_REPLICAS, `replicas: ${replicas.length} given, a group has ${MAX_GROUP_REPLICAS} at most`);
   check(new Set(replicas.map((replica) => replica.replicaId)).size === replicas.length, 'replicas: an id is named twice');
   check(
     new Set(replicas.map((replica) => `${replica.host}:${replica.port}`)).size === replicas.length,

@@ -1,5 +1,5 @@
 import { Broker } from './broker/broker.ts';
-import { FIRST_FEATURE_LEVEL } from './broker/feature-level.ts';
+import { FEATURE_LEVELS, FIRST_FEATURE_LEVEL } from './broker/feature-level.ts';
 import { type BrokerLimits, DEFAULT_BROKER_LIMITS } from './broker/limits.ts';
 import { type BrokerMetrics, NO_METRICS } from './broker/ports.ts';
 import { BrokerStateMachine } from './broker/state-machine.ts';
@@ -16,6 +16,7 @@ import type { ErrorCode } from './protocol/errors.ts';
 import { ReplicationMode } from './protocol/requests.ts';
 import { Raft } from './raft/raft.ts';
 import { Formation, type PeerIdentity } from './replica/formation.ts';
+import { formedMembership, type Member, memberOf, membershipsOf, NOBODY } from './replica/membership.ts';
 import { PeerLinks } from './replica/peer-links.ts';
 import { type Recovered, recoverReplica } from './replica/recover.ts';
 import { RepairService } from './replica/repair-service.ts';
@@ -23,7 +24,7 @@ import { Replica } from './replica/replica.ts';
 import type { ClusterGossip } from './routing/gossip-port.ts';
 import { AnnouncedLevels } from './server/announced-levels.ts';
 import { DerivedStores } from './server/derived-files.ts';
-import { configuredGroup, ServerGossip } from './server/gossip.ts';
+import { gossipedGroup, ServerGossip } from './server/gossip.ts';
 import { healthOf, statusOf } from './server/health.ts';
 import { type LeaderBalance, startLeaderBalance } from './server/leader-balance.ts';
 import { ServerMetrics } from './server/server-metrics.ts';
@@ -186,7 +187,7 @@ export class Server implements ServerView {
     this.#state = 'draining';
     this.#event('draining', {});
     const replica = this.#replica as Replica;
-    if (replica.role().role === 'leader' && this.#config.replicas.length > 1) {
+    if (replica.role().role === 'leader' && replica.membership().voters.length > 1) {
       await replica.transfer(0).catch((error: unknown) => this.#event('leadership not handed over', { error: String(error) }));
     }
     await (this.#gateway as NativeGateway).drain(this.#config.drainTimeoutMs);
@@ -244,10 +245,10 @@ export class Server implements ServerView {
   }
 
   #makeRepair(meta: Meta): RepairService {
-    const { replicaId, replicas, catchUpBytesPerSecond, scrubBytesPerSecond } = this.#config;
+    const { replicaId, catchUpBytesPerSecond, scrubBytesPerSecond } = this.#config;
     this.#repair = new RepairService({
       clock: this.#io.clock,
-      others: () => replicas.map((replica) => replica.replicaId).filter((id) => id !== replicaId),
+      others: () => this.#members().flatMap((member) => (member.replicaId === replicaId ? [] : [member.replicaId])),
       bytesPerSecond: catchUpBytesPerSecond,
       scrubBytesPerSecond,
       linkUp: () => this.#linkUp(meta),
@@ -297,6 +298,7 @@ export class Server implements ServerView {
       identity: own,
       health: () => ({ belowReserve: this.#recovered?.log.diskFull ?? false, priority: this.#config.leaderPriority }),
       met: (peer) => this.#met(peer),
+      trusts: (peer) => this.#trusts(peer),
       lost: (peer, reset) => {
         this.#gossip?.linkLost(peer, reset ? 'reset' : 'silent');
         formation.lost(peer);
@@ -313,7 +315,7 @@ export class Server implements ServerView {
   #startGossip(meta: Meta): Promise<ServerGossip> {
     return ServerGossip.start(this.#config, this.#io, meta.incarnation, {
       raft: () => this.#replica?.status() ?? null,
-      group: () => configuredGroup(this.#config),
+      group: () => gossipedGroup(this.#replica?.membership() ?? NOBODY, this.#replica?.membershipIndex ?? 0),
       newestFeatureLevel: () => this.#stateMachine?.newestFeatureLevel ?? FIRST_FEATURE_LEVEL,
       belowReserve: () => this.#recovered?.log.diskFull ?? false,
       linked: (replicaId) => this.#links?.connected(replicaId) ?? false,
@@ -343,17 +345,9 @@ export class Server implements ServerView {
     const formation = this.#formation as Formation;
     const before = formation.formedWith;
     const verdict = formation.hear(peer);
-    if (verdict === 'stranger') {
-      this.#event('peer refused', { peer: peer.replicaId, reason: 'its directory is not the one that the group was formed with' });
-      return false;
-    }
-    if (verdict === 'emptied') {
-      this.#failed(
-        new Error(
-          `the group knows replica ${this.#config.replicaId} by another data directory: this one is empty or was replaced, and must not vote. Restore the old directory, or replace the replica.`,
-        ),
-      );
-      return false;
+    if (verdict === 'joining') this.#event('joining', { peer: peer.replicaId, incarnation: (this.#meta as Meta).incarnation });
+    if (!this.#trusts(peer)) {
+      this.#event('peer not trusted', { peer: peer.replicaId, reason: 'its directory is not the one that the group knows under this id' });
     }
     if (this.#state === 'forming' && before === null && formation.formedWith !== null) {
       this.#form().catch((error: unknown) => this.#failed(error));
@@ -361,6 +355,25 @@ export class Server implements ServerView {
     this.#levels.heard(peer.replicaId, level);
     this.#broker?.featureLevelAnnounced();
     return true;
+  }
+
+  /** Whether Raft may be spoken with it: it is who the log names under its id, or the log here does not reach so far. */
+  #trusts(peer: PeerIdentity): boolean {
+    if (this.#replica === null) return true;
+    const member = memberOf(this.#replica.membership(), peer.replicaId);
+    return member === undefined ? peer.formedWith !== null : member.incarnation === peer.incarnation;
+  }
+
+  /** By the log; until it is open, by configuration. */
+  #members(): readonly Omit<Member, 'incarnation'>[] {
+    const members = this.#replica?.membership().members ?? [];
+    return members.length > 0 ? members : this.#config.replicas;
+  }
+
+  /** A replica that belongs nowhere yet goes on looking for those that it was configured with. */
+  #membershipChanged(): void {
+    const others = this.#members().filter(({ replicaId }) => replicaId !== this.#config.replicaId);
+    this.#links?.setPeers(others.map(({ replicaId, host, port }) => ({ replicaId, host, port: port + 1 })));
   }
 
   #form(): Promise<void> {
@@ -374,18 +387,19 @@ export class Server implements ServerView {
     const { disk, clock, random } = this.#io;
     const config = this.#config;
     const formedWith = (this.#formation as Formation).formedWith as Readonly<Record<string, string>>;
-    const configured = config.replicas.map(({ replicaId }) => String(replicaId));
-    if (configured.length !== Object.keys(formedWith).length || !configured.every((id) => id in formedWith)) {
-      throw new Error(
-        `the group was formed by replicas ${Object.keys(formedWith).join(', ')}, configured are ${configured.join(', ')}: a group does not change by its configuration`,
-      );
-    }
     const meta = this.#meta as Meta;
     const isNew = meta.formedWith === null;
     if (isNew) this.#meta = await this.#withSpace(() => updateMeta(disk, config.dataDir, meta, formedWith));
     if (this.#state !== 'forming') return;
     const recovered = this.#recovered as Recovered;
     const { log, hardState, groupIndex, applied, snapshots } = recovered;
+    const formed = formedMembership(config, (this.#meta as Meta).incarnation, formedWith);
+    const memberships = membershipsOf(recovered, formed);
+    if (memberships.membershipIndex === 0 && formed.members.length < formed.voters.length) {
+      throw new Error(
+        `the group was formed by replicas ${formed.voters.join(', ')}, configured are ${config.replicas.map(({ replicaId }) => replicaId).join(', ')}: a group does not change by its configuration`,
+      );
+    }
     const stateMachine = this.#stateMachine as BrokerStateMachine;
     const derived = this.#derived as DerivedStores;
     const links = this.#links as PeerLinks;
@@ -394,7 +408,7 @@ export class Server implements ServerView {
     const raft = new Raft(
       {
         id: config.replicaId,
-        membership: { voters: config.replicas.map((replica) => replica.replicaId), learners: [], outgoing: null },
+        ...memberships,
         electionTimeoutMs: config.electionTimeoutMs,
         heartbeatIntervalMs: config.heartbeatIntervalMs,
         maxInflightMessages: config.peerWindowGroups,
@@ -429,6 +443,8 @@ export class Server implements ServerView {
       applied,
       damagedRead: (position) => this.#repair?.reportDamage(position),
       damages: () => this.#repair?.damages() ?? [],
+      mayChangeMembership: () => stateMachine.featureLevel >= FEATURE_LEVELS.cluster,
+      onMembership: () => this.#membershipChanged(),
       onEvent: this.#event,
       onFailed: (error) => this.#failed(error),
     });
@@ -450,6 +466,7 @@ export class Server implements ServerView {
     });
     if (this.#state !== 'forming') return;
     this.#state = 'running';
+    this.#membershipChanged();
     this.#event('formed', { replicas: Object.keys(formedWith).length, first: Number(isNew) });
     replica.start();
     this.#balance = startLeaderBalance(config, this.#io, replica, () => this.gossip?.members() ?? []);

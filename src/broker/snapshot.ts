@@ -17,6 +17,8 @@ export interface StateHead {
   readonly appliedIndex: number;
   readonly logTimeMs: number;
   readonly digest: number;
+  /** The newest membership entry. Only at level 2: a group of level 1 never changes its members. */
+  readonly membership: { readonly index: number; readonly body: Uint8Array } | null;
 }
 
 /** Everything replicated, as snapshot() walks it. */
@@ -45,7 +47,7 @@ export function packState(head: StateHead, tables: StateTables): Uint8Array {
     groups.all().map(packGroup),
     [segments.startPosition, ...segments.starts.map(({ position, logTimeMs, offsets }) => [position, logTimeMs, offsets])],
     [...settings].sort(([a], [b]) => (a < b ? -1 : 1)),
-    ...(head.featureLevel < FEATURE_LEVELS.cluster ? [] : [topics.allGone().map(packGone)]),
+    ...(head.featureLevel < FEATURE_LEVELS.cluster ? [] : [topics.allGone().map(packGone), packMembership(head.membership)]),
   ]);
   // The packer's result is a view of its own working memory.
   return new Uint8Array(packed);
@@ -153,6 +155,7 @@ type PackedState = [
   [number, ...[number, number, number[]][]],
   [string, number][],
   gone?: PackedGone[],
+  membership?: PackedMembership,
 ];
 
 /**
@@ -172,6 +175,7 @@ export function unpackState(bytes: Uint8Array, tables: StateTables, newestLevel:
     [start, ...starts],
     settings,
     gone = [],
+    membership = null,
   ] = packed;
   for (const topic of topics) unpackTopic(topic, tables.topics);
   tables.topics.nextTopicId = nextTopicId;
@@ -183,7 +187,17 @@ export function unpackState(bytes: Uint8Array, tables: StateTables, newestLevel:
     starts.map(([position, time, offsets]) => ({ position, logTimeMs: time, offsets })),
   );
   for (const [name, value] of settings) tables.settings.set(name, value);
-  return { featureLevel, appliedIndex, logTimeMs, digest };
+  return { featureLevel, appliedIndex, logTimeMs, digest, membership: unpackMembership(membership) };
+}
+
+type PackedMembership = readonly [index: number, body: Uint8Array] | null;
+
+function packMembership(membership: StateHead['membership']): PackedMembership {
+  return membership === null ? null : [membership.index, membership.body];
+}
+
+function unpackMembership(packed: PackedMembership): StateHead['membership'] {
+  return packed === null ? null : { index: packed[0], body: Uint8Array.from(packed[1]) };
 }
 
 function unpackTopic([id, name, version, perm, messageType, replication, offsets, ...more]: PackedTopic, topics: Topics): void {

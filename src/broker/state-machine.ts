@@ -62,6 +62,7 @@ export class BrokerStateMachine implements StateMachine {
   #onRole: ((role: ReplicaRole) => void) | null = null;
   readonly newestFeatureLevel: number;
   #featureLevel = FIRST_FEATURE_LEVEL;
+  #membership: { readonly index: number; readonly body: Uint8Array } | null = null;
   #appliedIndex = 0;
   /** Batches that apply found to be stored already, since this process started. Not part of the state. */
   duplicateBatches = 0;
@@ -142,6 +143,8 @@ export class BrokerStateMachine implements StateMachine {
         this.#listener?.onNoop(entry.index, entry.term);
         return;
       case EntryType.membership:
+        // Nothing of the broker's depends on it; it is kept because a state stands for a log that begins behind it.
+        this.#membership = { index: entry.index, body: Uint8Array.from(entry.body) };
         return;
       default:
         assert(false, `entry type ${String(entry.type)} is not known to this release`);
@@ -340,6 +343,7 @@ export class BrokerStateMachine implements StateMachine {
       appliedIndex: this.#appliedIndex,
       logTimeMs: this.#logTimeMs,
       digest: this.#digest.value,
+      membership: this.#membership,
     };
     return packState(head, this.#tables());
   }
@@ -360,6 +364,7 @@ export class BrokerStateMachine implements StateMachine {
     this.#appliedIndex = head.appliedIndex;
     this.#logTimeMs = head.logTimeMs;
     this.#digest.value = head.digest;
+    this.#membership = head.membership;
     let covered = true;
     for (const topic of this.topics.all()) {
       for (const queue of topic.queues) covered = queue.index.restore(queue.minOffset, queue.nextOffset) && covered;
@@ -382,12 +387,17 @@ export class BrokerStateMachine implements StateMachine {
     this.#logTimeMs = 0;
     this.#endPosition = 0;
     this.#digest.value = Digest.INITIAL;
+    this.#membership = null;
     for (const topic of before) this.#queues.removeTopic(topic.name);
     this.#listener?.onRestored();
   }
 
   #tables(): Parameters<typeof packState>[1] {
     return { topics: this.topics, producers: this.producers, groups: this.groups, segments: this.segments, settings: this.#settings };
+  }
+
+  membership(): { readonly index: number; readonly body: Uint8Array } | null {
+    return this.#membership;
   }
 
   onRoleChange(role: ReplicaRole): void {

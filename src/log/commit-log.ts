@@ -171,10 +171,10 @@ export class CommitLog implements Log {
         durableEndPosition,
         unsyncedTailLost: options.unsyncedTailLost ?? false,
         ...(repair === undefined ? {} : { repair: (from, damage) => repair({ verifier, from, damage, committedIndex: verifyFrom.index }) }),
-        onGroup: (group, previousChecksum, previousLogTimeMs) => {
+        onGroup: (group, previousChecksum, previousLogTimeMs, lone) => {
           index.append(group);
           chain.push(group.firstIndex, previousChecksum, previousLogTimeMs);
-          options.onGroup?.(group);
+          options.onGroup?.(group, lone);
         },
       });
       // From here on the directory is known to be ours and sound: it may be changed.

@@ -24,8 +24,11 @@ export interface RecoveryInput {
   readonly unsyncedTailLost: boolean;
   /** Mends the log behind `from`, up to a whole group behind `position`, or rejects. Without it damage is refused. */
   repair?(from: LogCursor, damage: LogCorrupt): Promise<void>;
-  /** The checksum and log time are those of the log before the group. */
-  onGroup(group: GroupMeta, previousChecksum: number, previousLogTimeMs: number): void;
+  /**
+   * The checksum and log time are those of the log before the group.
+   * @param lone header and body of the only entry of a group behind the checkpoint; valid during the call
+   */
+  onGroup(group: GroupMeta, previousChecksum: number, previousLogTimeMs: number, lone: Uint8Array | null): void;
 }
 
 export interface RecoveredEnd {
@@ -161,7 +164,8 @@ class Recovery {
     });
     if (!result.ok) return this.#badTail(place, result, bytes);
     if (result.header.term < this.#term) throw new LogCorrupt(place, 'the term goes back');
-    this.#accept(result.header, result.lastChecksum);
+    const { entryCount, dataBytes } = result.header;
+    this.#accept(result.header, result.lastChecksum, entryCount === 1 ? bytes.subarray(GROUP_HEADER_BYTES, dataBytes) : null);
     this.#verifiedBytes += result.header.sizeBytes;
     return null;
   }
@@ -181,10 +185,10 @@ class Recovery {
       throw new LogCorrupt(place, 'the group does not continue the log');
     }
     this.#readAheadBytes = header.sizeBytes <= SMALL_GROUP_BYTES ? SCAN_BYTES : HEADER_SCAN_BYTES;
-    this.#accept(header, 0);
+    this.#accept(header, 0, null);
   }
 
-  #accept(header: GroupHeader, lastChecksum: number): void {
+  #accept(header: GroupHeader, lastChecksum: number, lone: Uint8Array | null): void {
     const previousLogTimeMs = this.#logTimeMs;
     const { index, term: previousTerm } = { index: this.#index, term: this.#term };
     this.#anchor = {
@@ -202,7 +206,7 @@ class Recovery {
     this.#recent.push(header.position);
     if (this.#recent.length > 2 * (LAST_WRITE_BYTES / BLOCK_BYTES)) this.#recent = this.#recent.slice(-(LAST_WRITE_BYTES / BLOCK_BYTES));
     const { firstIndex, lastIndex, term, position, sizeBytes, previousChecksum } = header;
-    this.#input.onGroup({ firstIndex, lastIndex, term, position, sizeBytes }, previousChecksum, previousLogTimeMs);
+    this.#input.onGroup({ firstIndex, lastIndex, term, position, sizeBytes }, previousChecksum, previousLogTimeMs, lone);
   }
 
   /** Where the next group lies: here, or at the head of the next segment when here is nothing; null when there is nothing behind at all. */

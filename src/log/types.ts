@@ -69,7 +69,7 @@ export interface CommitLogOptions {
    */
   readonly unsyncedTailLost?: boolean;
   /** Called for every group found, oldest first, before open() resolves: fills the Raft core's own index. */
-  readonly onGroup?: (group: GroupMeta) => void;
+  readonly onGroup?: (group: GroupMeta, lone: Uint8Array | null) => void;
   /** Mends damage by peers before recovery goes on; rejects when none can help. Without it damage is refused with LogCorrupt. */
   readonly repair?: (damage: RecoveryDamage) => Promise<void>;
   /** The last run flushed asynchronously and did not end cleanly: what is read may be in the page cache only, whatever `flush` is now. */

@@ -1,8 +1,11 @@
 import { assert } from '../base/assert.ts';
 import { verifyGroup } from '../log/group-codec.ts';
+import { ENTRY_HEADER_BYTES, Entry, GROUP_HEADER_BYTES } from '../log/layout.ts';
 import type { CheckedGroup, GroupFault, Log } from '../log/types.ts';
 import type { AppendRequest, Effects, GroupMeta, Message, RaftCore } from '../raft/types.ts';
 import type { DurableState } from './durable-state.ts';
+import { decodeMembership } from './membership.ts';
+import { EntryType } from './types.ts';
 
 export interface DriverPorts {
   readonly raft: RaftCore;
@@ -63,6 +66,7 @@ export class RaftDriver {
   /** @returns why the bytes are not what they should be, null when they were taken */
   stepAppend(message: AppendRequest, bytes: Uint8Array): GroupFault | null {
     const groups: CheckedGroup[] = [];
+    const metas: GroupMeta[] = [];
     let index = message.firstIndex;
     let chain: number | null = null;
     for (let at = 0; at < bytes.length; ) {
@@ -72,6 +76,7 @@ export class RaftDriver {
       if (header.firstIndex !== index) return 'index';
       if (chain !== null && header.previousChecksum !== chain) return 'chain';
       groups.push(verified);
+      metas.push(withMembership(header, header.entryCount, bytes.subarray(at + GROUP_HEADER_BYTES, at + header.dataBytes)));
       chain = verified.lastChecksum;
       index = header.lastIndex + 1;
       at += header.sizeBytes;
@@ -85,7 +90,7 @@ export class RaftDriver {
     }
     this.#incoming = { groups, bytes };
     try {
-      this.step({ ...message, groups: groups.map(({ header }) => header) });
+      this.step({ ...message, groups: metas });
     } finally {
       this.#incoming = null;
     }
@@ -163,4 +168,11 @@ export class RaftDriver {
     const result = log.appendGroups(incoming.bytes.subarray(offset), incoming.groups.slice(skipped));
     if (!result.ok && result.reason !== 'poisoned') this.#ports.failed(new Error(`log refused verified groups: ${result.reason}`));
   }
+}
+
+/** A membership is the only entry of its group. @param entry header and body, verified; a view */
+export function withMembership(group: GroupMeta, entryCount: number, entry: Uint8Array): GroupMeta {
+  if (entryCount !== 1 || entry[Entry.type] !== EntryType.membership) return group;
+  const { firstIndex, lastIndex, term, position, sizeBytes } = group;
+  return { firstIndex, lastIndex, term, position, sizeBytes, membership: decodeMembership(entry.subarray(ENTRY_HEADER_BYTES)) };
 }

@@ -14,21 +14,20 @@ export interface PeerIdentity {
 }
 
 export type FormationVerdict =
-  /** Go on: the group is formed and this peer belongs to it. */
-  | 'member'
-  /** The group is not formed yet; keep the link, speak no Raft. */
+  /** The group is formed, and so says this peer. */
+  | 'formed'
+  /** The group is not formed yet as far as this replica or that peer knows: keep the link, speak no Raft. */
   | 'waiting'
-  /** The peer is not the replica that took part in the formation (its directory was emptied or replaced): hang up. */
-  | 'stranger'
-  /** This replica is the one that lost its directory: it must not vote again under this id (I5). */
-  | 'emptied';
+  /** The group was formed without this replica, which is new or lost its directory: it takes part when the leader has added it (I5). */
+  | 'joining';
 
 /**
  * A group is formed once: when all configured replicas were heard and all are empty (I5, FAULTS 6).
  *
- * Each replica records the incarnations of all. A replica whose directory was emptied comes back with another incarnation
- * than the others recorded, and is refused: it may have acknowledged what it no longer holds. Two emptied volumes out of
- * three can never form a group of their own, because formation needs every configured replica, and the third is formed.
+ * Each replica records the incarnations of all, until the log says who belongs to the group. A replica whose directory was emptied
+ * comes back with another incarnation than the others know, and is not the voter of that id any more: it may have acknowledged
+ * what it no longer holds. It hears of the formation and waits to be added. Two emptied volumes out of three can never form
+ * a group of their own, because formation needs every configured replica, and the third is formed.
  */
 export class Formation {
   readonly #own: PeerIdentity;
@@ -50,17 +49,14 @@ export class Formation {
   }
 
   hear(peer: PeerIdentity): FormationVerdict {
-    if (this.#formedWith !== null) {
-      return this.#formedWith[peer.replicaId] === peer.incarnation ? 'member' : 'stranger';
-    }
+    if (this.#formedWith !== null) return peer.formedWith === null ? 'waiting' : 'formed';
     if (peer.formedWith !== null) {
-      if (peer.formedWith[this.#own.replicaId] !== this.#own.incarnation) return 'emptied';
       this.#formedWith = peer.formedWith;
-      return 'member';
+      return peer.formedWith[this.#own.replicaId] === this.#own.incarnation ? 'formed' : 'joining';
     }
     this.#heard.set(peer.replicaId, peer.incarnation);
     this.#formWhenComplete();
-    return this.#formedWith === null ? 'waiting' : 'member';
+    return this.#formedWith === null ? 'waiting' : 'formed';
   }
 
   /** An unformed peer's link ended: it may come back emptied, so it must be heard again. */

@@ -90,6 +90,11 @@ export class PeerLink {
     return this.#peer?.replicaId ?? 0;
   }
 
+  /** What the peer said of itself when the link opened. */
+  get peer(): PeerHello | null {
+    return this.#peer;
+  }
+
   /** What the peer said of the formation when the link opened. */
   get peerWasFormed(): boolean {
     return this.#peer?.formedWith != null;

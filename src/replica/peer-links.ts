@@ -33,6 +33,7 @@ export interface PeerLinksOptions {
   readonly secret: string;
   readonly host: string;
   readonly port: number;
+  /** At first; setPeers() and dialAlso() change it. */
   readonly peers: readonly PeerAddress[];
   readonly clock: Clock;
   readonly random: Random;
@@ -43,6 +44,11 @@ export interface PeerLinksOptions {
   health?(): PeerHealth;
   /** @returns false: not a member of this group, hang up */
   met(peer: PeerIdentity): boolean;
+  /**
+   * Raft's words of this peer count, and it may hear Raft's: it is the member that the log names under its id (I5). Asked for each
+   * message, since memberships change while links stand. Default: of everybody who was met.
+   */
+  trusts?(peer: PeerIdentity): boolean;
   /** The link to a peer that was met ended, and no new one took its place. */
   lost?(peer: ReplicaId, reset: boolean): void;
   onEvent(name: string, fields: Record<string, string | number>): void;
@@ -75,6 +81,8 @@ export interface RepairFrameHandlers {
  */
 export class PeerLinks {
   readonly #options: PeerLinksOptions;
+  /** Who is dialled, by id. */
+  readonly #peers: Map<ReplicaId, PeerAddress>;
   /** Dialled: what peers say comes in here. */
   readonly #inbound = new Map<ReplicaId, PeerLink>();
   /** Accepted: what is said to peers goes out here. */
@@ -93,11 +101,11 @@ export class PeerLinks {
 
   constructor(options: PeerLinksOptions) {
     this.#options = options;
+    this.#peers = new Map(options.peers.map((peer) => [peer.replicaId, peer]));
   }
 
   async start(): Promise<void> {
-    const { net, host, port, peers } = this.#options;
-    if (peers.length === 0) return;
+    const { net, host, port } = this.#options;
     const listener = await net.listenStream(host, port, (connection) => {
       if (this.#stopped || this.#handshakes >= MAX_HANDSHAKES) connection.destroy();
       return this.#link(connection, null).streamHandlers;
@@ -107,7 +115,7 @@ export class PeerLinks {
       return;
     }
     this.#listener = listener;
-    for (const peer of peers) this.#dial(peer);
+    for (const peer of this.#peers.values()) this.#dial(peer);
     this.#after(KEEPALIVE_INTERVAL_MS, () => this.#keepAlive());
   }
 
@@ -118,6 +126,40 @@ export class PeerLinks {
     await this.#listener?.close();
   }
 
+  /** The group's other members from now on. Who is no member any more is not dialled again; links that stand go on. */
+  setPeers(peers: readonly PeerAddress[]): void {
+    const ids = new Set(peers.map(({ replicaId }) => replicaId));
+    for (const id of [...this.#peers.keys()]) if (!ids.has(id)) this.#peers.delete(id);
+    this.dialAlso(peers);
+  }
+
+  /** Those who are to become members, too. Another address is taken at the next dial. */
+  dialAlso(peers: readonly PeerAddress[]): void {
+    for (const peer of peers) {
+      const isNew = !this.#peers.has(peer.replicaId);
+      this.#peers.set(peer.replicaId, peer);
+      const busy = this.#inbound.has(peer.replicaId) || this.#redials.has(peer.replicaId);
+      if (isNew && !busy && this.#listener !== null) this.#dial(peer);
+    }
+  }
+
+  /** Who answers under this id now, over links both ways; null: nobody. */
+  identityOf(peer: ReplicaId): PeerIdentity | null {
+    const heard = this.#inbound.get(peer)?.peer ?? null;
+    const told = this.#outbound.get(peer)?.peer ?? null;
+    return heard !== null && told !== null && heard.incarnation === told.incarnation ? heard : null;
+  }
+
+  #trusted(link: PeerLink): boolean {
+    return link.peer !== null && (this.#options.trusts?.(link.peer) ?? true);
+  }
+
+  /** The link to a peer that may hear Raft's words. */
+  #trustedOutbound(peer: ReplicaId): PeerLink | undefined {
+    const link = this.#outbound.get(peer);
+    return link !== undefined && this.#trusted(link) ? link : undefined;
+  }
+
   /** Both ways. */
   connected(peer: ReplicaId): boolean {
     return this.#inbound.has(peer) && this.#outbound.has(peer);
@@ -125,18 +167,18 @@ export class PeerLinks {
 
   /** A message to a peer without a link is dropped: Raft repeats what matters. */
   send(message: Message): void {
-    this.#outbound.get(message.to)?.sendMessage(message);
+    this.#trustedOutbound(message.to)?.sendMessage(message);
   }
 
   /** Takes over the runs' holds: each is released when the socket has taken its bytes, or the link ends. */
   sendAppend(message: AppendRequest, runs: readonly GroupRun[]): void {
-    const link = this.#outbound.get(message.to);
+    const link = this.#trustedOutbound(message.to);
     if (link !== undefined) link.sendAppend(message, runs);
     else for (const run of runs) run.hold.release();
   }
 
   sendSnapshotSlice(to: ReplicaId, head: Uint8Array, bytes: Uint8Array, onFlushed: () => void): boolean {
-    const link = this.#outbound.get(to);
+    const link = this.#trustedOutbound(to);
     link?.sendSnapshotSlice(head, bytes, onFlushed);
     return link !== undefined;
   }
@@ -195,12 +237,16 @@ export class PeerLinks {
         handshakeEnds();
         this.#ready(link, peer, dialled);
       },
-      message: (message) => this.handlers?.onMessage(message),
-      append: (message, bytes) => this.handlers?.onAppend(message, bytes) ?? true,
+      message: (message) => {
+        if (this.#trusted(link)) this.handlers?.onMessage(message);
+      },
+      append: (message, bytes) => !this.#trusted(link) || (this.handlers?.onAppend(message, bytes) ?? true),
       clock: (peer, wallMs) => this.handlers?.onClock(peer, wallMs),
       health: (peer, health) => this.handlers?.onHealth?.(peer, health),
       repair: (peer, type, head, bytes) => this.repair?.onFrame(peer, type, head, bytes),
-      snapshotSlice: (peer, head, bytes) => this.handlers?.onSnapshotSlice?.(peer, head, bytes),
+      snapshotSlice: (peer, head, bytes) => {
+        if (this.#trusted(link)) this.handlers?.onSnapshotSlice?.(peer, head, bytes);
+      },
       refused: (reason) => this.#options.onEvent('peer link refused', { reason, peer: dialled?.replicaId ?? 0 }),
       closed: (link, reset) => {
         handshakeEnds();
@@ -222,9 +268,8 @@ export class PeerLinks {
   }
 
   #ready(link: PeerLink, peer: PeerIdentity, dialled: PeerAddress | null): void {
-    const known = this.#options.peers.some(({ replicaId }) => replicaId === peer.replicaId);
     const expected = dialled === null || dialled.replicaId === peer.replicaId;
-    if (!known || !expected || !this.#options.met(peer)) {
+    if (!expected || !this.#options.met(peer)) {
       link.destroy();
       return;
     }
@@ -250,7 +295,7 @@ export class PeerLinks {
       this.repair?.onLost(peer);
       this.#options.lost?.(peer, reset);
     }
-    if (dialled === null || this.#stopped) return;
+    if (dialled === null || this.#stopped || !this.#peers.has(dialled.replicaId)) return;
     const { replicaId } = dialled;
     const waitMs = this.#redialMs.get(replicaId) ?? REDIAL_MS;
     this.#redialMs.set(replicaId, Math.min(MAX_REDIAL_MS, waitMs * 2));
@@ -262,7 +307,7 @@ export class PeerLinks {
     this.#options.clock.clearTimer(timer);
     this.#timers.delete(timer);
     this.#redials.delete(replicaId);
-    const peer = this.#options.peers.find((one) => one.replicaId === replicaId);
+    const peer = this.#peers.get(replicaId);
     if (peer !== undefined) this.#dial(peer);
   }
 

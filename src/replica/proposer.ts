@@ -1,6 +1,7 @@
 import type { Clock } from '../io/clock.ts';
 import type { ClosedGroup, Log } from '../log/types.ts';
-import type { EntryType, ProposeRefusal } from './types.ts';
+import { encodeMembership, type GroupMembership, membershipChecksum } from './membership.ts';
+import { EntryType, type ProposeRefusal } from './types.ts';
 
 /**
  * Groups on their way (closed, not committed) beyond which the open group waits for one of them instead of the end of the turn.
@@ -18,8 +19,8 @@ export interface ProposerPorts {
   leadingTerm(): number;
   canPropose(sizeBytes: number): boolean;
   logTimeMs(): number;
-  /** Hands a closed group to Raft; the bytes are on their way to the disk already. */
-  closed(group: ClosedGroup): void;
+  /** Hands a closed group to Raft; the bytes are on their way to the disk already. @param membership of a group that holds one */
+  closed(group: ClosedGroup, membership: GroupMembership | null): void;
 }
 
 /** Lays proposals into write groups and decides when a group is closed. */
@@ -55,6 +56,21 @@ export class Proposer {
     return index;
   }
 
+  /** A membership is alone in its group, so that whoever reads the group's header and first entry knows that there is one. */
+  proposeMembership(membership: GroupMembership): number | ProposeRefusal {
+    const { log } = this.#ports;
+    this.flush();
+    const term = this.#ports.leadingTerm();
+    if (term === 0) return 'notLeader';
+    const body = encodeMembership(membership);
+    const index = log.append(EntryType.membership, 0, 0, membershipChecksum(body), body, term, this.#ports.logTimeMs());
+    if (index === 'full') return 'tooManyUncommitted';
+    if (index === 'poisoned') return 'poisoned';
+    log.closeGroup();
+    this.#handOver(membership);
+    return index;
+  }
+
   /** The commit index moved: room for the next group. */
   committed(commitIndex: number): void {
     const before = this.#inFlight.length;
@@ -79,11 +95,13 @@ export class Proposer {
     this.#inFlight = [];
   }
 
-  #handOver(): void {
-    for (const group of this.#ports.log.takeClosed()) {
+  /** @param membership of the newest closed group */
+  #handOver(membership: GroupMembership | null = null): void {
+    const closed = this.#ports.log.takeClosed();
+    closed.forEach((group, at) => {
       this.#inFlight.push(group.meta.lastIndex);
-      this.#ports.closed(group);
-    }
+      this.#ports.closed(group, at === closed.length - 1 ? membership : null);
+    });
   }
 
   #closeWhenDue(): void {

@@ -11,7 +11,9 @@ import { SnapshotStore } from '../log/snapshot-store.ts';
 import type { CommitLogHandlers, FlushMode, HotTailOptions, LogBoundary, RecoveryDamage } from '../log/types.ts';
 import { GroupIndex } from '../raft/group-index.ts';
 import type { DerivedFiles } from './derived.ts';
+import { withMembership } from './driver.ts';
 import { bufferedBootOf, NOTHING_STORED, withBufferedBoot } from './durable-state.ts';
+import { decodeMembership, type GroupMembership } from './membership.ts';
 import { discardHalfInstalled, removeInstallNote } from './snapshot-transfer.ts';
 import type { StateMachine } from './types.ts';
 
@@ -46,6 +48,8 @@ export interface Recovered {
   readonly groupIndex: GroupIndex;
   /** What the restored state includes; known to be committed. */
   readonly applied: { readonly index: number; readonly position: number };
+  /** The membership that the restored state includes, then those in the log behind it. Empty: as the group was formed. */
+  readonly memberships: readonly { readonly index: number; readonly membership: GroupMembership }[];
 }
 
 /**
@@ -82,6 +86,11 @@ export async function recoverReplica(options: RecoverOptions): Promise<Recovered
       ? { startIndex: 0, startTerm: 0, startPosition: BLOCK_BYTES }
       : { startIndex: start.index, startTerm: start.term, startPosition: start.position },
   );
+  const restoredMembership = stateMachine.membership?.() ?? null;
+  const memberships: { index: number; membership: GroupMembership }[] = [];
+  if (restoredMembership !== null) {
+    memberships.push({ index: restoredMembership.index, membership: decodeMembership(restoredMembership.body) });
+  }
   const log = await CommitLog.open({
     disk,
     clock,
@@ -98,13 +107,17 @@ export async function recoverReplica(options: RecoverOptions): Promise<Recovered
     durableEndPosition,
     lastRunWasBuffered: bufferedBoot !== null,
     ...(options.repair === undefined ? {} : { repair: (damage) => (options.repair as RecoveryRepair).recovering(damage) }),
-    onGroup: (group) => groupIndex.append(group),
+    onGroup: (group, lone) => {
+      groupIndex.append(group);
+      const { membership } = lone === null ? group : withMembership(group, 1, lone);
+      if (membership !== undefined) memberships.push({ index: group.lastIndex, membership: membership as GroupMembership });
+    },
   });
   // Under a floor the log ends before what was durable once: what is damaged there is a leader's to overwrite.
   if (log.recovery.voteFloor > 0) durableEndPosition = Math.min(durableEndPosition, log.endPosition);
   await markRun(hardState, { ...stored, durableEndPosition }, options.flush === 'async' ? bootId : null, log.recovery.voteFloor);
   const applied = restored === null ? { index: 0, position: BLOCK_BYTES } : { index: restored.index, position: restored.position };
-  return { log, hardState, snapshots, groupIndex, applied };
+  return { log, hardState, snapshots, groupIndex, applied, memberships };
 }
 
 /**

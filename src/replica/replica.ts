@@ -15,6 +15,8 @@ import { DurableState } from './durable-state.ts';
 import { InSyncWaiters } from './in-sync.ts';
 import { type Candidate, type HandOverReason, isFit, LeadershipWatch, type PeerHealth, priorityOf } from './leadership.ts';
 import { LogClock } from './log-clock.ts';
+import type { GroupMembership, Member } from './membership.ts';
+import { MembershipChanges } from './membership-changes.ts';
 import type { PeerLinks } from './peer-links.ts';
 import { Proposer } from './proposer.ts';
 import { raftStatusOf } from './raft-status.ts';
@@ -54,6 +56,10 @@ export interface ReplicaPorts {
   readonly snapshotIntervalBytes: number;
   damagedRead?(position: number): void;
   damages?(): readonly LogDamage[];
+  /** Every replica of the group can read membership entries (feature level). */
+  mayChangeMembership?(): boolean;
+  /** The newest membership in the log is another one than before. */
+  onMembership?(membership: GroupMembership): void;
   onEvent(name: string, fields: Record<string, string | number>): void;
   /** The replica cannot go on: leadership was given up, nothing is acknowledged any more; the process ends (FAULTS 2). */
   onFailed(error: unknown): void;
@@ -89,6 +95,8 @@ export class Replica implements ReplicaApi {
   readonly #sender: SnapshotSender;
   readonly #installer: SnapshotInstaller;
   readonly #leadership = new LeadershipWatch();
+  readonly #changes: MembershipChanges;
+  #membership: GroupMembership;
   readonly #handOvers: Record<HandOverReason | 'balance', number> = { disk: 0, clock: 0, priority: 0, balance: 0 };
   /** Committed at the last look at who should lead: what a replica in sync has. */
   #committedBefore = 0;
@@ -180,12 +188,23 @@ export class Replica implements ReplicaApi {
       leadingTerm: () => (raft.role === 'leader' && !this.#failed && !this.#stopped ? raft.term : 0),
       canPropose: (sizeBytes) => raft.canPropose(sizeBytes),
       logTimeMs: () => this.#logClock.nowMs(),
-      closed: ({ meta }) => {
+      closed: ({ meta }, membership) => {
         this.#noteDiskWait();
-        const accepted = raft.propose(meta);
+        const accepted = raft.propose(membership === null ? meta : { ...meta, membership });
         assert(accepted, `the core refused the group at ${meta.firstIndex} that the log holds`);
         this.#driver.run();
       },
+    });
+    this.#membership = this.membership();
+    this.#changes = new MembershipChanges({
+      id: ports.id,
+      clock,
+      raft,
+      mayChange: () => !this.#noopDue && (ports.mayChangeMembership?.() ?? false),
+      propose: (membership) => typeof this.#proposer.proposeMembership(membership) === 'number',
+      identity: (id) => links.identityOf(id),
+      dial: (members) => links.dialAlso(members.map(({ replicaId, host, port }) => ({ replicaId, host, port: port + 1 }))),
+      onEvent: ports.onEvent,
     });
     this.#driver = new RaftDriver({
       raft,
@@ -206,6 +225,26 @@ export class Replica implements ReplicaApi {
       install: (install) => this.#installer.begin(install),
       failed: (error) => this.fail(error),
     });
+  }
+
+  /** The newest in the log; what Raft counts by. */
+  membership(): GroupMembership {
+    return this.#ports.raft.membership as GroupMembership;
+  }
+
+  /** Index of its entry; 0: as the group was formed. */
+  get membershipIndex(): number {
+    return this.#ports.raft.membershipIndex;
+  }
+
+  /** Leader: resolves when it votes. Rejects with LedgerError NOT_LEADER, BAD_REQUEST, TOO_MANY, FEATURE_LEVEL. */
+  addReplica(member: Pick<Member, 'replicaId' | 'host' | 'port'>): Promise<void> {
+    return this.#changes.add(member);
+  }
+
+  /** Leader: resolves when it is gone. Rejects as addReplica(). */
+  removeReplica(replicaId: ReplicaId): Promise<void> {
+    return this.#changes.remove(replicaId);
   }
 
   /** Called once, when the group is formed. */
@@ -480,6 +519,8 @@ export class Replica implements ReplicaApi {
     if (this.#noopDue) this.#layNoop();
     this.#checkInSync();
     this.#watchLeadership(nowMs);
+    this.#changes.tick(nowMs);
+    this.#watchMembership();
     clock.setTimer(tickMs, () => this.#tick());
   }
 
@@ -521,6 +562,14 @@ export class Replica implements ReplicaApi {
       }));
   }
 
+  /** It changes with what is stored and what is cut, so it is looked at after each of them. */
+  #watchMembership(): void {
+    const now = this.membership();
+    if (now === this.#membership) return;
+    this.#membership = now;
+    this.#ports.onMembership?.(now);
+  }
+
   #noteDiskWait(): void {
     const { log } = this.#ports;
     if (this.#diskWaitsSinceMs === 0 && log.durableIndex < log.lastIndex) this.#diskWaitsSinceMs = this.#ports.clock.monotonicMs();
@@ -534,6 +583,7 @@ export class Replica implements ReplicaApi {
     // What was proposed before this word of a higher term belongs to the old one, and is still handed to Raft under it.
     if (term > this.#ports.raft.term) this.#endTerm();
     step();
+    this.#watchMembership();
     if (this.#inSync.size > 0) this.#checkInSync();
   }
 

@@ -5,6 +5,7 @@ import type { SnapshotReceiver, SnapshotStore } from '../log/snapshot-store.ts';
 import type { Log, LogBoundary } from '../log/types.ts';
 import type { Effects, RaftCore, ReplicaId, SnapshotRequest } from '../raft/types.ts';
 import type { DerivedFiles } from './derived.ts';
+import { decodeMembership } from './membership.ts';
 import type { PeerLinks } from './peer-links.ts';
 import { decodeSnapshotSlice, encodeSnapshotSlice, SNAPSHOT_SLICE_HEAD_BYTES } from './peer-messages.ts';
 import type { StateMachine } from './types.ts';
@@ -202,7 +203,9 @@ export class SnapshotInstaller {
     await removeInstallNote(disk, directory);
     // In one step with the index that it belongs to: who asks in between would be told the digest of one and the index of the other.
     stateMachine.restore(state);
-    raft.installed(meta.index, meta.term, meta.position);
+    const carried = stateMachine.membership?.() ?? null;
+    const membership = carried === null ? undefined : { index: carried.index, membership: decodeMembership(carried.body) };
+    raft.installed(meta.index, meta.term, meta.position, membership);
     this.#ports.installed(boundary);
   }
 

@@ -50,6 +50,8 @@ export interface StateMachine {
    *   one at the log's start) and replay from there
    */
   restore(snapshot: Uint8Array): boolean;
+  /** The newest membership entry that was applied: a snapshot carries it. Null: as the group was formed. */
+  membership?(): { readonly index: number; readonly body: Uint8Array } | null;
   /** The state before the first entry: what a log without a snapshot is replayed into. */
   clear(): void;
   /** Running digest of the state, compared between replicas at equal indexes (I6). */

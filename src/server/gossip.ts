@@ -5,6 +5,7 @@ import type { Disk } from '../io/disk.ts';
 import type { Io } from '../io/io.ts';
 import type { DatagramSocket } from '../io/net.ts';
 import type { RaftStatus, RouteResponse } from '../protocol/requests.ts';
+import type { GroupMembership } from '../replica/membership.ts';
 import type { Evidence } from '../routing/gossip-port.ts';
 import { GossipRouting } from '../routing/gossip-routing.ts';
 import { MAX_GENERATION } from '../routing/own-record.ts';
@@ -22,10 +23,11 @@ const STATE_INTERVAL_MS = 500;
 /** A replica that knows of so many committed entries that it has not applied is behind. */
 const MAX_LAG_ENTRIES = 10_000;
 
-/** The group's members as the configuration names them. */
-export function configuredGroup(config: BrokerConfig): ReturnType<GossipPorts['group']> {
-  const voters = config.replicas.map(({ replicaId, host, port }) => ({ replicaId, host, port: port + 1 }));
-  return { configVersion: 0, voters, learners: [] };
+/** The group's members as the log names them. @param index of the membership's entry */
+export function gossipedGroup({ voters, learners, members }: GroupMembership, index: number): ReturnType<GossipPorts['group']> {
+  const named = (ids: readonly number[]): GroupReplica[] =>
+    members.filter((one) => ids.includes(one.replicaId)).map(({ replicaId, host, port }) => ({ replicaId, host, port: port + 1 }));
+  return { configVersion: index, voters: named(voters), learners: named(learners) };
 }
 
 /** What gossip asks of the rest of the server. */

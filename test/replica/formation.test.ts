@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Formation, type PeerIdentity } from '../../src/replica/formation.ts';
+import { formedMembership, NOBODY } from '../../src/replica/membership.ts';
 
 const identity = (replicaId: number, incarnation: string, formedWith: Record<string, string> | null = null): PeerIdentity => ({
   replicaId,
@@ -14,7 +15,7 @@ describe('formation (I5, FAULTS 6)', () => {
     const formation = new Formation(identity(1, 'a'), [1, 2, 3]);
     expect(formation.hear(identity(2, 'b'))).toBe('waiting');
     expect(formation.missing()).toEqual([3]);
-    expect(formation.hear(identity(3, 'c'))).toBe('member');
+    expect(formation.hear(identity(3, 'c'))).toBe('formed');
     expect(formation.formedWith).toEqual(FORMED);
   });
 
@@ -24,23 +25,26 @@ describe('formation (I5, FAULTS 6)', () => {
 
   test('a replica that missed the formation joins by its recorded incarnation', () => {
     const formation = new Formation(identity(3, 'c'), [1, 2, 3]);
-    expect(formation.hear(identity(1, 'a', FORMED))).toBe('member');
+    expect(formation.hear(identity(1, 'a', FORMED))).toBe('formed');
     expect(formation.formedWith).toEqual(FORMED);
   });
 
-  test('an emptied replica learns that it may not vote, and its peers refuse it', () => {
+  test('an emptied replica learns that the group was formed without it: it does not vote before the log says so', () => {
     const emptied = new Formation(identity(3, 'new'), [1, 2, 3]);
-    expect(emptied.hear(identity(1, 'a', FORMED))).toBe('emptied');
-    expect(emptied.formedWith).toBeNull();
+    expect(emptied.hear(identity(1, 'a', FORMED))).toBe('joining');
+    expect(emptied.formedWith).toEqual(FORMED);
+    const replicas = [1, 2, 3].map((replicaId) => ({ replicaId, host: `host-${replicaId}`, port: 7460 }));
+    expect(formedMembership({ replicaId: 3, replicas }, 'new', FORMED)).toEqual(NOBODY);
+    expect(formedMembership({ replicaId: 3, replicas }, 'c', FORMED).voters).toEqual([1, 2, 3]);
     const survivor = new Formation(identity(1, 'a', FORMED), [1, 2, 3]);
-    expect(survivor.hear(identity(3, 'new'))).toBe('stranger');
+    expect(survivor.hear(identity(3, 'new'))).toBe('waiting');
   });
 
   test('two emptied volumes never form a new group', () => {
     const first = new Formation(identity(1, 'x'), [1, 2, 3]);
     expect(first.hear(identity(2, 'y'))).toBe('waiting');
-    expect(first.hear(identity(3, 'c', FORMED))).toBe('emptied');
-    expect(first.formedWith).toBeNull();
+    expect(first.hear(identity(3, 'c', FORMED))).toBe('joining');
+    expect(first.formedWith).toEqual(FORMED);
   });
 
   test('a lost link must be heard again: the peer may come back emptied', () => {
@@ -48,7 +52,7 @@ describe('formation (I5, FAULTS 6)', () => {
     formation.hear(identity(2, 'b'));
     formation.lost(2);
     expect(formation.hear(identity(3, 'c'))).toBe('waiting');
-    expect(formation.hear(identity(2, 'b2'))).toBe('member');
+    expect(formation.hear(identity(2, 'b2'))).toBe('formed');
     expect(formation.formedWith).toEqual({ 1: 'a', 2: 'b2', 3: 'c' });
   });
 
