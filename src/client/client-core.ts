@@ -4,7 +4,7 @@ import { backoffMs } from './backoff.ts';
 import type { Connections } from './connections.ts';
 import { ANSWER_GRACE_MS, type ClientIo, type Link } from './link.ts';
 import { Naps } from './naps.ts';
-import type { Router } from './router.ts';
+import { ROUTE_WAIT_MS, type Router } from './router.ts';
 
 /** Between attempts of a request that met no leader. */
 const REDIRECT_BACKOFF = { baseMs: 10, factor: 2, capMs: 500, jitter: true } as const;
@@ -74,16 +74,20 @@ export class ClientCore {
       if (this.#naps.closed) throw new LedgerError('CLOSED');
       if (leftMs <= 0) throw failure;
       const link = this.router.leader(brokerName);
+      const term = this.router.term(brokerName);
+      let stale = false;
       if (link?.ready) {
         try {
           return await this.ask(link, op, body, leftMs);
         } catch (error) {
           failure = error as LedgerError;
           if (!isTransient(failure)) throw failure;
+          stale = failure.code === 'NOT_LEADER';
         }
       }
       this.router.suspect();
-      await this.sleep(Math.min(leftMs, Math.max(1, backoffMs(REDIRECT_BACKOFF, attempt, random))));
+      if (stale) await this.router.otherTerm(brokerName, term, Math.min(deadlineAt - clock.monotonicMs(), ROUTE_WAIT_MS));
+      else await this.sleep(Math.min(leftMs, Math.max(1, backoffMs(REDIRECT_BACKOFF, attempt, random))));
     }
   }
 

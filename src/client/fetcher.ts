@@ -7,6 +7,7 @@ import type { ConsumerSettings } from './consumer-settings.ts';
 import { ANSWER_GRACE_MS, type Link } from './link.ts';
 import { ReceivedBatch } from './message.ts';
 import type { ProcessQueue } from './process-queue.ts';
+import { ROUTE_WAIT_MS } from './router.ts';
 
 /** Between pulls that met no leader, and between pulls that the leader refused. */
 const REDIRECT_BACKOFF = { baseMs: 10, factor: 2, capMs: 500, jitter: true } as const;
@@ -43,7 +44,7 @@ export class Fetcher {
   readonly #queues = new Set<ProcessQueue>();
   readonly #fetches = new Map<ProcessQueue, Fetch>();
   /** Queues that wait for a retry. */
-  readonly #resting = new Map<ProcessQueue, Timer>();
+  readonly #resting = new Map<ProcessQueue, { readonly timer: Timer; readonly staleTerm: number }>();
   /** Queues that are read from a follower, and its replica id. */
   readonly #suggested = new Map<ProcessQueue, number>();
   readonly #forget: () => void;
@@ -127,6 +128,7 @@ export class Fetcher {
     const fetch: Fetch = { link, atFollower: follower !== null, abandoned: false };
     const { clock, random } = this.#core.io;
     const askedMs = clock.monotonicMs();
+    const term = this.#core.router.term(queue.queue.brokerName);
     this.#fetches.set(queue, fetch);
     const { topic, queueId } = queue.queue;
     const request = {
@@ -147,7 +149,7 @@ export class Fetcher {
       if (fetch.abandoned) return;
       this.#fetches.delete(queue);
       if (error !== null && fetch.atFollower) this.#leaveFollower(queue);
-      else if (error !== null) this.#refused(queue, error);
+      else if (error !== null) this.#refused(queue, error, term);
       // Buffered messages were given back meanwhile: what was asked for lies behind them, and taking it in would skip them.
       else if (queue.nextOffset !== request.offset) this.#fetch(queue);
       else {
@@ -198,7 +200,7 @@ export class Fetcher {
     this.#fetch(queue);
   }
 
-  #refused(queue: ProcessQueue, error: LedgerError): void {
+  #refused(queue: ProcessQueue, error: LedgerError, term: number): void {
     switch (error.code) {
       case 'NOT_OWNER':
       case 'FENCED':
@@ -213,7 +215,9 @@ export class Fetcher {
       default:
         if (isTransient(error)) {
           this.#core.router.suspect();
-          this.#rest(queue, backoffMs(REDIRECT_BACKOFF, 2, this.#core.io.random));
+          const delayMs = backoffMs(REDIRECT_BACKOFF, 2, this.#core.io.random);
+          if (error.code === 'NOT_LEADER') this.#rest(queue, ROUTE_WAIT_MS + delayMs, term);
+          else this.#rest(queue, delayMs);
           return;
         }
         this.#events.failed(error);
@@ -233,7 +237,8 @@ export class Fetcher {
     }
   }
 
-  #rest(queue: ProcessQueue, delayMs: number): void {
+  /** @param staleTerm a route of this term does not end the rest; -1: any does */
+  #rest(queue: ProcessQueue, delayMs: number, staleTerm = -1): void {
     this.#awake(queue);
     // A queue given up meanwhile has nobody to wait for it, and a timer left behind would keep the process alive.
     if (!this.#queues.has(queue)) return;
@@ -241,13 +246,13 @@ export class Fetcher {
       this.#resting.delete(queue);
       this.#fetch(queue);
     });
-    this.#resting.set(queue, timer);
+    this.#resting.set(queue, { timer, staleTerm });
   }
 
   #awake(queue: ProcessQueue): void {
-    const timer = this.#resting.get(queue);
-    if (timer === undefined) return;
-    this.#core.io.clock.clearTimer(timer);
+    const resting = this.#resting.get(queue);
+    if (resting === undefined) return;
+    this.#core.io.clock.clearTimer(resting.timer);
     this.#resting.delete(queue);
   }
 
@@ -261,7 +266,8 @@ export class Fetcher {
         fetch.abandoned = true;
         this.#fetches.delete(queue);
       }
-      if (!this.#fetches.has(queue)) {
+      const stale = this.#resting.get(queue)?.staleTerm === this.#core.router.term(queue.queue.brokerName);
+      if (!this.#fetches.has(queue) && !stale) {
         this.#awake(queue);
         this.#fetch(queue);
       }

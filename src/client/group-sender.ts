@@ -11,7 +11,7 @@ import type { LatencyTracker } from './latency-tracker.ts';
 import type { ClientIo, Link } from './link.ts';
 import type { OutBatch } from './out-batch.ts';
 import type { ProducerSettings } from './producer-settings.ts';
-import type { Router } from './router.ts';
+import { ROUTE_WAIT_MS, type Router } from './router.ts';
 import type { SendQueue } from './send-queue.ts';
 
 /** Small batches of a turn share a frame up to this; a batch above a fraction of it travels alone, without being copied. */
@@ -25,6 +25,8 @@ const REDIRECT_BACKOFF = { baseMs: 10, factor: 2, capMs: 500, jitter: true } as 
 
 interface SendFrame {
   readonly link: Link;
+  /** Of the route by which it went there. */
+  readonly term: number;
   readonly queues: SendQueue[];
   readonly batches: OutBatch[];
   readonly parts: SendPart[];
@@ -61,7 +63,7 @@ export class GroupSender {
   #link: Link | null = null;
   #unansweredBytes = 0;
   #failures = 0;
-  #blocked: { readonly timer: Timer; readonly byRoute: boolean; readonly until: number } | null = null;
+  #blocked: { readonly timer: Timer; readonly byRoute: boolean; readonly staleTerm: number; readonly until: number } | null = null;
 
   constructor(brokerName: string, context: GroupSenderContext) {
     this.brokerName = brokerName;
@@ -78,7 +80,8 @@ export class GroupSender {
     const link = this.#context.router.leader(this.brokerName);
     if (this.#link !== null && link !== null && link !== this.#link) this.#abandon();
     if (link === null || !link.ready) return;
-    if (this.#blocked?.byRoute) this.#unblock();
+    const blocked = this.#blocked;
+    if (blocked?.byRoute && blocked.staleTerm !== this.#context.router.term(this.brokerName)) this.#unblock();
     if (this.#dirty.size > 0) this.#context.scheduleFlush();
   }
 
@@ -136,7 +139,8 @@ export class GroupSender {
   }
 
   #newFrame(link: Link, now: number): SendFrame {
-    return { link, queues: [], batches: [], parts: [], sizeBytes: 0, room: null, sentAt: now };
+    const term = this.#context.router.term(this.brokerName);
+    return { link, term, queues: [], batches: [], parts: [], sizeBytes: 0, room: null, sentAt: now };
   }
 
   /** One batch larger than the whole window still goes, alone: else it would wait for ever. */
@@ -214,8 +218,8 @@ export class GroupSender {
         stored += 1;
         this.#recycle(batch);
         queue.stored(batch, result.baseOffset);
-      } else if (error !== null) this.#failed(queue, batch, error);
-      else this.#failed(queue, batch, refusalOf(queue, batch, result === undefined ? 'INTERNAL' : errorCodeOf(result.error)));
+      } else if (error !== null) this.#failed(queue, batch, error, frame.term);
+      else this.#failed(queue, batch, refusalOf(queue, batch, result === undefined ? 'INTERNAL' : errorCodeOf(result.error)), frame.term);
     }
     if (stored > 0) {
       this.#failures = 0;
@@ -230,7 +234,7 @@ export class GroupSender {
     batch.encoded = null;
   }
 
-  #failed(queue: SendQueue, batch: OutBatch, error: LedgerError): void {
+  #failed(queue: SendQueue, batch: OutBatch, error: LedgerError, term: number): void {
     const { router, settings, tracker, io } = this.#context;
     switch (DECISIONS[error.code] ?? 'reject') {
       case 'stored':
@@ -245,9 +249,9 @@ export class GroupSender {
         tracker.failed(this.brokerName);
         if (error.retry !== 'elsewhere') router.suspect();
         else if (batch.movable && !batch.inDoubt && this.#context.elsewhere(queue, batch)) return;
-        if (this.#blocked === null) {
-          this.#block(backoffMs(REDIRECT_BACKOFF, this.#failures++, io.random), error.retry !== 'elsewhere');
-        }
+        if (this.#blocked !== null) return;
+        if (error.code === 'NOT_LEADER') this.#awaitRoute(term);
+        else this.#block(backoffMs(REDIRECT_BACKOFF, this.#failures++, io.random), error.retry !== 'elsewhere');
         return;
       }
       case 'closed':
@@ -296,7 +300,15 @@ export class GroupSender {
     this.#link = null;
   }
 
-  #block(delayMs: number, byRoute: boolean): void {
+  /** The same replica would say the same again before the route question is answered. */
+  #awaitRoute(staleTerm: number): void {
+    const { router, io } = this.#context;
+    if (router.term(this.brokerName) !== staleTerm) return;
+    this.#block(ROUTE_WAIT_MS + backoffMs(REDIRECT_BACKOFF, this.#failures++, io.random), true, staleTerm);
+  }
+
+  /** @param staleTerm a route of this term does not end the wait; -1: any does */
+  #block(delayMs: number, byRoute: boolean, staleTerm = -1): void {
     const { clock } = this.#context.io;
     const until = clock.monotonicMs() + delayMs;
     if (this.#blocked !== null && this.#blocked.until >= until) return;
@@ -305,7 +317,7 @@ export class GroupSender {
       this.#blocked = null;
       this.#context.scheduleFlush();
     });
-    this.#blocked = { timer, byRoute, until };
+    this.#blocked = { timer, byRoute, staleTerm, until };
   }
 
   #unblock(): void {

@@ -9,6 +9,12 @@ import type { MessageQueue } from './message-queue.ts';
 import { Naps } from './naps.ts';
 import { configuredQueues } from './selector.ts';
 
+/**
+ * Whoever was told NOT_LEADER waits this long for another route before it asks the same replica again: long enough for the route
+ * question to come back, so that a stale route costs one redirect, and no longer than a failover may wait for a lost answer.
+ */
+export const ROUTE_WAIT_MS = 200;
+
 /** A topic as the client uses it: its record and what is computed once from it. */
 export interface KnownTopic {
   readonly route: TopicRoute;
@@ -41,6 +47,7 @@ export class Router {
   #refreshTimer: Timer | null = null;
   #urgentTimer: Timer | null = null;
   #urgentAttempts = 0;
+  #urgentAt = Number.NEGATIVE_INFINITY;
   #closed = false;
 
   constructor(io: ClientIo, connections: Connections, options: RouterOptions) {
@@ -110,6 +117,10 @@ export class Router {
   /** Somebody met a wrong route. Single flight: at most one round of questions is waiting at a time, with backoff. */
   suspect(): void {
     if (this.#urgentTimer !== null || this.#closed) return;
+    // Trouble that is over, like a follower that was started again, must not slow down the next one's first question.
+    const now = this.#io.clock.monotonicMs();
+    if (now - this.#urgentAt > 2 * this.#options.backoff.capMs) this.#urgentAttempts = 0;
+    this.#urgentAt = now;
     // The first one goes at once; the next ones wait, since an election takes its time.
     const delayMs = this.#urgentAttempts === 0 ? 0 : backoffMs(this.#options.backoff, this.#urgentAttempts - 1, this.#io.random);
     this.#urgentAttempts += 1;
@@ -152,6 +163,17 @@ export class Router {
       await this.#nextChange(deadlineAt - clock.monotonicMs());
     }
     return [...this.#brokers.values()];
+  }
+
+  /** Waits until the group's route is of another term than `staleTerm`, `timeoutMs` at most. A term has one leader: what it was refused by. */
+  async otherTerm(brokerName: string, staleTerm: number, timeoutMs: number): Promise<void> {
+    const clock = this.#io.clock;
+    const deadlineAt = clock.monotonicMs() + timeoutMs;
+    while (this.term(brokerName) === staleTerm && !this.#closed) {
+      const leftMs = deadlineAt - clock.monotonicMs();
+      if (leftMs <= 0) return;
+      await this.#nextChange(leftMs);
+    }
   }
 
   #nextChange(timeoutMs: number): Promise<void> {
@@ -217,18 +239,11 @@ export class Router {
     let changed = false;
     for (const broker of answer.brokers) {
       const known = this.#brokers.get(broker.brokerName);
-      // Within a term there is one leader: who knows it knows more than who does not.
-      const sameTerm = known !== undefined && broker.term === known.term;
-      const newer =
-        known === undefined ||
-        broker.term > known.term ||
-        (sameTerm && known.leader === 0 && broker.leader !== 0) ||
-        (sameTerm && known.leader === broker.leader && !sameReplicas(known, broker));
-      if (newer) {
-        this.#brokers.set(broker.brokerName, broker);
-        for (const { endpoint } of broker.replicas) this.#connections.to(endpoint);
-        changed = true;
-      }
+      const merged = known === undefined ? broker : mergedRoute(known, broker);
+      if (merged === known) continue;
+      this.#brokers.set(broker.brokerName, merged);
+      for (const { endpoint } of merged.replicas) this.#connections.to(endpoint);
+      changed = true;
     }
     for (const route of answer.topics) {
       const known = this.#topics.get(route.topic);
@@ -264,6 +279,25 @@ export class Router {
   }
 }
 
+/** What is known after a broker said `said`; `known` itself when that is nothing new. */
+function mergedRoute(known: BrokerRoute, said: BrokerRoute): BrokerRoute {
+  if (said.term < known.term) return known;
+  // A group that is wholly down has no replicas in any answer, and comes back where it was.
+  const replicas = said.replicas.length === 0 ? known.replicas : said.replicas;
+  if (said.term > known.term) return { ...said, replicas };
+  // A term has one leader at most: who names it knows more than who does not, and nobody can name another.
+  const leader = known.leader === 0 ? said.leader : known.leader;
+  if (said.leader !== 0 && said.leader !== leader) return known;
+  // One broker's gossip may have lost the leader while the leader serves: its address goes with its term.
+  const kept = replicas.some(({ replicaId }) => replicaId === leader) ? [] : known.replicas.filter(({ replicaId }) => replicaId === leader);
+  const merged = { ...said, leader, replicas: [...replicas, ...kept].sort((x, y) => x.replicaId - y.replicaId) };
+  return known.leader === leader && sameReplicas(known, merged) ? known : merged;
+}
+
+/** In any order. */
 function sameReplicas(a: BrokerRoute, b: BrokerRoute): boolean {
-  return a.replicas.length === b.replicas.length && a.replicas.every(({ endpoint }, i) => endpoint === b.replicas[i]?.endpoint);
+  if (a.replicas.length !== b.replicas.length) return false;
+  return a.replicas.every(({ replicaId, endpoint }) =>
+    b.replicas.some((other) => other.replicaId === replicaId && other.endpoint === endpoint),
+  );
 }

@@ -49,10 +49,11 @@ function world(options: ProducerOptions = {}) {
   const placement = [...leaders.keys()].map((brokerName) => ({ brokerName, queues: 1 }));
   const route = { topic: 't', topicId: 1, version: 1, perm: 6, messageType: 'normal', placement } as const;
   const known: KnownTopic = { route, queues: configuredQueues(route) };
-  const router: Pick<Router, 'topic' | 'find' | 'leader' | 'suspect' | 'onChange'> = {
+  const router: Pick<Router, 'topic' | 'find' | 'leader' | 'term' | 'suspect' | 'onChange'> = {
     topic: () => known,
     find: () => Promise.resolve(known),
     leader: (brokerName) => leaders.get(brokerName) as unknown as Link,
+    term: () => 1,
     suspect: () => {},
     onChange: () => () => true,
   };

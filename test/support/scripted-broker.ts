@@ -70,6 +70,8 @@ export class ScriptedGroup {
   holdsPulls = true;
   /** Nothing is answered: releases that travel. */
   swallowReleases = false;
+  /** Requests that came to a replica that does not lead. */
+  redirects = 0;
   #member = '';
   readonly #sequences = new Map<string, { epoch: number; next: number; results: Map<number, number> }>();
   readonly #polls = new Set<Poll>();
@@ -146,6 +148,7 @@ export class ScriptedGroup {
       return;
     }
     if (!leads) {
+      this.redirects += 1;
       connection.send(encodeRefusal(requestId, 'NOT_LEADER'));
       return;
     }
