@@ -70,7 +70,7 @@ export const SETTINGS = {
     default: 'a',
     text: 'Name of the broker group that this replica belongs to.',
   },
-  replicaId: num(1, 'id', 1, 65_535, 'Id of this replica in its group; never given to another data directory.'),
+  replicaId: num(1, 'id', 1, 7, 'Id of this replica in its group; never given to another data directory.'),
   dataDir: {
     kind: 'text',
     pattern: /^[^\0]{1,4096}$/,

@@ -15,16 +15,15 @@ import { createLogger, type Logger } from './metrics/logger.ts';
 import type { ErrorCode } from './protocol/errors.ts';
 import { ReplicationMode } from './protocol/requests.ts';
 import { Raft } from './raft/raft.ts';
-import { Formation, type PeerIdentity } from './replica/formation.ts';
-import { formedMembership, type Member, memberOf, membershipsOf, NOBODY } from './replica/membership.ts';
-import { PeerLinks } from './replica/peer-links.ts';
+import { formedMembership, membershipsOf, NOBODY } from './replica/membership.ts';
+import type { PeerLinks } from './replica/peer-links.ts';
 import { type Recovered, recoverReplica } from './replica/recover.ts';
 import { RepairService } from './replica/repair-service.ts';
 import { Replica } from './replica/replica.ts';
 import type { ClusterGossip } from './routing/gossip-port.ts';
-import { AnnouncedLevels } from './server/announced-levels.ts';
 import { DerivedStores } from './server/derived-files.ts';
 import { gossipedGroup, ServerGossip } from './server/gossip.ts';
+import { GroupPeers } from './server/group-peers.ts';
 import { healthOf, statusOf } from './server/health.ts';
 import { type LeaderBalance, startLeaderBalance } from './server/leader-balance.ts';
 import { ServerMetrics } from './server/server-metrics.ts';
@@ -62,15 +61,13 @@ export class Server implements ServerView {
   readonly #event: ServerEvents;
   #state: ServerState = 'recovering';
   #meta: Meta | null = null;
-  #formation: Formation | null = null;
-  #links: PeerLinks | null = null;
+  #peers: GroupPeers | null = null;
   #derived: DerivedStores | null = null;
   #stateMachine: BrokerStateMachine | null = null;
   #recovered: Recovered | null = null;
   #repair: RepairService | null = null;
   #replica: Replica | null = null;
   #broker: Broker | null = null;
-  readonly #levels = new AnnouncedLevels();
   #gossip: ServerGossip | null = null;
   #balance: LeaderBalance | null = null;
   #gateway: NativeGateway | null = null;
@@ -122,7 +119,7 @@ export class Server implements ServerView {
   }
   /** Replicas that the formation still waits for. */
   get missing(): readonly number[] {
-    return this.#formation?.missing() ?? [];
+    return this.#peers?.formation.missing() ?? [];
   }
 
   /** Recovers and begins to look for the peers. Rejects when the directory is refused or cannot be read; it is left as it was. */
@@ -147,7 +144,7 @@ export class Server implements ServerView {
       ...(this.#options.newestFeatureLevel === undefined ? {} : { newestFeatureLevel: this.#options.newestFeatureLevel }),
     });
     const startedMs = clock.monotonicMs();
-    const repair = this.#makeRepair(meta);
+    const repair = this.#makeRepair();
     this.#recovered = await recoverReplica({
       disk,
       clock,
@@ -164,7 +161,7 @@ export class Server implements ServerView {
       logHandlers: {
         onDurable: (lastIndex, term) => this.#replica?.onDurable(lastIndex, term),
         onPoisoned: (error) => this.#failed(error),
-        onPinned: () => this.#links?.destroySlowest(),
+        onPinned: () => this.#peers?.links.destroySlowest(),
         onTruncating: (endPosition) => this.#replica?.onTruncating(endPosition) ?? Promise.resolve(),
       },
     });
@@ -205,7 +202,7 @@ export class Server implements ServerView {
     await this.#gateway?.close();
     this.#broker?.close();
     await this.#repair?.stop();
-    await this.#links?.stop();
+    await this.#peers?.links.stop();
     if (this.#replica !== null) await this.#replica.stop();
     else await this.#recovered?.log.close();
     if (!failed) await this.#flushDerived();
@@ -244,14 +241,15 @@ export class Server implements ServerView {
     return { chunkBytes, maxChunks: Math.max(4, Math.floor(this.#config.hotTailBytes / chunkBytes)) };
   }
 
-  #makeRepair(meta: Meta): RepairService {
+  #makeRepair(): RepairService {
     const { replicaId, catchUpBytesPerSecond, scrubBytesPerSecond } = this.#config;
     this.#repair = new RepairService({
       clock: this.#io.clock,
-      others: () => this.#members().flatMap((member) => (member.replicaId === replicaId ? [] : [member.replicaId])),
+      others: () =>
+        (this.#peers?.members() ?? this.#config.replicas).flatMap((member) => (member.replicaId === replicaId ? [] : [member.replicaId])),
       bytesPerSecond: catchUpBytesPerSecond,
       scrubBytesPerSecond,
-      linkUp: () => this.#linkUp(meta),
+      linkUp: () => this.#linkUp(),
       onEvent: this.#event,
       failed: (error) => this.#failed(error),
     });
@@ -262,54 +260,32 @@ export class Server implements ServerView {
     this.#state = 'forming';
     this.#gossip = await this.#startGossip(meta);
     if (this.#state !== 'forming') return;
-    await this.#linkUp(meta);
-    const formation = this.#formation as Formation;
+    await this.#linkUp();
+    const { formation } = this.#peers as GroupPeers;
     if (this.#state === 'forming' && formation.formedWith !== null && this.#forming === null) await this.#form();
   }
 
   /** Also before the log is recovered, when it has to be repaired: peers answer for their logs then, and Raft is silent. */
-  async #linkUp(meta: Meta): Promise<PeerLinks> {
-    if (this.#links !== null) return this.#links;
-    const { clusterId, brokerName, replicaId, peerSecret, host, port, replicas } = this.#config;
-    const own = (): PeerIdentity => ({
-      replicaId,
-      incarnation: meta.incarnation,
-      formedWith: (this.#meta as Meta).formedWith,
-      maxFeatureLevel: (this.#stateMachine as BrokerStateMachine).newestFeatureLevel,
-      featureLevel: (this.#stateMachine as BrokerStateMachine).featureLevel,
-    });
-    const formation = new Formation(
-      own(),
-      replicas.map((replica) => replica.replicaId),
-    );
-    this.#formation = formation;
-    this.#links = new PeerLinks({
-      clusterId,
-      brokerName,
-      secret: peerSecret,
-      host,
-      port: port + 1,
-      peers: replicas
-        .filter((replica) => replica.replicaId !== replicaId)
-        .map((replica) => ({ replicaId: replica.replicaId, host: replica.host, port: replica.port + 1 })),
-      clock: this.#io.clock,
-      random: this.#io.random,
-      net: this.#io.net,
-      identity: own,
+  async #linkUp(): Promise<PeerLinks> {
+    if (this.#peers !== null) return this.#peers.links;
+    const state = this.#stateMachine as BrokerStateMachine;
+    const peers = new GroupPeers(this.#config, this.#io, {
+      meta: () => this.#meta as Meta,
+      membership: () => this.#replica?.membership() ?? null,
+      featureLevels: () => state,
       health: () => ({ belowReserve: this.#recovered?.log.diskFull ?? false, priority: this.#config.leaderPriority }),
-      met: (peer) => this.#met(peer),
-      trusts: (peer) => this.#trusts(peer),
-      lost: (peer, reset) => {
-        this.#gossip?.linkLost(peer, reset ? 'reset' : 'silent');
-        formation.lost(peer);
-        this.#levels.lost(peer, this.#io.clock.monotonicMs());
+      formed: () => {
+        if (this.#state === 'forming') this.#form().catch((error: unknown) => this.#failed(error));
       },
-      onEvent: this.#event,
+      levelAnnounced: () => this.#broker?.featureLevelAnnounced(),
+      lost: (peer, reset) => this.#gossip?.linkLost(peer, reset ? 'reset' : 'silent'),
+      event: this.#event,
+      failed: (error) => this.#failed(error),
     });
-    const links = this.#links;
-    this.#repair?.link(links);
-    await links.start();
-    return links;
+    this.#peers = peers;
+    this.#repair?.link(peers.links);
+    await peers.links.start();
+    return peers.links;
   }
 
   #startGossip(meta: Meta): Promise<ServerGossip> {
@@ -318,62 +294,9 @@ export class Server implements ServerView {
       group: () => gossipedGroup(this.#replica?.membership() ?? NOBODY, this.#replica?.membershipIndex ?? 0),
       newestFeatureLevel: () => this.#stateMachine?.newestFeatureLevel ?? FIRST_FEATURE_LEVEL,
       belowReserve: () => this.#recovered?.log.diskFull ?? false,
-      linked: (replicaId) => this.#links?.connected(replicaId) ?? false,
+      linked: (replicaId) => this.#peers?.links.connected(replicaId) ?? false,
       event: this.#event,
     });
-  }
-
-  /** @returns whether the link is kept */
-  #met(peer: PeerIdentity): boolean {
-    const { featureLevel, newestFeatureLevel } = this.#stateMachine as BrokerStateMachine;
-    const level = peer.maxFeatureLevel ?? FIRST_FEATURE_LEVEL;
-    const groupLevel = peer.featureLevel ?? FIRST_FEATURE_LEVEL;
-    if (groupLevel > newestFeatureLevel) {
-      this.#failed(
-        new Error(`the group is at feature level ${groupLevel}, this release knows ${newestFeatureLevel}: start the newer release`),
-      );
-      return false;
-    }
-    if (level < featureLevel) {
-      // It could read nothing of what is written since; its own directory may be from before the raise.
-      this.#event('peer refused', {
-        peer: peer.replicaId,
-        reason: `its release knows feature level ${level}, the group is at ${featureLevel}`,
-      });
-      return false;
-    }
-    const formation = this.#formation as Formation;
-    const before = formation.formedWith;
-    const verdict = formation.hear(peer);
-    if (verdict === 'joining') this.#event('joining', { peer: peer.replicaId, incarnation: (this.#meta as Meta).incarnation });
-    if (!this.#trusts(peer)) {
-      this.#event('peer not trusted', { peer: peer.replicaId, reason: 'its directory is not the one that the group knows under this id' });
-    }
-    if (this.#state === 'forming' && before === null && formation.formedWith !== null) {
-      this.#form().catch((error: unknown) => this.#failed(error));
-    }
-    this.#levels.heard(peer.replicaId, level);
-    this.#broker?.featureLevelAnnounced();
-    return true;
-  }
-
-  /** Whether Raft may be spoken with it: it is who the log names under its id, or the log here does not reach so far. */
-  #trusts(peer: PeerIdentity): boolean {
-    if (this.#replica === null) return true;
-    const member = memberOf(this.#replica.membership(), peer.replicaId);
-    return member === undefined ? peer.formedWith !== null : member.incarnation === peer.incarnation;
-  }
-
-  /** By the log; until it is open, by configuration. */
-  #members(): readonly Omit<Member, 'incarnation'>[] {
-    const members = this.#replica?.membership().members ?? [];
-    return members.length > 0 ? members : this.#config.replicas;
-  }
-
-  /** A replica that belongs nowhere yet goes on looking for those that it was configured with. */
-  #membershipChanged(): void {
-    const others = this.#members().filter(({ replicaId }) => replicaId !== this.#config.replicaId);
-    this.#links?.setPeers(others.map(({ replicaId, host, port }) => ({ replicaId, host, port: port + 1 })));
   }
 
   #form(): Promise<void> {
@@ -386,7 +309,8 @@ export class Server implements ServerView {
     if (this.#state !== 'forming') return;
     const { disk, clock, random } = this.#io;
     const config = this.#config;
-    const formedWith = (this.#formation as Formation).formedWith as Readonly<Record<string, string>>;
+    const peers = this.#peers as GroupPeers;
+    const formedWith = peers.formation.formedWith as Readonly<Record<string, string>>;
     const meta = this.#meta as Meta;
     const isNew = meta.formedWith === null;
     if (isNew) this.#meta = await this.#withSpace(() => updateMeta(disk, config.dataDir, meta, formedWith));
@@ -402,7 +326,7 @@ export class Server implements ServerView {
     }
     const stateMachine = this.#stateMachine as BrokerStateMachine;
     const derived = this.#derived as DerivedStores;
-    const links = this.#links as PeerLinks;
+    const { links } = peers;
     const stored = hardState.load();
     const windowBytes = Math.min(config.peerWindowBytes, (this.#hotTail().chunkBytes * this.#hotTail().maxChunks) / 4);
     const raft = new Raft(
@@ -444,7 +368,7 @@ export class Server implements ServerView {
       damagedRead: (position) => this.#repair?.reportDamage(position),
       damages: () => this.#repair?.damages() ?? [],
       mayChangeMembership: () => stateMachine.featureLevel >= FEATURE_LEVELS.cluster,
-      onMembership: () => this.#membershipChanged(),
+      onMembership: () => peers.membershipChanged(),
       onEvent: this.#event,
       onFailed: (error) => this.#failed(error),
     });
@@ -466,7 +390,7 @@ export class Server implements ServerView {
     });
     if (this.#state !== 'forming') return;
     this.#state = 'running';
-    this.#membershipChanged();
+    peers.membershipChanged();
     this.#event('formed', { replicas: Object.keys(formedWith).length, first: Number(isNew) });
     replica.start();
     this.#balance = startLeaderBalance(config, this.#io, replica, () => this.gossip?.members() ?? []);
@@ -531,7 +455,7 @@ export class Server implements ServerView {
       metrics: this.#options.metrics ?? NO_METRICS,
       featureLevel: {
         announcedLevel: () =>
-          this.#levels.common(
+          (this.#peers as GroupPeers).levels.common(
             state.newestFeatureLevel,
             replica.status().peers.map((member) => member.replicaId),
             this.#io.clock.monotonicMs(),

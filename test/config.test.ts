@@ -76,7 +76,7 @@ describe('config', () => {
   });
 
   test.each([
-    [{ replicas: '1@a:1,2@b:1' }, 'a group has 1, 3 or 5'],
+    [{ replicas: '1@a:1,2@b:1,3@c:1,4@d:1,5@e:1,6@f:1,7@g:1,1@h:1' }, 'a group has 7 at most'],
     [{ replicas: '1@a:1,1@b:1,3@c:1' }, 'an id is named twice'],
     [{ replicas: '1@a:1,2@a:1,3@c:1' }, 'an address is named twice'],
     [{ replicas: '1@a:1,2@b:1,3@c:1', replicaId: 4 }, 'replicaId: 4 is not among'],

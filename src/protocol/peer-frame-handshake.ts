@@ -3,7 +3,7 @@ import type { Random } from '../io/random.ts';
 import { LedgerError } from './errors.ts';
 import { pack, unpack } from './msgpack.ts';
 import { PeerFrameError, PeerFrameParser, PeerFrameType, PeerFrameWriter } from './peer-frame.ts';
-import { int, map, nullable, type Schema, textUpTo, u16 } from './schema.ts';
+import { int, map, nullable, type Schema, textUpTo, u16, u53 } from './schema.ts';
 
 export const PEER_PROTOCOL_VERSION = 1;
 const NONCE_BYTES = 16;
@@ -21,6 +21,8 @@ export interface PeerHello {
   readonly maxFeatureLevel?: number;
   /** Of its group's state, as far as it has applied it. */
   readonly featureLevel?: number;
+  /** Of its group's membership. Missing: 0. */
+  readonly epoch?: number;
 }
 
 interface WireHello extends PeerHello {
@@ -49,8 +51,9 @@ const wireHello = map<WireHello>(
     nonce: textUpTo(NONCE_BYTES * 2),
     maxFeatureLevel: u16,
     featureLevel: u16,
+    epoch: u53,
   },
-  ['maxFeatureLevel', 'featureLevel'],
+  ['maxFeatureLevel', 'featureLevel', 'epoch'],
 );
 
 /** The head of a control frame. */
@@ -134,7 +137,7 @@ export class PeerChannel {
   #sendHello(): void {
     const nonce = new Uint8Array(NONCE_BYTES);
     this.#options.random.fill(nonce);
-    const { clusterId, brokerName, replicaId, incarnation, formedWith, maxFeatureLevel, featureLevel } = this.#options.own;
+    const { clusterId, brokerName, replicaId, incarnation, formedWith, maxFeatureLevel, featureLevel, epoch } = this.#options.own;
     const hello: WireHello = {
       minVersion: PEER_PROTOCOL_VERSION,
       maxVersion: PEER_PROTOCOL_VERSION,
@@ -146,6 +149,7 @@ export class PeerChannel {
       nonce: Buffer.from(nonce).toString('hex'),
       ...(maxFeatureLevel === undefined ? {} : { maxFeatureLevel }),
       ...(featureLevel === undefined ? {} : { featureLevel }),
+      ...(epoch === undefined ? {} : { epoch }),
     };
     this.#ownHello = Uint8Array.from(pack(hello));
     this.#options.send(this.writer.encodeFrame(PeerFrameType.hello, this.#ownHello));
@@ -185,6 +189,7 @@ export class PeerChannel {
       formedWith: peer.formedWith,
       ...(peer.maxFeatureLevel === undefined ? {} : { maxFeatureLevel: peer.maxFeatureLevel }),
       ...(peer.featureLevel === undefined ? {} : { featureLevel: peer.featureLevel }),
+      ...(peer.epoch === undefined ? {} : { epoch: peer.epoch }),
     };
     const peerHello = Uint8Array.from(head);
     if (role === 'acceptor') {

@@ -47,6 +47,7 @@ export class Memberships {
 
   append(index: number, membership: Membership): void {
     assert(index > this.index, `membership at ${index} is not behind the one at ${this.index}`);
+    assert(membership.voters.length > 0, `a membership without voters at ${index}`);
     assert(this.#known.length <= MAX_UNCOMMITTED, 'too many uncommitted memberships');
     this.#known.push({ index, membership });
   }

@@ -11,6 +11,8 @@ export interface PeerIdentity {
   readonly maxFeatureLevel?: number;
   /** Of its group's state, as far as it has applied it. Missing: the first. */
   readonly featureLevel?: number;
+  /** Of its group's membership (`raft recover`). Missing: 0. */
+  readonly epoch?: number;
 }
 
 export type FormationVerdict =

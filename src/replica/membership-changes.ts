@@ -117,7 +117,15 @@ export class MembershipChanges {
   }
 
   #wished(now: GroupMembership): GroupMembership | null {
-    for (const { kind, replicaId, address } of this.#wishes) {
+    for (const wish of [...this.#wishes]) {
+      const { kind, replicaId, address } = wish;
+      // Asked again: what was allowed when it was wished for may by now leave nobody.
+      const refusal = this.#refusal(kind, replicaId, address);
+      if (refusal !== null) {
+        this.#wishes.splice(this.#wishes.indexOf(wish), 1);
+        wish.reject(new LedgerError('BAD_REQUEST', refusal));
+        continue;
+      }
       if (kind === 'remove') return removing(now, replicaId, false);
       const identity = this.#ports.identity(replicaId);
       if (identity === null || address === null || now.voters.includes(replicaId) || now.learners.includes(replicaId)) continue;

@@ -1,79 +1,30 @@
 import { assert } from '../base/assert.ts';
-import type { Clock } from '../io/clock.ts';
-import type { Disk } from '../io/disk.ts';
-import type { HardStateFile } from '../log/hard-state.ts';
-import type { SnapshotStore } from '../log/snapshot-store.ts';
-import type { Log } from '../log/types.ts';
 import { LedgerError } from '../protocol/errors.ts';
-import type { LogDamage, RaftStatus, VerifyChainRequest, VerifyChainResponse } from '../protocol/requests.ts';
-import type { Effects, RaftCore, ReplicaId } from '../raft/types.ts';
+import type { RaftStatus, VerifyChainRequest, VerifyChainResponse } from '../protocol/requests.ts';
+import type { Effects, ReplicaId } from '../raft/types.ts';
 import { AppendStreams } from './append-streams.ts';
 import { Applier } from './applier.ts';
-import type { DerivedFiles } from './derived.ts';
 import { RaftDriver } from './driver.ts';
 import { DurableState } from './durable-state.ts';
+import { HandOvers } from './hand-overs.ts';
 import { InSyncWaiters } from './in-sync.ts';
-import { type Candidate, type HandOverReason, isFit, LeadershipWatch, type PeerHealth, priorityOf } from './leadership.ts';
+import type { HandOverReason, PeerHealth } from './leadership.ts';
 import { LogClock } from './log-clock.ts';
 import type { GroupMembership, Member } from './membership.ts';
 import { MembershipChanges } from './membership-changes.ts';
-import type { PeerLinks } from './peer-links.ts';
 import { Proposer } from './proposer.ts';
 import { raftStatusOf } from './raft-status.ts';
 import { ReadBarriers } from './read-barriers.ts';
+import type { ReplicaCounts, ReplicaPorts } from './replica-ports.ts';
 import { SnapshotInstaller, SnapshotSender } from './snapshot-transfer.ts';
 import { Snapshots } from './snapshots.ts';
-import { EntryType, type ProposeRefusal, type ReplicaApi, type ReplicaRole, type StateMachine } from './types.ts';
+import { EntryType, type ProposeRefusal, type ReplicaApi, type ReplicaRole } from './types.ts';
 import { verifyChain } from './verify-chain.ts';
 
 /** The body of a no-op: nothing but its own checksum, which is 0 over no bytes. */
 const NOOP_BODY = new Uint8Array(4);
 /** A follower counts as in sync for so many election timeouts after its last answer (replication mode `all`). */
 const IN_SYNC_ELECTION_TIMEOUTS = 3;
-
-export interface ReplicaPorts {
-  readonly id: ReplicaId;
-  readonly brokerName: string;
-  readonly clock: Clock;
-  readonly raft: RaftCore;
-  readonly log: Log;
-  readonly hardState: HardStateFile;
-  readonly links: PeerLinks;
-  readonly stateMachine: StateMachine;
-  /** Of the replicas that may lead as well the one with the highest should. Default 0. */
-  readonly leaderPriority?: number;
-  readonly electionTimeoutMs: number;
-  readonly tickMs: number;
-  readonly catchUpBytesPerSecond: number;
-  readonly segmentBytes: number;
-  /** Index and position that the restored state stands for. */
-  readonly applied: { readonly index: number; readonly position: number };
-  readonly disk: Disk;
-  /** The data directory. */
-  readonly directory: string;
-  readonly snapshots: SnapshotStore;
-  readonly derived: DerivedFiles;
-  readonly snapshotIntervalBytes: number;
-  damagedRead?(position: number): void;
-  damages?(): readonly LogDamage[];
-  /** Every replica of the group can read membership entries (feature level). */
-  mayChangeMembership?(): boolean;
-  /** The newest membership in the log is another one than before. */
-  onMembership?(membership: GroupMembership): void;
-  onEvent(name: string, fields: Record<string, string | number>): void;
-  /** The replica cannot go on: leadership was given up, nothing is acknowledged any more; the process ends (FAULTS 2). */
-  onFailed(error: unknown): void;
-}
-
-export interface ReplicaCounts {
-  readonly elections: number;
-  readonly leaderChanges: number;
-  readonly uncommittedBytes: number;
-  readonly refusedProposals: Readonly<Record<ProposeRefusal, number>>;
-  readonly readBarriers: number;
-  readonly snapshotsSent: number;
-  readonly handOvers: Readonly<Record<HandOverReason | 'balance', number>>;
-}
 
 /**
  * One replica of a broker group: the only place where Raft, log and peers meet. It has no semantics of messages: it lays
@@ -94,12 +45,9 @@ export class Replica implements ReplicaApi {
   readonly #snapshots: Snapshots;
   readonly #sender: SnapshotSender;
   readonly #installer: SnapshotInstaller;
-  readonly #leadership = new LeadershipWatch();
+  readonly #handOvers: HandOvers;
   readonly #changes: MembershipChanges;
   #membership: GroupMembership;
-  readonly #handOvers: Record<HandOverReason | 'balance', number> = { disk: 0, clock: 0, priority: 0, balance: 0 };
-  /** Committed at the last look at who should lead: what a replica in sync has. */
-  #committedBefore = 0;
   readonly #refused: Record<ProposeRefusal, number> = { notLeader: 0, tooManyUncommitted: 0, diskFull: 0, poisoned: 0 };
   #leaderChanges = 0;
   #knownLeader = 0;
@@ -118,6 +66,8 @@ export class Replica implements ReplicaApi {
     const { clock, log, raft, links } = ports;
     this.#durable = new DurableState(ports.hardState, (error) => this.fail(error));
     this.#logClock = new LogClock(clock);
+    const { electionTimeoutMs } = ports;
+    this.#handOvers = new HandOvers({ clock, raft, logClock: this.#logClock, electionTimeoutMs, health: () => this.health() });
     this.#barriers = new ReadBarriers(clock, (context) => {
       raft.readIndex(context);
       this.#driver.run();
@@ -262,7 +212,7 @@ export class Replica implements ReplicaApi {
         return fault === null;
       },
       onClock: (peer, wallMs) => this.#logClock.heard(peer, wallMs),
-      onHealth: (peer, health) => this.#leadership.heard(peer, health, this.#ports.clock.monotonicMs()),
+      onHealth: (peer, health) => this.#handOvers.heard(peer, health),
       onSnapshotSlice: (peer, head, bytes) => this.#installer.slice(peer, head, bytes),
       onLost: (peer, reset) => {
         this.#streams.lost(peer);
@@ -328,9 +278,7 @@ export class Replica implements ReplicaApi {
 
   readFollowers(): readonly ReplicaId[] {
     if (this.#role.role !== 'leader') return [];
-    return this.#candidates(this.#ports.clock.monotonicMs())
-      .filter(({ inSync }) => inSync)
-      .map(({ replicaId }) => replicaId);
+    return this.#handOvers.inSync();
   }
 
   endPosition(): number {
@@ -370,7 +318,7 @@ export class Replica implements ReplicaApi {
   async transfer(target: ReplicaId): Promise<void> {
     const { raft, clock, electionTimeoutMs } = this.#ports;
     if (raft.role !== 'leader') throw new LedgerError('NOT_LEADER');
-    const to = target !== 0 ? target : this.#bestFollower();
+    const to = target !== 0 ? target : this.#handOvers.best();
     if (to === 0) throw new LedgerError('BAD_REQUEST', 'no follower to hand leadership to');
     if (to === this.id) return;
     this.#proposer.flush();
@@ -392,10 +340,7 @@ export class Replica implements ReplicaApi {
 
   /** Leader: the replicas that may lead as well as this one, and are not meant to come after it. */
   handOverTargets(): ReplicaId[] {
-    const { belowReserve, priority } = this.health();
-    return this.#candidates(this.#ports.clock.monotonicMs())
-      .filter((peer) => isFit(peer) && (belowReserve || peer.health !== null) && priorityOf(peer) >= priority)
-      .map(({ replicaId }) => replicaId);
+    return this.#handOvers.targets();
   }
 
   /** Begins to hand leadership over. @returns false: this is no leader (any more), or a transfer is under way */
@@ -404,7 +349,7 @@ export class Replica implements ReplicaApi {
     if (raft.role !== 'leader' || this.#stopped || this.#failed) return false;
     this.#proposer.flush();
     if (!raft.transferLeadership(to)) return false;
-    this.#handOvers[reason]++;
+    this.#handOvers.counts[reason]++;
     this.#ports.onEvent('leadership handed over', { to, reason });
     this.#driver.run();
     return true;
@@ -435,7 +380,7 @@ export class Replica implements ReplicaApi {
       refusedProposals: this.#refused,
       readBarriers: this.#barriers.rounds,
       snapshotsSent: this.#sender.sentCount,
-      handOvers: this.#handOvers,
+      handOvers: this.#handOvers.counts,
     };
   }
 
@@ -518,7 +463,8 @@ export class Replica implements ReplicaApi {
     this.#driver.run();
     if (this.#noopDue) this.#layNoop();
     this.#checkInSync();
-    this.#watchLeadership(nowMs);
+    const handOver = this.#handOvers.due(nowMs);
+    if (handOver !== null) this.handOver(handOver.to, handOver.reason);
     this.#changes.tick(nowMs);
     this.#watchMembership();
     clock.setTimer(tickMs, () => this.#tick());
@@ -539,27 +485,6 @@ export class Replica implements ReplicaApi {
       this.#stuck = false;
       raft.allowCampaign();
     }
-  }
-
-  /** A full disk, a clock that is off, a replica that should lead before this one: leadership goes where it is better off. */
-  #watchLeadership(nowMs: number): void {
-    if (this.#ports.raft.role !== 'leader' || !this.#leadership.isDue(nowMs)) return;
-    const handOver = this.#leadership.check(nowMs, { ...this.health(), skewMs: this.clockSkewMs() }, this.#candidates(nowMs));
-    this.#committedBefore = this.#ports.raft.commitIndex;
-    if (handOver !== null) this.handOver(handOver.to, handOver.reason);
-  }
-
-  #candidates(nowMs: number): Candidate[] {
-    const { raft, electionTimeoutMs } = this.#ports;
-    return raft
-      .progress()
-      .filter((peer) => !peer.learner)
-      .map(({ id, lastContactMs, matchIndex, state }) => ({
-        replicaId: id,
-        inSync: state === 'replicate' && nowMs - lastContactMs <= electionTimeoutMs && matchIndex >= this.#committedBefore,
-        health: this.#leadership.health(id, nowMs),
-        skewMs: this.#logClock.peerSkewMs(id),
-      }));
   }
 
   /** It changes with what is stored and what is cut, so it is looked at after each of them. */
@@ -606,8 +531,7 @@ export class Replica implements ReplicaApi {
       this.#inSync.failAll();
     }
     if (change.role === 'leader' && !led) {
-      this.#leadership.restart();
-      this.#committedBefore = this.#ports.log.lastIndex;
+      this.#handOvers.restart(this.#ports.log.lastIndex);
       this.#logClock.lead(this.#ports.log.lastLogTimeMs);
       this.#proposer.reset();
       this.#noopDue = true;
@@ -632,18 +556,5 @@ export class Replica implements ReplicaApi {
 
   #checkInSync(): void {
     if (this.#inSync.size > 0) this.#inSync.progressed(this.#ports.raft.progress(), this.#ports.clock.monotonicMs());
-  }
-
-  #bestFollower(): ReplicaId {
-    const nowMs = this.#ports.clock.monotonicMs();
-    let best = 0;
-    let bestMatch = -1;
-    for (const peer of this.#ports.raft.progress()) {
-      const silentMs = nowMs - peer.lastContactMs;
-      if (peer.learner || silentMs > this.#ports.electionTimeoutMs || peer.matchIndex <= bestMatch) continue;
-      best = peer.id;
-      bestMatch = peer.matchIndex;
-    }
-    return best;
   }
 }

@@ -225,4 +225,25 @@ describe('membership', () => {
     expect(group.acknowledged).toBe(acknowledged);
     for (const id of [2, 3]) expect(group.servers.get(id)?.replica?.membership().voters ?? []).toEqual([]);
   });
+
+  test('two removals that wait together never leave a group without voters: the last one is refused', async () => {
+    const group = new Group(4);
+    group.start(1, [1]);
+    await group.run(3000);
+    group.start(2, [1, 2]);
+    await group.run(500);
+    await group.add(2);
+    const outcomes: string[] = [];
+    const leader = group.leader as Server;
+    const leaderId = leader.replica?.id as number;
+    for (const id of [3 - leaderId, leaderId]) {
+      leader.replica?.removeReplica(id).then(
+        () => outcomes.push(`${id} removed`),
+        (error: unknown) => outcomes.push(String(error)),
+      );
+    }
+    await group.run(5000);
+    expect(group.voters()).toEqual([leaderId]);
+    expect(outcomes).toEqual([`${3 - leaderId} removed`, expect.stringContaining('the last voter cannot be removed')]);
+  });
 });
