@@ -77,7 +77,9 @@ export class LocalCluster {
       const dataDir = join(this.dir, `${brokerName}-${at + 1}`);
       const replicas = Array.from({ length: count }, (_, each) => `${each + 1}@${LOCAL_HOST}:${portOf(group, each)}`).join(',');
       const identity = { clusterId: 'local', brokerName, replicaId: at + 1, dataDir, host: LOCAL_HOST, port, replicas };
-      const settings = { ...options.settings, ...identity, ...(seeds.length === 0 ? {} : { seeds: seeds.join(',') }) };
+      // Replica r of every group as if on machine r, so that leaders spread as they would there.
+      const several = seeds.length === 0 ? {} : { machine: `machine-${at + 1}`, seeds: seeds.join(',') };
+      const settings = { ...several, ...options.settings, ...identity };
       const args = Object.entries(settings).flatMap(([key, value]) => [`--${flagOf(key as ConfigKey)}`, String(value)]);
       const env = { LEDGERMQ_PEER_SECRET: peerSecret };
       return new LocalReplica({ brokerName, replicaId: at + 1, host: LOCAL_HOST, port, dataDir, args, env });
