@@ -15,7 +15,8 @@ import { createLogger, type Logger } from './metrics/logger.ts';
 import type { ErrorCode } from './protocol/errors.ts';
 import { ReplicationMode } from './protocol/requests.ts';
 import { Raft } from './raft/raft.ts';
-import { formedMembership, membershipsOf, NOBODY } from './replica/membership.ts';
+import { readRecoverNote, recoveredMembership, removeRecoverNote } from './replica/forced-recovery.ts';
+import { formedMembership, type GroupMembership, membershipsOf, NOBODY } from './replica/membership.ts';
 import type { PeerLinks } from './replica/peer-links.ts';
 import { type Recovered, recoverReplica } from './replica/recover.ts';
 import { RepairService } from './replica/repair-service.ts';
@@ -324,6 +325,8 @@ export class Server implements ServerView {
         `the group was formed by replicas ${formed.voters.join(', ')}, configured are ${config.replicas.map(({ replicaId }) => replicaId).join(', ')}: a group does not change by its configuration`,
       );
     }
+    const forced = await this.#forcedMembership(recovered, memberships);
+    if (this.#state !== 'forming') return;
     const stateMachine = this.#stateMachine as BrokerStateMachine;
     const derived = this.#derived as DerivedStores;
     const { links } = peers;
@@ -332,7 +335,7 @@ export class Server implements ServerView {
     const raft = new Raft(
       {
         id: config.replicaId,
-        ...memberships,
+        ...(forced ?? memberships),
         electionTimeoutMs: config.electionTimeoutMs,
         heartbeatIntervalMs: config.heartbeatIntervalMs,
         maxInflightMessages: config.peerWindowGroups,
@@ -367,6 +370,8 @@ export class Server implements ServerView {
       applied,
       damagedRead: (position) => this.#repair?.reportDamage(position),
       damages: () => this.#repair?.damages() ?? [],
+      forced: forced !== null,
+      onForced: () => removeRecoverNote(disk, config.dataDir),
       mayChangeMembership: () => stateMachine.featureLevel >= FEATURE_LEVELS.cluster,
       onMembership: () => peers.membershipChanged(),
       onEvent: this.#event,
@@ -400,6 +405,23 @@ export class Server implements ServerView {
       () => replica.liftVoteFloor(),
     );
     if (isNew) links.reintroduce();
+  }
+
+  /** `raft recover`: what an operator decided while this replica was down. Null: nothing. */
+  async #forcedMembership(recovered: Recovered, known: ReturnType<typeof membershipsOf>): Promise<ReturnType<typeof membershipsOf> | null> {
+    const { disk } = this.#io;
+    const { dataDir, replicaId, advertisedHost, port } = this.#config;
+    const note = await readRecoverNote(disk, dataDir);
+    if (note === null) return null;
+    const { incarnation } = this.#meta as Meta;
+    const before = (known.laterMemberships?.at(-1)?.membership ?? known.membership) as GroupMembership;
+    const membership = recoveredMembership(before, { replicaId, incarnation, host: advertisedHost, port });
+    this.#event('membership forced by an operator', {
+      reason: note.reason,
+      epoch: membership.epoch,
+      leftBehind: membership.replacing.join(','),
+    });
+    return { membership, membershipIndex: recovered.log.lastIndex, laterMemberships: [] };
   }
 
   /** A full disk delays what must be written down; it does not end the replica (FAULTS 3). */

@@ -17,6 +17,10 @@ export interface MembershipChangesPorts {
   mayChange(): boolean;
   /** Lays the entry. @returns false: not now */
   propose(membership: GroupMembership): boolean;
+  /** The membership is an operator's decision that is not in the log yet. */
+  readonly forced: boolean;
+  /** Now it is, for good. */
+  forcedIsKept(): void;
   /** Who answers under this id over both links now. */
   identity(id: ReplicaId): PeerIdentity | null;
   /** A replica that is to be added is dialled, too. */
@@ -45,8 +49,12 @@ export class MembershipChanges {
   /** Since when another directory answers under an id, monotonic ms. */
   readonly #strangeSince = new Map<ReplicaId, number>();
 
+  /** The decision is to be laid down; from then on the index of its entry. */
+  #forced: true | number | null;
+
   constructor(ports: MembershipChangesPorts) {
     this.#ports = ports;
+    this.#forced = ports.forced ? true : null;
   }
 
   /** Resolves when it votes. Rejects with NOT_LEADER, BAD_REQUEST, TOO_MANY. */
@@ -70,11 +78,24 @@ export class MembershipChanges {
       for (const wish of this.#wishes.splice(0)) wish.reject(new LedgerError('NOT_LEADER', 'another replica leads now'));
       return;
     }
-    if (raft.mayChangeMembership && this.#ports.mayChange()) {
+    if (this.#forced !== null) {
+      this.#keepForced();
+    } else if (raft.mayChangeMembership && this.#ports.mayChange()) {
       const next = this.#next(raft.membership as GroupMembership, nowMs);
       if (next !== null && this.#ports.propose(next)) this.#tell(next);
     }
     this.#committedBefore = raft.commitIndex;
+  }
+
+  /** Before it is in the log a restart would find the former membership there; so it comes before anything else. */
+  #keepForced(): void {
+    const { raft, mayChange, propose, forcedIsKept } = this.#ports;
+    if (this.#forced === true) {
+      if (raft.mayChangeMembership && mayChange() && propose(raft.membership as GroupMembership)) this.#forced = raft.membershipIndex;
+    } else if (this.#forced !== null && raft.commitIndex >= this.#forced) {
+      this.#forced = null;
+      forcedIsKept();
+    }
   }
 
   #wish(kind: Wish['kind'], replicaId: ReplicaId, address: Wish['address']): Promise<void> {

@@ -67,7 +67,7 @@ export async function recoverReplica(options: RecoverOptions): Promise<Recovered
   const bufferedBoot = bufferedBootOf(stored);
   if (bufferedBoot !== null && bufferedBoot !== bootId) {
     throw new LogRefused(
-      `${directory}: the machine went down while this replica flushed asynchronously, so it may have lost what it acknowledged and must not vote (flush=async). Replace the replica with an empty one of a new id, or restore a majority from those that stayed up.`,
+      `${directory}: the machine went down while this replica flushed asynchronously, so it may have lost what it acknowledged and must not vote (flush=async). Move the directory away and start again: the group takes the replica in with an empty one. With a majority in this state: 'ledgermq raft recover'.`,
     );
   }
   const snapshots = await SnapshotStore.open(disk, `${directory}/snapshot`);

@@ -37,6 +37,9 @@ export interface ReplicaPorts {
   readonly snapshotIntervalBytes: number;
   damagedRead?(position: number): void;
   damages?(): readonly LogDamage[];
+  /** The membership was decided by an operator (`raft recover`) and is not in the log yet; onForced() when it is, for good. */
+  readonly forced?: boolean;
+  onForced?(): Promise<void>;
   /** Every replica of the group can read membership entries (feature level). */
   mayChangeMembership?(): boolean;
   /** The newest membership in the log is another one than before. */

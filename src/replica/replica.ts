@@ -152,6 +152,8 @@ export class Replica implements ReplicaApi {
       raft,
       mayChange: () => !this.#noopDue && (ports.mayChangeMembership?.() ?? false),
       propose: (membership) => typeof this.#proposer.proposeMembership(membership) === 'number',
+      forced: ports.forced ?? false,
+      forcedIsKept: () => void ports.onForced?.().catch((error: unknown) => this.fail(error)),
       identity: (id) => links.identityOf(id),
       dial: (members) => links.dialAlso(members.map(({ replicaId, host, port }) => ({ replicaId, host, port: port + 1 }))),
       onEvent: ports.onEvent,

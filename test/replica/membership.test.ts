@@ -2,6 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { readU32 } from '../../src/base/bytes.ts';
 import { encodeCommand } from '../../src/broker/commands.ts';
 import { type BrokerConfig, resolveConfig } from '../../src/config.ts';
+import type { Disk } from '../../src/io/disk.ts';
+import { writeRecoverNote } from '../../src/replica/forced-recovery.ts';
 import { EntryType } from '../../src/replica/types.ts';
 import { Server } from '../../src/server.ts';
 import { toyWorld } from '../sim/toy.ts';
@@ -67,6 +69,20 @@ class Group {
   empty(id: number): void {
     this.kill(id);
     this.#machines.delete(id);
+  }
+
+  /** Something is done to a machine's disk while its replica is down. */
+  async decide(id: number, act: (disk: Disk) => Promise<void>): Promise<void> {
+    const machine = this.#machines.get(id) as ReturnType<ReturnType<typeof toyWorld>['process']>;
+    let done = false;
+    machine.start((io) => {
+      void act(io.disk).then(() => {
+        done = true;
+      });
+    });
+    for (let waited = 0; waited < 50 && !done; waited++) await this.run(20);
+    expect(done).toBe(true);
+    machine.kill('kill');
   }
 
   get leader(): Server | null {
@@ -245,5 +261,35 @@ describe('membership', () => {
     await group.run(5000);
     expect(group.voters()).toEqual([leaderId]);
     expect(outcomes).toEqual([`${3 - leaderId} removed`, expect.stringContaining('the last voter cannot be removed')]);
+  });
+
+  test('I5 FAULTS 6 raft recover: after a majority is lost an operator lets one go on; those left behind do not vote, emptied ones come back', async () => {
+    const group = new Group(5);
+    for (const id of [1, 2, 3]) group.start(id, [1, 2, 3]);
+    await group.run(5000);
+    for (const id of [1, 2, 3]) group.kill(id);
+    await group.run(500);
+    const acknowledged = group.acknowledged;
+    group.empty(3);
+    await group.decide(1, (disk) => writeRecoverNote(disk, '/data', { reason: 'test: 2 and 3 are lost' }));
+    group.start(1, [1, 2, 3]);
+    await group.run(4000);
+    expect(group.events.get(1)).toContain('membership forced by an operator');
+    expect(group.voters()).toEqual([1]);
+    expect(group.acknowledged).toBeGreaterThan(acknowledged);
+    // The decision is in the log now: a restart needs no note.
+    group.kill(1);
+    group.start(1, [1, 2, 3]);
+    await group.run(3000);
+    expect(group.events.get(1)).not.toContain('membership forced by an operator');
+    expect(group.voters()).toEqual([1]);
+    // The one that was left behind with its old directory ends by itself and says why; the emptied one is taken in.
+    group.start(2, [1, 2, 3]);
+    group.start(3, [1, 2, 3]);
+    await group.run(12_000);
+    expect(group.servers.get(2)?.state).toBe('failed');
+    expect(group.voters()).toEqual([1, 3]);
+    await group.rest();
+    group.expectIdentical();
   });
 });

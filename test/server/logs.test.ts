@@ -38,11 +38,11 @@ describe('logs of a server', () => {
     for (const event of events) {
       expect(event).toMatchObject({ level: expect.any(String), time: expect.any(Number), broker: 'a', replica: expect.any(Number) });
     }
-    for (const name of ['recovered', 'formed', 'role', 'topic create', 'transfer asked for']) {
+    for (const name of ['recovered', 'formed', 'role', 'topic put', 'transfer asked for']) {
       expect(events.map(({ event }) => event)).toContain(name);
     }
     // An administrative request is found again by client and request id.
-    expect(events.find(({ event }) => event === 'topic create')).toMatchObject({
+    expect(events.find(({ event }) => event === 'topic put')).toMatchObject({
       topic: 'orders',
       requestId: expect.any(Number),
       client: client.clientId,

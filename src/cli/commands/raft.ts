@@ -4,6 +4,7 @@ import { AdminSession } from '../admin-session.ts';
 import { type Context, Exit } from '../context.ts';
 import { type ClientFlags, integer, withClientFlags } from '../options.ts';
 import { formatTable, write, writeJson } from '../output.ts';
+import { registerRecover } from './raft-recover.ts';
 
 interface RaftFlags extends ClientFlags {
   readonly group?: string;
@@ -17,6 +18,7 @@ export function register(program: Command, context: Context): void {
   withClientFlags(raft.command('status').description("The group's replicas, each asked itself."))
     .option('--group <brokerName>', 'broker group (default: the only one)')
     .action((flags: RaftFlags) => status(context, flags));
+  registerRecover(raft, context);
   withClientFlags(raft.command('transfer').description('Hands leadership to another replica; sends go on meanwhile.'))
     .option('--group <brokerName>', 'broker group (default: the only one)')
     .option('--to <replicaId>', 'the replica that is to lead; 0 = the one that is furthest', integer(0, 65_535), 0)
