@@ -66,7 +66,7 @@ export class Reader {
     this.#context = context;
   }
 
-  /** A promise only when files have to be read; null in it: not read, the session does not take it now. Rejects with LedgerError REPAIRING (damage), TOO_MANY (cold reads), OFFSET_OUT_OF_RANGE (cut meanwhile). */
+  /** A promise only when files have to be read; null in it: not read, the session does not take it now. Rejects with LedgerError REPAIRING (damage), NOT_READY (a hole before a cut that is not applied yet), TOO_MANY (cold reads), OFFSET_OUT_OF_RANGE (cut meanwhile). */
   read(queue: QueueState, range: ReadRange): ReadResult | Promise<ReadResult | null> {
     const units = this.#units.pop() ?? new Units(UNITS_PER_PULL);
     const found = queue.index.readUnits(range.offset, UNITS_PER_PULL, units);
@@ -94,6 +94,12 @@ export class Reader {
       const baseOffset = units.baseOffset[i] as number;
       const count = units.count[i] as number;
       if (baseOffset >= queue.nextOffset) break;
+      if (baseOffset > nextOffset) {
+        if (i > 0) break;
+        // A state from the leader stands at the log's start and still counts messages before it; the cut that took them is an entry
+        // that is not applied yet. Until it is, nobody may take the hole for the queue's end or skip it.
+        return Promise.reject(new LedgerError('NOT_READY', `offset ${nextOffset} is not in the log here`));
+      }
       const sizeBytes = units.sizeBytes[i] as number;
       const end = baseOffset + count;
       if (tagBloomMatches(units.tagBloom[i] as number, range.tagHashes)) {
