@@ -1,9 +1,10 @@
 /**
- * Seen: a consumer got offset 471 where 383 should have been, and nothing said that anything was missing (simulation seed 116101).
+ * Found by reading, after a simulation seed had looked like it: a pull from a replica that had just got its state from the leader
+ * would have skipped messages, and nothing would have said that any were missing.
  *
  * Mechanism: a replica behind the log's start gets the state at the leader's log start. That state still counts messages that lie
  * before it, because the cut that took them is an entry behind it. Until that entry was applied, a pull below found the first unit
- * that there was, 88 messages further on.
+ * that there was, however far on.
  *
  * Prevented: a unit that does not begin where the pull is, or before, is a hole, and is answered with NOT_READY. Once the cut is applied the
  * pull is an ordinary one below the minimum.
