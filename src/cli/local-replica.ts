@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, statSync } from 'node:fs';
 import { dirname, extname, join } from 'node:path';
 import { httpGet } from './local-ports.ts';
+import { makeDirectory } from './make-directory.ts';
 
 /**
  * What V8 is told of a replica. It collects the whole heap when its old part and the memory outside of it have grown by a share of
@@ -76,7 +77,7 @@ export class LocalReplica {
   /** @param onExit called once when the process ends, for whatever reason */
   spawn(onExit: (exit: ReplicaExit) => void): void {
     if (this.#child !== null) return;
-    mkdirSync(dirname(this.logFile), { recursive: true });
+    makeDirectory(dirname(this.logFile));
     const log = openSync(this.logFile, sizeOf(this.logFile) > MAX_LOG_FILE_BYTES ? 'w' : 'a');
     const child = spawn(process.execPath, [...RUNTIME_FLAGS, this.program, 'broker', '--stop-with-stdin', ...this.#options.args], {
       stdio: ['pipe', log, log],

@@ -50,6 +50,8 @@ describe('command line', () => {
     [['dev', '--replicas', '2']],
     [['demo', '--timeout', '0']],
     [['bench', 'produce', '--mode', 'other']],
+    [['bench', 'produce', '--groups', '10']],
+    [['bench', 'produce', '--groups', '2', '--endpoint', 'ws://127.0.0.1:7460']],
     [['broker', '--port', '0']],
     [['broker', '--no-such-setting', '1']],
     [['broker', '--config', '/no/such/file']],
@@ -118,6 +120,8 @@ describe('command line', () => {
     const ran = await cli(['bench', 'produce', '--dir', '/proc/no-such-directory']);
     expect(ran).toMatchObject({ exit: 1, stdout: '' });
     expect(ran.stderr).toContain('--dir /proc/no-such-directory: ');
+    const below = await cli(['bench', 'produce', '--dir', '/proc/no/such/directory']);
+    expect(below).toMatchObject({ exit: 1, stdout: '' });
   });
 
   test('errors of the client become the exit codes', () => {

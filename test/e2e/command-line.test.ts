@@ -1,5 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { cli } from '../cli/run.ts';
@@ -179,6 +181,20 @@ describe('command line', () => {
     expect(
       await cluster.json('bench', 'e2e', '--topic', 'bench-e2e', '--size', '64', '--seconds', '0.5', '--warmup', '0.1', '--rate', '500'),
     ).toMatchObject(shape);
+  }, 60_000);
+
+  test('F42 bench produce makes a cluster of several broker groups of its own, and leaves nothing of it', async () => {
+    const parent = mkdtempSync(join(tmpdir(), 'ledgermq-bench-'));
+    try {
+      const small = ['--size', '64', '--queues', '1', '--seconds', '0.5', '--warmup', '0.1', '--concurrency', '8'];
+      const ran = await cli(['bench', 'produce', '--groups', '2', '--dir', parent, '--json', ...small]);
+      expect(ran.stderr).toContain('starting 6 replicas in');
+      expect(ran.exit).toBe(Exit.done);
+      expect(JSON.parse(ran.stdout)).toMatchObject({ mode: 'async-8', errors: 0 });
+      expect(readdirSync(parent)).toEqual([]);
+    } finally {
+      rmSync(parent, { recursive: true, force: true });
+    }
   }, 60_000);
 
   test('F42 a consume whose cluster went away ends with exit code 3 or 4, and so does its process', async () => {

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, statfsSync } from 'node:fs';
+import { mkdtempSync, rmSync, statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
@@ -6,7 +6,8 @@ import { LedgerError } from '../../protocol/errors.ts';
 import { Op } from '../../protocol/requests.ts';
 import { AdminSession, endpointsOf } from '../admin-session.ts';
 import type { BenchResult, ProduceMode } from '../bench-run.ts';
-import { CommandError, type Context, Exit } from '../context.ts';
+import { CommandError, type Context, Exit, usageError } from '../context.ts';
+import { makeDirectory } from '../make-directory.ts';
 import { integer, notNegative, positive } from '../options.ts';
 import { formatTable, note, write, writeJson } from '../output.ts';
 
@@ -19,6 +20,7 @@ interface BenchFlags {
   readonly seconds: number;
   readonly warmup: number;
   readonly dir?: string;
+  readonly groups?: number;
 }
 interface ProduceFlags extends BenchFlags {
   readonly mode: ProduceMode;
@@ -36,13 +38,16 @@ interface EndToEndFlags extends BenchFlags {
 }
 
 const CONSUME_TIMEOUT_S = 300;
-/** Three replicas with segments filled ahead and the reserve that each keeps of the disk. */
+const MAX_OWN_GROUPS = 9;
+/** Of a group's three replicas: segments filled ahead and the reserve that each keeps of the disk. */
 const MIN_FREE_BYTES = 2 * 2 ** 30;
 
 export function register(program: Command, context: Context): void {
   const bench = program
     .command('bench')
-    .description('Measurements. Without --endpoint and LEDGERMQ_ENDPOINT they start three replicas of their own in a temporary directory.');
+    .description(
+      'Measurements. Without --endpoint and LEDGERMQ_ENDPOINT they start a cluster of their own, --groups broker groups of three replicas, in a temporary directory.',
+    );
   const sub = (name: string, text: string): Command =>
     bench
       .command(name)
@@ -50,9 +55,10 @@ export function register(program: Command, context: Context): void {
       .option('--endpoint <urls>', 'addresses of brokers (or LEDGERMQ_ENDPOINT; default: a cluster of its own)')
       .option('--json', 'one JSON document')
       .option('--topic <topic>', 'topic; made when missing', 'bench')
-      .option('--queues <n>', 'queues of a topic that is made', integer(1, 65_535), 8)
+      .option('--queues <n>', 'queues of a topic that is made, in each broker group', integer(1, 65_535), 8)
       .option('--size <bytes>', 'size of a body', integer(8, 4 * 1024 * 1024), 1024)
-      .option('--dir <dir>', 'where a cluster of its own keeps its data while it runs (default: a temporary directory)');
+      .option('--dir <dir>', 'where a cluster of its own keeps its data while it runs (default: a temporary directory)')
+      .option('--groups <n>', 'broker groups of a cluster of its own, three replicas each (default: 1)', integer(1, MAX_OWN_GROUPS));
   sub('produce', 'Sends for a while; latency is from the call to the acknowledgement.')
     .option('--seconds <s>', 'measured time', positive, 20)
     .option('--warmup <s>', 'time before it', notNegative, 5)
@@ -127,6 +133,7 @@ async function measured(
   const onProgress = (text: string): void => note(context, text);
   const { ensureTopic } = await import('../client.ts');
   const own = flags.endpoint === undefined && context.env['LEDGERMQ_ENDPOINT'] === undefined;
+  if (!own && flags.groups !== undefined) throw usageError('--groups: a cluster that is given has the groups it has');
   const on = async (endpoints: readonly string[]): Promise<BenchResult> => {
     await ensureTopic(endpoints, flags.topic, flags.queues);
     return run(endpoints, onProgress, own);
@@ -144,12 +151,13 @@ async function onOwnCluster(
 ): Promise<BenchResult> {
   const { LocalCluster } = await import('../local-cluster.ts');
   const { onStopSignal } = await import('../signals.ts');
-  const dir = ownDirectory(flags.dir ?? tmpdir());
+  const groups = flags.groups ?? 1;
+  const dir = ownDirectory(flags.dir ?? tmpdir(), groups);
   const end = (): void => process.exit(Exit.failed);
   const release = onStopSignal(end, end);
-  onProgress(`starting three replicas in ${dir}`);
+  onProgress(`starting ${3 * groups} replicas in ${dir}`);
   try {
-    await using cluster = await LocalCluster.start({ dir });
+    await using cluster = await LocalCluster.start({ dir, groups });
     return await run(cluster.endpoints);
   } finally {
     release();
@@ -158,14 +166,15 @@ async function onOwnCluster(
 }
 
 /** @throws CommandError (failed) for a directory that replicas could only fail in, each in its own log */
-function ownDirectory(parent: string): string {
+function ownDirectory(parent: string, groups: number): string {
   try {
-    mkdirSync(parent, { recursive: true });
+    makeDirectory(parent);
     const { bavail, bsize } = statfsSync(parent);
     const freeBytes = bavail * bsize;
-    if (freeBytes >= MIN_FREE_BYTES) return mkdtempSync(join(parent, 'ledgermq-bench-'));
+    const neededBytes = groups * MIN_FREE_BYTES;
+    if (freeBytes >= neededBytes) return mkdtempSync(join(parent, 'ledgermq-bench-'));
     const free = `${Math.floor(freeBytes / 2 ** 20)} MiB`;
-    throw new CommandError(Exit.failed, `--dir ${parent}: ${free} are free, three replicas need ${MIN_FREE_BYTES / 2 ** 20} MiB`);
+    throw new CommandError(Exit.failed, `--dir ${parent}: ${free} are free, ${3 * groups} replicas need ${neededBytes / 2 ** 20} MiB`);
   } catch (error) {
     if (error instanceof CommandError) throw error;
     throw new CommandError(Exit.failed, `--dir ${parent}: ${(error as Error).message}`);
