@@ -16,7 +16,7 @@ import type { ErrorCode } from './protocol/errors.ts';
 import { ReplicationMode } from './protocol/requests.ts';
 import { Raft } from './raft/raft.ts';
 import { readRecoverNote, recoveredMembership, removeRecoverNote } from './replica/forced-recovery.ts';
-import { formedMembership, type GroupMembership, membershipsOf, NOBODY } from './replica/membership.ts';
+import { formedMembership, type GroupMembership, memberOf, membershipsOf, NOBODY } from './replica/membership.ts';
 import type { PeerLinks } from './replica/peer-links.ts';
 import { type Recovered, recoverReplica } from './replica/recover.ts';
 import { RepairService } from './replica/repair-service.ts';
@@ -336,6 +336,7 @@ export class Server implements ServerView {
       {
         id: config.replicaId,
         ...(forced ?? memberships),
+        isSelf: (membership) => memberOf(membership as GroupMembership, config.replicaId)?.incarnation === meta.incarnation,
         electionTimeoutMs: config.electionTimeoutMs,
         heartbeatIntervalMs: config.heartbeatIntervalMs,
         maxInflightMessages: config.peerWindowGroups,
@@ -458,6 +459,8 @@ export class Server implements ServerView {
           newestFeatureLevel: state.newestFeatureLevel,
         }),
         transfer: (target) => replica.transfer(target),
+        addReplica: (member) => replica.addReplica(member),
+        removeReplica: (replicaId) => replica.removeReplica(replicaId),
         verifyChain: (request) => replica.verifyChain(request),
       },
       limits: {

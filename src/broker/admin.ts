@@ -4,6 +4,8 @@ import { checkNewTopicName, checkUserGroupName } from '../protocol/names.ts';
 import type {
   GroupResetOffsetRequest,
   QueueRangeRequest,
+  RaftAddRequest,
+  RaftRemoveRequest,
   RaftTransferRequest,
   TopicCreateRequest,
   TopicListRequest,
@@ -12,6 +14,7 @@ import type {
   VerifyChainRequest,
 } from '../protocol/requests.ts';
 import { Op, ReplicationMode } from '../protocol/requests.ts';
+import { MAX_REPLICAS } from '../raft/quorum.ts';
 import type { BrokerContext } from './context.ts';
 import { groupDescription, groupLag, topicDescription, topicRoute } from './describe.ts';
 import { StateLimits } from './limits.ts';
@@ -31,6 +34,8 @@ export interface AdminOptions {
   readonly defaultReplication?: number;
 }
 
+const isReplicaId = (id: number): boolean => Number.isInteger(id) && id >= 1 && id <= MAX_REPLICAS;
+const isPort = (port: number): boolean => Number.isInteger(port) && port >= 1 && port <= 0xffff;
 const isPerm = (perm: number): boolean => Number.isInteger(perm) && perm >= 0 && perm <= (Perm.read | Perm.write);
 const isReplication = (mode: number): boolean => Number.isInteger(mode) && mode >= ReplicationMode.leader && mode <= ReplicationMode.all;
 
@@ -204,6 +209,51 @@ export class Admin {
     this.#options.hooks.transfer(target).then(
       () => session.respond(Op.raftTransfer, requestId, { target }),
       (error: unknown) => refuseWith(session, requestId, error),
+    );
+  }
+
+  raftAdd(session: Session, requestId: number, { replicaId, host, port }: RaftAddRequest): void {
+    if (!isReplicaId(replicaId) || !isPort(port) || host === '') {
+      session.refuse(requestId, 'BAD_REQUEST', `a replica id 1…${MAX_REPLICAS}, its host and client port`);
+      return;
+    }
+    const change = () => this.#options.hooks.addReplica({ replicaId, host, port });
+    this.#changeMembers(session, requestId, Op.raftAdd, 'replica add', { replicaId, host, port }, change);
+  }
+
+  raftRemove(session: Session, requestId: number, { replicaId }: RaftRemoveRequest): void {
+    if (!isReplicaId(replicaId)) {
+      session.refuse(requestId, 'BAD_REQUEST', `a replica id 1…${MAX_REPLICAS}`);
+      return;
+    }
+    this.#changeMembers(session, requestId, Op.raftRemove, 'replica remove', { replicaId }, () =>
+      this.#options.hooks.removeReplica(replicaId),
+    );
+  }
+
+  /** Noted when it is asked for, too: it may take minutes, and end under another leader. */
+  #changeMembers(
+    session: Session,
+    requestId: number,
+    op: typeof Op.raftAdd | typeof Op.raftRemove,
+    event: string,
+    fields: Readonly<Record<string, string | number>>,
+    change: () => Promise<void>,
+  ): void {
+    if (!this.#context.leadership.leader) {
+      session.refuse(requestId, 'NOT_LEADER');
+      return;
+    }
+    this.#note(session, requestId, `${event} asked for`, fields, null);
+    change().then(
+      () => {
+        this.#note(session, requestId, event, fields, null);
+        session.respond(op, requestId, {});
+      },
+      (error: unknown) => {
+        this.#note(session, requestId, event, fields, error instanceof LedgerError ? error.code : 'INTERNAL');
+        refuseWith(session, requestId, error);
+      },
     );
   }
 

@@ -254,6 +254,12 @@ export class Broker implements RequestHandler, ApplyListener {
       case Op.raftTransfer:
         this.#admin.raftTransfer(session, requestId, request.body);
         break;
+      case Op.raftAdd:
+        this.#admin.raftAdd(session, requestId, request.body);
+        break;
+      case Op.raftRemove:
+        this.#admin.raftRemove(session, requestId, request.body);
+        break;
       case Op.verifyChain:
         this.#admin.verifyChain(session, requestId, request.body);
         break;

@@ -37,6 +37,10 @@ export interface AdminHooks {
   raftStatus(): RaftStatus;
   /** Hands leadership to `target` (0 = the best follower). Resolves when it is gone; rejects with LedgerError. */
   transfer(target: number): Promise<void>;
+  /** Resolves when it votes, having caught up; a voter at that address already: at once. Rejects with LedgerError: NOT_LEADER, BAD_REQUEST with a text. @param member its client port */
+  addReplica(member: { replicaId: number; host: string; port: number }): Promise<void>;
+  /** Resolves when it is gone; who is not there: at once. Rejects as addReplica(). */
+  removeReplica(replicaId: number): Promise<void>;
   verifyChain(request: VerifyChainRequest): Promise<VerifyChainResponse>;
 }
 

@@ -24,6 +24,8 @@ import type { Replication } from './types.ts';
 const PERM_READ_WRITE = 6;
 /** Administration waits through an election. */
 const ADMIN_TIMEOUT_MS = 15_000;
+/** A new replica votes when it holds the whole log. Asking again goes on where this ended. */
+const MEMBERSHIP_TIMEOUT_MS = 600_000;
 
 export interface TopicDefinition {
   /** Queues on each broker group, 1…65535. */
@@ -115,6 +117,23 @@ export class Admin {
   /** @param target replica id; 0 = the best one @returns the replica that is to lead */
   async transferLeadership(brokerName: string, target = 0): Promise<number> {
     return (await this.#core.askLeader(brokerName, Op.raftTransfer, { target }, ADMIN_TIMEOUT_MS)).body.target;
+  }
+
+  /**
+   * A replica that runs and waits to be added; a member at that address already is fine. Resolves when it votes.
+   * @param member with its client port
+   * @throws LedgerError BAD_REQUEST: a member at another address, or no replica id; FEATURE_LEVEL; DEADLINE_EXCEEDED after 10 min
+   */
+  async addReplica(
+    brokerName: string,
+    member: { readonly replicaId: number; readonly host: string; readonly port: number },
+  ): Promise<void> {
+    await this.#core.askLeader(brokerName, Op.raftAdd, member, MEMBERSHIP_TIMEOUT_MS);
+  }
+
+  /** Resolves when it is gone; who is not there is fine. @throws LedgerError BAD_REQUEST for the last voter; as addReplica() */
+  async removeReplica(brokerName: string, replicaId: number): Promise<void> {
+    await this.#core.askLeader(brokerName, Op.raftRemove, { replicaId }, MEMBERSHIP_TIMEOUT_MS);
   }
 
   /** @throws LedgerError MESSAGE_NOT_FOUND */

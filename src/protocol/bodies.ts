@@ -30,6 +30,8 @@ import type {
   Pushes,
   QueueRangeRequest,
   QueueRangeResponse,
+  RaftAddRequest,
+  RaftRemoveRequest,
   RaftStatus,
   RaftTransferRequest,
   RaftTransferResponse,
@@ -121,6 +123,9 @@ const raftStatus = map<RaftStatus>(
       64,
     ),
     stateDigest: u53,
+    voters: list(u16, 64),
+    learners: list(u16, 64),
+    outgoing: list(u16, 64),
     featureLevel: u16,
     newestFeatureLevel: u16,
     voteFloor: u53,
@@ -128,7 +133,7 @@ const raftStatus = map<RaftStatus>(
     priority: u16,
     belowReserve: bool,
   },
-  ['featureLevel', 'newestFeatureLevel', 'voteFloor', 'machine', 'priority', 'belowReserve'],
+  ['voters', 'learners', 'outgoing', 'featureLevel', 'newestFeatureLevel', 'voteFloor', 'machine', 'priority', 'belowReserve'],
 );
 const groupDescription = map<GroupDescription>({
   group: name,
@@ -208,6 +213,8 @@ export const CONTROL_REQUESTS: { readonly [O in Control]: BodyCodec<Requests[O]>
   [Op.raftStatus]: asMap(empty),
   [Op.raftTransfer]: asMap(map<RaftTransferRequest>({ target: u16 })),
   [Op.verifyChain]: asMap(map<VerifyChainRequest>({ fromIndex: u53, toIndex: u53 })),
+  [Op.raftAdd]: asMap(map<RaftAddRequest>({ replicaId: u16, host: textUpTo(256), port: u16 })),
+  [Op.raftRemove]: asMap(map<RaftRemoveRequest>({ replicaId: u16 })),
   [Op.featureLevelRaise]: asMap(map<FeatureLevelRaiseRequest>({ level: u16 })),
 };
 
@@ -263,6 +270,8 @@ export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O
       ['damages'],
     ),
   ),
+  [Op.raftAdd]: asMap(empty),
+  [Op.raftRemove]: asMap(empty),
   [Op.featureLevelRaise]: asMap(map<FeatureLevelRaiseResponse>({ featureLevel: u16 })),
 };
 

@@ -39,6 +39,8 @@ export const Op = {
   raftStatus: 41,
   raftTransfer: 42,
   verifyChain: 43,
+  raftAdd: 44,
+  raftRemove: 45,
   featureLevelRaise: 47,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
@@ -323,6 +325,10 @@ export interface RaftStatus {
   /** At the leader: match index and ms since the last word of each peer. */
   readonly peers: readonly { readonly replicaId: number; readonly matchIndex: number; readonly silentMs: number }[];
   readonly stateDigest: number;
+  /** The membership that this replica goes by; `outgoing`: the voters before a change that is not finished, else empty. Missing: an older release. */
+  readonly voters?: readonly number[];
+  readonly learners?: readonly number[];
+  readonly outgoing?: readonly number[];
   /** Damage in its last write keeps this replica from voting for, and leading with, a log that ends before this index. Missing: none. */
   readonly voteFloor?: number;
   /** For the balance of leaders: where it runs, whether it may lead as well as others. Missing: an older release. */
@@ -401,6 +407,19 @@ export interface RaftTransferRequest {
 export interface RaftTransferResponse {
   readonly target: number;
 }
+/** Answered when the replica votes, so after it has caught up: minutes, with a long log. Where it is a voter already: at once. */
+export interface RaftAddRequest {
+  /** 1…7 */
+  readonly replicaId: number;
+  /** Resolved again at each dial. */
+  readonly host: string;
+  /** Its client port; its peers' port is one above. */
+  readonly port: number;
+}
+/** Answered when it is gone; at once where it was not there. */
+export interface RaftRemoveRequest {
+  readonly replicaId: number;
+}
 
 /** To the leader: raise the group's feature level; 0 = to what all members know. */
 export interface FeatureLevelRaiseRequest {
@@ -446,6 +465,8 @@ export interface Requests {
   [Op.raftStatus]: Empty;
   [Op.raftTransfer]: RaftTransferRequest;
   [Op.verifyChain]: VerifyChainRequest;
+  [Op.raftAdd]: RaftAddRequest;
+  [Op.raftRemove]: RaftRemoveRequest;
   [Op.featureLevelRaise]: FeatureLevelRaiseRequest;
 }
 /** Bodies of successful responses by operation. */
@@ -475,6 +496,8 @@ export interface Responses {
   [Op.raftStatus]: RaftStatus;
   [Op.raftTransfer]: RaftTransferResponse;
   [Op.verifyChain]: VerifyChainResponse;
+  [Op.raftAdd]: Empty;
+  [Op.raftRemove]: Empty;
   [Op.featureLevelRaise]: FeatureLevelRaiseResponse;
 }
 export type RequestOp = keyof Requests;

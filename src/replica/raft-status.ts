@@ -24,6 +24,9 @@ export function raftStatusOf(
       matchIndex: peer.matchIndex,
       silentMs: Math.max(0, Math.round(nowMs - peer.lastContactMs)),
     })),
+    voters: raft.membership.voters,
+    learners: raft.membership.learners,
+    outgoing: raft.membership.outgoing ?? [],
     ...(voteFloor === 0 ? {} : { voteFloor }),
   };
 }

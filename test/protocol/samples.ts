@@ -79,6 +79,8 @@ export const REQUESTS: { readonly [O in keyof Requests]: Requests[O] } = {
   [Op.raftStatus]: {},
   [Op.raftTransfer]: { target: 2 },
   [Op.verifyChain]: { fromIndex: 1, toIndex: 100 },
+  [Op.raftAdd]: { replicaId: 4, host: 'h', port: 7460 },
+  [Op.raftRemove]: { replicaId: 4 },
   [Op.featureLevelRaise]: { level: 2 },
 };
 
@@ -126,6 +128,8 @@ export const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send
     stateDigest: 1,
     digestIndex: 2,
   },
+  [Op.raftAdd]: {},
+  [Op.raftRemove]: {},
   [Op.featureLevelRaise]: { featureLevel: 2 },
 };
 

@@ -53,6 +53,8 @@ export class BrokerHarness {
   readonly damaged: number[] = [];
   /** A member was not heard: the level stays. */
   readonly featureLevel = { announcedLevel: () => 0, autoRaise: true };
+  /** What the replica's side makes of a membership change. */
+  membershipChange: (change: unknown) => Promise<void> = () => Promise.resolve();
   #requestId = 0;
 
   constructor(
@@ -79,7 +81,13 @@ export class BrokerHarness {
       state: this.machine,
       ids: this.ids,
       routes: this.routing,
-      hooks: { raftStatus: () => status, transfer: () => Promise.resolve(), verifyChain: () => Promise.reject(new Error('none')) },
+      hooks: {
+        raftStatus: () => status,
+        transfer: () => Promise.resolve(),
+        addReplica: (member) => this.membershipChange(member),
+        removeReplica: (replicaId) => this.membershipChange(replicaId),
+        verifyChain: () => Promise.reject(new Error('none')),
+      },
       limits: { ...DEFAULT_BROKER_LIMITS, ...limits },
       metrics,
       settings,

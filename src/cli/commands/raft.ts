@@ -4,6 +4,7 @@ import { AdminSession } from '../admin-session.ts';
 import { type Context, Exit } from '../context.ts';
 import { type ClientFlags, integer, withClientFlags } from '../options.ts';
 import { formatTable, write, writeJson } from '../output.ts';
+import { membershipLine, registerMembers } from './raft-members.ts';
 import { registerRecover } from './raft-recover.ts';
 
 interface RaftFlags extends ClientFlags {
@@ -18,6 +19,7 @@ export function register(program: Command, context: Context): void {
   withClientFlags(raft.command('status').description("The group's replicas, each asked itself."))
     .option('--group <brokerName>', 'broker group (default: the only one)')
     .action((flags: RaftFlags) => status(context, flags));
+  registerMembers(raft, context);
   registerRecover(raft, context);
   withClientFlags(raft.command('transfer').description('Hands leadership to another replica; sends go on meanwhile.'))
     .option('--group <brokerName>', 'broker group (default: the only one)')
@@ -52,7 +54,7 @@ async function status(context: Context, flags: RaftFlags): Promise<void> {
           found.endPosition,
         ],
   );
-  write(context, `group ${brokerName}\n${formatTable(header, rows)}`);
+  write(context, `group ${brokerName}${membershipLine(views)}\n${formatTable(header, rows)}`);
 }
 
 async function transfer(context: Context, flags: TransferFlags): Promise<void> {
