@@ -4,6 +4,8 @@ import type { Io } from '../../src/io/io.ts';
 import type { BrokerHandle, StartBroker } from './broker-hook.ts';
 import { checkIdentical } from './checkers/identical.ts';
 import { Violation } from './checkers/violation.ts';
+import type { SimDisk } from './disk.ts';
+import { GroupOperator } from './group-operator.ts';
 import type { GroupReferee } from './group-referee.ts';
 import { committedBytes } from './log-image.ts';
 import type { Prng } from './prng.ts';
@@ -20,17 +22,24 @@ const SUPERVISOR_RESTARTS_US = 500_000;
 export interface SimReplica {
   readonly id: number;
   readonly process: SimProcess;
-  readonly config: BrokerConfig;
+  config: BrokerConfig;
   handle: BrokerHandle | null;
+  /** An operator removes it, or has; its process goes on for a while. */
+  leaving: boolean;
+  /** Removed and switched off for good. */
+  retired: boolean;
 }
 
 /** What a group asks of the world around it. */
 export interface GroupPorts {
   readonly scheduler: SimScheduler;
   readonly prng: Prng;
+  /** Of its own: a run without changes is the same run as ever. */
+  readonly operatorPrng: Prng;
   readonly referee: GroupReferee;
   readonly startBroker: StartBroker;
   makeProcess(name: string): SimProcess;
+  makeDisk(name: string): SimDisk;
   /** Client addresses by which gossip finds the other groups: HOST:PORT, comma-separated. */
   readonly seeds: string;
 }
@@ -44,7 +53,9 @@ export class BrokerGroup {
   readonly #scheduler: SimScheduler;
   readonly #prng: Prng;
   readonly #startBroker: StartBroker;
-  readonly #seeds: string;
+  readonly #ports: GroupPorts;
+  readonly #sizes: Partial<BrokerConfig>;
+  readonly operator: GroupOperator;
 
   constructor(brokerName: string, size: number, ports: GroupPorts) {
     this.brokerName = brokerName;
@@ -52,21 +63,32 @@ export class BrokerGroup {
     this.#scheduler = ports.scheduler;
     this.#prng = ports.prng;
     this.#startBroker = ports.startBroker;
-    this.#seeds = ports.seeds;
+    this.#ports = ports;
     this.rot = new Rot(ports.prng, this.replicas, ports.referee);
-    const sizes = this.#drawSizes();
+    this.#sizes = this.#drawSizes();
+    this.operator = new GroupOperator(this, ports.operatorPrng, ports.scheduler);
     const addresses = Array.from({ length: size }, (_, at) => {
       return { replicaId: at + 1, host: `${brokerName}${at + 1}`, port: CLIENT_PORT };
     });
-    for (const address of addresses) this.#add(address, addresses, sizes, ports.makeProcess(address.host));
+    for (const address of addresses) this.#add(address, addresses);
+  }
+
+  /** Without those who leave or have left. */
+  get members(): SimReplica[] {
+    return this.replicas.filter(({ leaving }) => !leaving);
   }
 
   get endpoints(): string[] {
-    return this.replicas.map(({ process }) => `ws://${process.name}:${CLIENT_PORT}`);
+    return this.members.map(({ process }) => `ws://${process.name}:${CLIENT_PORT}`);
   }
 
   get leader(): SimReplica | undefined {
-    return this.replicas.find(({ handle, process }) => !process.paused && handle?.status()?.role === 'leader');
+    const leading = this.replicas.filter(({ handle, process }) => !process.paused && handle?.status()?.role === 'leader');
+    const termOf = ({ handle }: SimReplica): number => handle?.status()?.term ?? 0;
+    return leading.reduce<SimReplica | undefined>(
+      (best, one) => (best === undefined || termOf(one) > termOf(best) ? one : best),
+      undefined,
+    );
   }
 
   of(process: SimProcess): SimReplica | undefined {
@@ -76,7 +98,7 @@ export class BrokerGroup {
   // ---- processes -----------------------------------------------------------------------------------------------------------
 
   start(replica: SimReplica): void {
-    if (replica.process.alive) return;
+    if (replica.process.alive || replica.retired) return;
     this.#scheduler.say(replica.process.name, 'starts');
     this.referee.progress.restarted(replica.id, this.referee.probe.durableTerm(replica.id).term);
     replica.process.start((io) => void this.#run(replica, io));
@@ -116,8 +138,50 @@ export class BrokerGroup {
     this.#scheduler.schedule(null, SUPERVISOR_RESTARTS_US, EventKind.world, () => this.start(replica));
   }
 
+  /** A machine for a replica that is to be added: a new one, or that of one that left, with an empty disk or its old one. */
+  provide(id: number, keepsDisk: boolean): SimReplica {
+    const before = this.replicas.find((replica) => replica.id === id);
+    const address = { replicaId: id, host: `${this.brokerName}${id}`, port: CLIENT_PORT };
+    const addresses = [...this.members.map(({ config: { replicaId, host, port } }) => ({ replicaId, host, port })), address];
+    if (before === undefined) return this.#add(address, addresses);
+    this.kill(before, 'kill');
+    // Old data may name the replicas that formed the group, and is refused by who does not know their addresses.
+    const former = before.config.replicas.filter(({ replicaId }) => !addresses.some((one) => one.replicaId === replicaId));
+    before.config = this.#configOf(address, keepsDisk ? [...addresses, ...former] : addresses);
+    before.leaving = false;
+    before.retired = false;
+    if (!keepsDisk) this.#newDisk(before);
+    return before;
+  }
+
+  /** The machine comes back with a new disk, and a configuration that names the members of today. */
+  empty(replica: SimReplica): void {
+    const { replicaId, host, port } = replica.config;
+    this.kill(replica, 'kill');
+    const others = this.members.filter((other) => other !== replica).map(({ config }) => config);
+    this.#newDisk(replica);
+    replica.config = this.#configOf(
+      { replicaId, host, port },
+      [...others, replica.config].map((config) => ({ replicaId: config.replicaId, host: config.host, port: config.port })),
+    );
+    this.#scheduler.schedule(null, this.#prng.between(0, 2000) * 1000, EventKind.world, () => this.start(replica));
+  }
+
+  #newDisk(replica: SimReplica): void {
+    const { name } = replica.process;
+    this.rot.forget(replica.id);
+    replica.process.replaceDisk(this.#ports.makeDisk(name));
+    this.referee.watch(replica.id, replica.process);
+  }
+
+  /** Removed for good, and switched off. */
+  retire(replica: SimReplica): void {
+    this.kill(replica, 'kill');
+    replica.retired = true;
+  }
+
   transfer(): void {
-    const target = this.#prng.pick(this.replicas).id;
+    const target = this.#prng.pick(this.members).id;
     this.leader?.handle?.transfer(target).catch(() => {});
   }
 
@@ -137,7 +201,9 @@ export class BrokerGroup {
 
   /** Why its replicas are not all equally far; null when they are. */
   notConverged(): string | null {
-    const views = this.replicas.map(({ handle }) => handle?.status());
+    const unsettled = this.operator.unfinished();
+    if (unsettled !== null) return unsettled;
+    const views = this.members.map(({ handle }) => handle?.status());
     const [first] = views;
     if (first === undefined || first === null || views.some((view) => view === undefined || view === null))
       return `a replica of ${this.brokerName} is not running`;
@@ -149,9 +215,9 @@ export class BrokerGroup {
 
   /** After it has converged: one state, and the same bytes on every disk. */
   checkEqual(): void {
-    const digests = new Set(this.replicas.map(({ handle }) => handle?.status()?.stateDigest));
+    const digests = new Set(this.members.map(({ handle }) => handle?.status()?.stateDigest));
     if (digests.size > 1) throw new Violation('state differs', `${this.brokerName}: digests ${[...digests].join(' ')} at the end`);
-    checkIdentical(this.replicas.map(({ id, process }) => ({ replicaId: id, ...committedBytes(process.disk, `${DATA_DIR}/commitlog`) })));
+    checkIdentical(this.members.map(({ id, process }) => ({ replicaId: id, ...committedBytes(process.disk, `${DATA_DIR}/commitlog`) })));
   }
 
   // ---- configuration ---------------------------------------------------------------------------------------------------
@@ -166,22 +232,30 @@ export class BrokerGroup {
     };
   }
 
-  #add(address: ReplicaAddress, replicas: readonly ReplicaAddress[], sizes: Partial<BrokerConfig>, process: SimProcess): void {
+  #add(address: ReplicaAddress, replicas: readonly ReplicaAddress[]): SimReplica {
+    const process = this.#ports.makeProcess(address.host);
+    const config = this.#configOf(address, replicas);
+    const replica: SimReplica = { id: address.replicaId, process, config, handle: null, leaving: false, retired: false };
+    this.replicas.push(replica);
+    this.referee.watch(address.replicaId, process);
+    return replica;
+  }
+
+  #configOf(address: ReplicaAddress, replicas: readonly ReplicaAddress[]): BrokerConfig {
     const resolved = resolveConfig({
       flags: {
         ...address,
         brokerName: this.brokerName,
         replicas,
         dataDir: DATA_DIR,
-        seeds: this.#seeds,
+        seeds: this.#ports.seeds,
         segmentBytes: 16 * MIB,
         snapshotIntervalBytes: 16 * MIB,
         hotTailBytes: 16 * MIB,
         logLevel: 'silent',
       },
     });
-    this.replicas.push({ id: address.replicaId, process, config: { ...resolved, ...sizes }, handle: null });
-    this.referee.watch(address.replicaId, process);
+    return { ...resolved, ...this.#sizes };
   }
 }
 

@@ -1,6 +1,7 @@
 import type { BrokerConfig } from '../../src/config.ts';
 import type { Io } from '../../src/io/io.ts';
 import type { RaftStatus } from '../../src/protocol/requests.ts';
+import type { GroupMembership, Member } from '../../src/replica/membership.ts';
 
 /** One running replica, as the world sees it from within its process. */
 export interface BrokerHandle {
@@ -10,6 +11,10 @@ export interface BrokerHandle {
   minOffset(topic: string, queueId: number): number;
   /** Hands leadership to another replica; a refusal is fine. */
   transfer(target: number): Promise<void>;
+  /** The newest in its log, and the index of its entry; null as status(). */
+  membership(): { readonly now: GroupMembership; readonly index: number } | null;
+  addReplica(member: Pick<Member, 'replicaId' | 'host' | 'port'>): Promise<void>;
+  removeReplica(replicaId: number): Promise<void>;
 }
 
 /**

@@ -1,3 +1,4 @@
+import { LedgerError } from '../../src/protocol/errors.ts';
 import { Server, type ServerOptions } from '../../src/server.ts';
 import type { StartBroker } from './broker-hook.ts';
 
@@ -23,5 +24,8 @@ export async function startWith(
     status: () => server.replica?.status() ?? null,
     minOffset: (topic, queueId) => server.stateMachine?.topics.named(topic)?.queues[queueId]?.minOffset ?? 0,
     transfer: (target) => server.replica?.transfer(target) ?? Promise.resolve(),
+    membership: () => (server.replica === null ? null : { now: server.replica.membership(), index: server.replica.membershipIndex }),
+    addReplica: (member) => server.replica?.addReplica(member) ?? Promise.reject(new LedgerError('NOT_LEADER')),
+    removeReplica: (replicaId) => server.replica?.removeReplica(replicaId) ?? Promise.reject(new LedgerError('NOT_LEADER')),
   };
 }

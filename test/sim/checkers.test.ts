@@ -254,7 +254,7 @@ describe('checkers that watch a run', () => {
       [3, 0],
     ]);
     const checker = new SyncedChecker({
-      replicas: [1, 2, 3],
+      deciders: () => [[[1, 2, 3]]],
       durableIndex: (id) => durable.get(id) as number,
       durableTerm: () => ({ term: 4, votedFor: 2 }),
       holdsBatch: (id, checksum) => (durable.get(id) as number) >= checksum,

@@ -2,7 +2,9 @@ import { readU32 } from '../../src/base/bytes.ts';
 import { forEachEntry, newEntryView, readGroupHeader } from '../../src/log/group-codec.ts';
 import { decodeHardState } from '../../src/log/hard-state.ts';
 import { BLOCK_BYTES, GROUP_HEADER_BYTES, GROUP_MAGIC, Group } from '../../src/log/layout.ts';
+import { decodeMembership, type GroupMembership } from '../../src/replica/membership.ts';
 import { EntryType } from '../../src/replica/types.ts';
+import type { MembershipDisks } from './checkers/memberships.ts';
 import type { DurableView } from './checkers/synced.ts';
 import type { DiskWatcher, SimDisk } from './disk.ts';
 
@@ -15,6 +17,14 @@ interface DurableGroup {
   /** Of the header, which chains to everything before: two groups with the same one are the same group. */
   readonly checksum: number;
   readonly batches: readonly number[];
+  readonly memberships: readonly DurableMembership[];
+}
+
+export interface DurableMembership {
+  readonly index: number;
+  /** Of its body. */
+  readonly checksum: number;
+  readonly membership: GroupMembership;
 }
 
 /** What one machine's disk certainly holds. */
@@ -22,6 +32,8 @@ class MachineImage {
   groups: DurableGroup[] = [];
   /** Checksum of a batch → in how many durable entries. */
   readonly batches = new Map<number, number>();
+  /** Of the log, ascending. */
+  readonly memberships: DurableMembership[] = [];
   /** Where a group starts whose end was not durable yet, by file: recovery writes in pieces that need not be whole groups. */
   readonly unfinished = new Map<string, number>();
   term = 0;
@@ -39,11 +51,18 @@ class MachineImage {
     this.recordedEnd = slot.state.durableEndPosition;
   }
 
-  put(group: DurableGroup): void {
-    if (this.#find(group.firstIndex)?.checksum === group.checksum) return; // recovery writes what is there again
+  /** @returns false: recovery writes what is there again */
+  put(group: DurableGroup): boolean {
+    if (this.holds(group)) return false;
     while (this.groups.length > 0 && (this.groups.at(-1) as DurableGroup).lastIndex >= group.firstIndex) this.#drop();
     this.groups.push(group);
     for (const batch of group.batches) this.batches.set(batch, (this.batches.get(batch) ?? 0) + 1);
+    this.memberships.push(...group.memberships);
+    return true;
+  }
+
+  holds({ firstIndex, checksum }: DurableGroup): boolean {
+    return this.#find(firstIndex)?.checksum === checksum;
   }
 
   #find(firstIndex: number): DurableGroup | undefined {
@@ -58,7 +77,9 @@ class MachineImage {
   }
 
   #drop(): void {
-    for (const batch of (this.groups.pop() as DurableGroup).batches) {
+    const dropped = this.groups.pop() as DurableGroup;
+    this.memberships.length -= dropped.memberships.length;
+    for (const batch of dropped.batches) {
       const count = (this.batches.get(batch) ?? 1) - 1;
       if (count === 0) this.batches.delete(batch);
       else this.batches.set(batch, count);
@@ -90,11 +111,16 @@ function newestSnapshot(disk: SimDisk): number {
  * Reads along what every disk makes durable, in the formats of docs/architecture.md, so that the moment something is
  * acknowledged it is known which disks hold it. It never asks the broker.
  */
-export class DurableProbe implements DurableView, DiskWatcher {
+export class DurableProbe implements Omit<DurableView, 'deciders'>, MembershipDisks, DiskWatcher {
   readonly #machines = new Map<SimDisk, MachineImage>();
   readonly #byReplica = new Map<number, { readonly disk: SimDisk; readonly image: MachineImage }>();
   readonly #view = newEntryView();
+  /** Checksum of a batch → its index, on whatever disk it was last. */
+  readonly #indexOf = new Map<number, number>();
+  /** A membership came to lie on a disk; `before` is the one before it in that log. */
+  onMembership: (now: DurableMembership, before: DurableMembership | null) => void = () => undefined;
 
+  /** Of a machine that gets a new disk the old one is forgotten. */
   watch(replicaId: number, disk: SimDisk): void {
     const image = new MachineImage();
     this.#machines.set(disk, image);
@@ -129,8 +155,38 @@ export class DurableProbe implements DurableView, DiskWatcher {
     return Math.max(image.recordedEnd, newestSnapshotPosition(disk));
   }
 
+  /** Also who got a snapshot in its place. */
   holdsBatch(replicaId: number, bodyChecksum: number): boolean {
-    return this.#of(replicaId).image.batches.has(bodyChecksum);
+    const machine = this.#byReplica.get(replicaId);
+    if (machine === undefined) return false;
+    if (machine.image.batches.has(bodyChecksum)) return true;
+    const index = this.#indexOf.get(bodyChecksum);
+    return index !== undefined && this.#isBeforeLog(machine, index);
+  }
+
+  indexOfBatch(bodyChecksum: number): number {
+    return this.#indexOf.get(bodyChecksum) ?? 0;
+  }
+
+  holdsMembership(replicaId: number, index: number, checksum: number): boolean {
+    const machine = this.#byReplica.get(replicaId);
+    if (machine === undefined) return false;
+    return machine.image.memberships.some((one) => one.index === index && one.checksum === checksum) || this.#isBeforeLog(machine, index);
+  }
+
+  /** A snapshot was installed that includes it: nothing of it is in the log that begins behind. */
+  #isBeforeLog({ disk, image }: { readonly disk: SimDisk; readonly image: MachineImage }, index: number): boolean {
+    const first = image.groups[0];
+    return (first === undefined || first.firstIndex > index) && newestSnapshot(disk) >= index;
+  }
+
+  /** Does `other` hold all that this replica may have acknowledged? */
+  covers(other: number, replicaId: number): boolean {
+    const own = this.#of(replicaId).image.groups.at(-1);
+    const machine = this.#of(other);
+    const end = this.durableIndex(replicaId, Number.MAX_SAFE_INTEGER);
+    if (this.durableIndex(other, end) < end) return false;
+    return own === undefined || machine.image.holds(own) || newestSnapshot(machine.disk) >= own.lastIndex;
   }
 
   durable(disk: SimDisk, path: string, bytes: Uint8Array, position: number): void {
@@ -161,18 +217,31 @@ export class DurableProbe implements DurableView, DiskWatcher {
         return;
       }
       const batches: number[] = [];
-      forEachEntry(bytes.subarray(at, at + header.sizeBytes), this.#view, (entry) => {
-        if (entry.type === EntryType.batch) batches.push(entry.bodyChecksum);
+      const memberships: DurableMembership[] = [];
+      forEachEntry(bytes.subarray(at, at + header.sizeBytes), this.#view, ({ type, index, bodyChecksum, body }) => {
+        if (type === EntryType.batch) {
+          batches.push(bodyChecksum);
+          this.#indexOf.set(bodyChecksum, index);
+        } else if (type === EntryType.membership)
+          memberships.push({ index, checksum: bodyChecksum, membership: decodeMembership(body.slice()) });
       });
-      image.put({
+      const isNew = image.put({
         firstIndex: header.firstIndex,
         lastIndex: header.lastIndex,
         path,
         checksum: readU32(bytes, at + Group.checksum),
         batches,
+        memberships,
       });
+      if (isNew) this.#tell(image, memberships.length);
       at += header.sizeBytes;
     }
+  }
+
+  /** Of the last `count` memberships of a log. */
+  #tell({ memberships }: MachineImage, count: number): void {
+    for (let at = memberships.length - count; at < memberships.length; at++)
+      this.onMembership(memberships[at] as DurableMembership, memberships[at - 1] ?? null);
   }
 
   #of(replicaId: number): { readonly disk: SimDisk; readonly image: MachineImage } {

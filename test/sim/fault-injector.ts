@@ -7,13 +7,17 @@ import { EventKind, type SimScheduler } from './scheduler.ts';
 /** What the injector may do to the world besides links, disks and clocks. */
 export interface Victims {
   /** Replicas of each broker group. */
-  readonly groups: readonly (readonly SimProcess[])[];
+  groups(): readonly (readonly SimProcess[])[];
   readonly clients: readonly SimProcess[];
   kill(victim: SimProcess, death: Death): void;
   start(victim: SimProcess): void;
   transfer(): void;
   /** Cold bytes of a replica's disk go bad. */
   rot(victim: SimProcess): void;
+  /** An operator adds, removes or replaces replicas of the group that this one belongs to. */
+  reshape(victim: SimProcess): void;
+  /** The machine comes back with an empty disk, when the others can do without what it had. */
+  empty(victim: SimProcess): void;
 }
 
 const HOUR_MS = 3_600_000;
@@ -54,7 +58,7 @@ export class FaultInjector {
   }
 
   get #replicas(): readonly SimProcess[] {
-    return this.#victims.groups.flat();
+    return this.#victims.groups().flat();
   }
 
   #after(delayMs: number, act: () => void): void {
@@ -65,7 +69,7 @@ export class FaultInjector {
 
   #inject(kind: FaultKind): void {
     const prng = this.#prng;
-    const group = prng.pick(this.#victims.groups);
+    const group = prng.pick(this.#victims.groups());
     const victim = prng.pick(group);
     const forMs = 50 + prng.exponential(2000);
     this.#scheduler.say(victim.name, `fault: ${kind} for ${forMs.toFixed(0)} ms`);
@@ -127,6 +131,12 @@ export class FaultInjector {
         return;
       case 'rot':
         this.#victims.rot(victim);
+        return;
+      case 'members':
+        this.#victims.reshape(victim);
+        return;
+      case 'emptied':
+        this.#victims.empty(victim);
         return;
       case 'clockJump':
         victim.clock?.jump((prng.unit() - 0.5) * 2 * prng.pick([1_000, 60_000, HOUR_MS]));

@@ -24,6 +24,8 @@ export const FAULT_KINDS = [
   'clockDrift',
   'transfer',
   'clientCrash',
+  'members',
+  'emptied',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -35,12 +37,23 @@ const SHORTEST_MEAN_MS = 800;
 const LONGEST_MEAN_MS = 15_000;
 const OFTEN_MEAN_MS = 1_500;
 
-/** @param always kinds that are on, often, whatever is drawn */
-export function drawFaultPlan(prng: Prng, always: readonly FaultKind[] = []): FaultPlan {
+/** Who belongs to a group changes: drawn apart, since a run with a change now and then is another one than a run without any. */
+const MEMBERSHIP_KINDS: readonly FaultKind[] = ['members', 'emptied'];
+const SHORTEST_CHANGE_MEAN_MS = 500;
+const LONGEST_CHANGE_MEAN_MS = 5_000;
+
+/** @param apart for the changes of membership @param always kinds that are on, often, whatever is drawn */
+export function drawFaultPlan(prng: Prng, apart: Prng, always: readonly FaultKind[] = []): FaultPlan {
   const plan = new Map<FaultKind, number>();
   // One run in twenty is without faults: it shows what does not come from them.
   const calm = prng.chance(0.05);
+  for (const kind of MEMBERSHIP_KINDS) {
+    const on = apart.chance(ON);
+    const meanMs = SHORTEST_CHANGE_MEAN_MS * (LONGEST_CHANGE_MEAN_MS / SHORTEST_CHANGE_MEAN_MS) ** apart.unit();
+    if (on) plan.set(kind, meanMs);
+  }
   for (const kind of FAULT_KINDS) {
+    if (MEMBERSHIP_KINDS.includes(kind)) continue;
     const on = prng.chance(ON);
     const meanMs = SHORTEST_MEAN_MS * (LONGEST_MEAN_MS / SHORTEST_MEAN_MS) ** prng.unit();
     if (on && !calm) plan.set(kind, meanMs);

@@ -1,9 +1,12 @@
 import type { RaftStatus } from '../../src/protocol/requests.ts';
 import type { Message } from '../../src/raft/types.ts';
+import { NOBODY } from '../../src/replica/membership.ts';
 import { CommittedChecker } from './checkers/committed.ts';
 import { LeadersChecker } from './checkers/leaders.ts';
+import { MembershipsChecker } from './checkers/memberships.ts';
 import { ProgressChecker } from './checkers/progress.ts';
-import { SyncedChecker } from './checkers/synced.ts';
+import { type DurableView, SyncedChecker } from './checkers/synced.ts';
+import type { SimDisk } from './disk.ts';
 import { DurableProbe } from './durable-probe.ts';
 import { PeerObserver } from './peer-observer.ts';
 import type { SimProcess } from './process.ts';
@@ -17,21 +20,39 @@ export class GroupReferee {
   readonly leaders = new LeadersChecker();
   readonly progress = new ProgressChecker();
   readonly committed = new CommittedChecker();
+  readonly memberships: MembershipsChecker;
   /** The highest index that any replica has said is committed. */
   committedIndex = 0;
   readonly #scheduler: SimScheduler;
   readonly #peers: PeerObserver;
   readonly #replicaIds = new Map<SimProcess, number>();
+  readonly #processes = new Map<number, SimProcess>();
 
   constructor(brokerName: string, scheduler: SimScheduler) {
     this.brokerName = brokerName;
     this.#scheduler = scheduler;
-    this.synced = new SyncedChecker(this.probe);
+    const { probe } = this;
+    this.memberships = new MembershipsChecker(probe);
+    const view: DurableView = {
+      durableIndex: (replicaId, atLeast) => probe.durableIndex(replicaId, atLeast),
+      durableTerm: (replicaId) => probe.durableTerm(replicaId),
+      holdsBatch: (replicaId, bodyChecksum) => probe.holdsBatch(replicaId, bodyChecksum),
+      deciders: (bodyChecksum) => this.memberships.deciders(probe.indexOfBatch(bodyChecksum)),
+    };
+    this.synced = new SyncedChecker(view);
+    probe.onMembership = (now, before) => {
+      try {
+        this.memberships.durable(now.index, now.checksum, now.membership, before);
+      } catch (error) {
+        scheduler.fail(error);
+      }
+    };
     this.#peers = new PeerObserver((message) => this.#said(message));
   }
 
   watch(replicaId: number, process: SimProcess): void {
     this.#replicaIds.set(process, replicaId);
+    this.#processes.set(replicaId, process);
     this.probe.watch(replicaId, process.disk);
   }
 
@@ -48,8 +69,21 @@ export class GroupReferee {
   saw(status: RaftStatus): void {
     this.progress.saw(status.replicaId, status);
     this.committedIndex = Math.max(this.committedIndex, status.commitIndex);
+    if (!this.memberships.isFormed) this.#formed(status.replicaId);
+    this.memberships.committed(status.commitIndex);
     this.committed.digest(status.replicaId, status.appliedIndex, status.stateDigest);
     if (status.role === 'leader') this.leaders.leads(status.replicaId, status.term);
+  }
+
+  #formed(replicaId: number): void {
+    const { formedWith } = metaOf((this.#processes.get(replicaId) as SimProcess).disk) ?? { formedWith: null };
+    if (formedWith === null) return;
+    const members = Object.entries(formedWith).map(([id, incarnation]) => ({ replicaId: Number(id), incarnation, host: '', port: 0 }));
+    this.memberships.formed({ ...NOBODY, voters: members.map((member) => member.replicaId), members });
+  }
+
+  #speaks(replicaId: number, what: string): void {
+    this.memberships.speaks(replicaId, incarnationOf((this.#processes.get(replicaId) as SimProcess).disk), what);
   }
 
   #said(message: Message): void {
@@ -63,13 +97,18 @@ export class GroupReferee {
         this.synced.vote(from, term, from);
         return;
       case 'voteResponse':
-        if (message.granted) this.synced.vote(from, term, to);
+        if (!message.granted) return;
+        this.#speaks(from, 'a vote');
+        this.synced.vote(from, term, to);
         return;
       case 'appendResponse':
-        if (message.success) this.synced.appendResponse(from, term, message.lastIndex);
+        if (!message.success) return;
+        this.#speaks(from, 'an acknowledgement');
+        this.synced.appendResponse(from, term, message.lastIndex);
         return;
       case 'appendRequest':
       case 'heartbeatRequest':
+        this.#speaks(from, "a leader's word");
         this.leaders.leads(from, term);
         this.synced.spoke(from, term, message.type);
         return;
@@ -77,6 +116,25 @@ export class GroupReferee {
         this.synced.spoke(from, term, message.type);
     }
   }
+}
+
+interface DirectoryMeta {
+  readonly incarnation: string;
+  readonly formedWith: Readonly<Record<string, string>> | null;
+}
+
+function metaOf(disk: SimDisk): DirectoryMeta | null {
+  const bytes = disk.visibleBytes('/data/meta.json');
+  return bytes === null || bytes.length === 0 ? null : (JSON.parse(Buffer.from(bytes).toString()) as DirectoryMeta);
+}
+
+const incarnations = new WeakMap<SimDisk, string>();
+
+/** Of the data directory on this disk, made once; null: none yet. */
+export function incarnationOf(disk: SimDisk): string | null {
+  const known = incarnations.get(disk) ?? metaOf(disk)?.incarnation ?? null;
+  if (known !== null) incarnations.set(disk, known);
+  return known;
 }
 
 function describe(message: Message): string {

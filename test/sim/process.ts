@@ -21,7 +21,7 @@ export class SimProcess implements Owner {
   readonly name: string;
   readonly #scheduler: SimScheduler;
   readonly #net: SimNet;
-  readonly #disk: SimDisk;
+  #disk: SimDisk;
   readonly #seeds: Prng;
   readonly #onFailed: (process: SimProcess, error: unknown) => void;
   life = 0;
@@ -49,6 +49,11 @@ export class SimProcess implements Owner {
 
   get disk(): SimDisk {
     return this.#disk;
+  }
+
+  /** The machine is down and gets a new, empty disk. */
+  replaceDisk(disk: SimDisk): void {
+    this.#disk = disk;
   }
 
   /** null while it is down. */

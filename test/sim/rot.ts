@@ -55,6 +55,8 @@ export class Rot {
   strike(victim: SimReplica): string | null {
     // A recovery that finds what it has just mended damaged again gives up, and rightly so.
     if (victim.process.alive && victim.handle?.status() == null) return null;
+    // Who leaves is not repaired any more.
+    if (victim.leaving) return null;
     const kind = this.#prng.pick(ROT_KINDS);
     // Never both at once: a log is known to be whole by the snapshot behind it.
     const standing = this.standing().filter(({ replicaId }) => replicaId === victim.id);
@@ -62,6 +64,11 @@ export class Rot {
     if (kind === 'snapshot') return this.#strikeSnapshot(victim, kind);
     const stretch = this.#stretch(victim, kind === 'truncated');
     return stretch === null ? null : this.#strikeLog(victim, stretch, kind);
+  }
+
+  /** Its disk is gone, or it is none of the group's any more. */
+  forget(replicaId: number): void {
+    this.#damages = this.#damages.filter((damage) => damage.replicaId !== replicaId);
   }
 
   /** Damages that are still there: neither repaired, nor gone with their file. */
@@ -118,7 +125,7 @@ export class Rot {
 
   #strikeSnapshot(victim: SimReplica, what: RotKind): string | null {
     const { disk } = victim.process;
-    const others = this.#replicas.filter(({ id }) => id !== victim.id);
+    const others = this.#replicas.filter(({ id, leaving }) => id !== victim.id && !leaving);
     const candidates = snapshotPaths(disk).filter((path) =>
       others.some(({ process }) => sameFile(process.disk.visibleBytes(path), disk.visibleBytes(path))),
     );
@@ -155,8 +162,8 @@ export class Rot {
   #isElsewhere(victim: SimReplica, { path, position, sizeBytes }: Stretch): boolean {
     const own = victim.process.disk.platter(path, position, sizeBytes);
     if (own === null || !own.readable) return false;
-    return this.#replicas.some(({ id, process }) => {
-      if (id === victim.id) return false;
+    return this.#replicas.some(({ id, process, leaving }) => {
+      if (id === victim.id || leaving) return false;
       const copy = process.disk.platter(path, position, sizeBytes);
       return copy?.readable === true && process.disk.nameIsDurable(path) && Buffer.compare(copy.bytes, own.bytes) === 0;
     });

@@ -11,7 +11,7 @@ import { FaultInjector } from './fault-injector.ts';
 import { describePlan, drawFaultPlan, type FaultKind, type FaultPlan } from './fault-plan.ts';
 import { type GroupLog, pullAll } from './final-log.ts';
 import { SimNet } from './net.ts';
-import type { Prng } from './prng.ts';
+import { Prng } from './prng.ts';
 import { type Death, SimProcess } from './process.ts';
 import { Referee } from './referee.ts';
 import { EventKind, SimScheduler } from './scheduler.ts';
@@ -25,6 +25,8 @@ const LIVENESS_MS = 60_000;
 const CONVERGENCE_MS = 30_000;
 /** The scrub reads everything once in 30 s and a little. */
 const REPAIR_MS = 90_000;
+/** Changes of membership are drawn by a generator of their own. */
+const MEMBERSHIP_SALT = 0x6d656d62;
 const SETTLE_MS = 1_000;
 const HEALTHY_LINK = { cut: false, delayMs: 0, lossRate: 0, duplicateRate: 0 };
 const HEALTHY_DISK = { latencyMs: 0.3, frozenUntilUs: 0, errorRate: 0, full: false };
@@ -72,8 +74,9 @@ export class World {
     this.#net = new SimNet(this.#scheduler);
     this.#referee = new Referee(this.#scheduler, this.#net);
     this.#prng = this.#scheduler.prng.fork();
-    this.#plan = drawFaultPlan(this.#prng, options.faults);
-    this.#groups = this.#makeGroups(options.startBroker);
+    const apart = new Prng(options.seed ^ MEMBERSHIP_SALT);
+    this.#plan = drawFaultPlan(this.#prng, apart, options.faults);
+    this.#groups = this.#makeGroups(options.startBroker, apart);
     let producers = 1;
     this.#stage = {
       endpoints: this.#groups.flatMap((group) => group.endpoints),
@@ -85,12 +88,17 @@ export class World {
     };
     this.#makeClients();
     this.#injector = new FaultInjector(this.#scheduler, this.#net, this.#plan, {
-      groups: this.#groups.map(({ replicas }) => replicas.map(({ process }) => process)),
+      groups: () => this.#groups.map(({ replicas }) => replicas.map(({ process }) => process)),
       clients: [...this.#clients.keys()],
       kill: (victim, death) => this.#kill(victim, death),
       start: (victim) => this.#start(victim),
       transfer: () => this.#prng.pick(this.#groups).transfer(),
       rot: (victim) => this.#rot(victim),
+      reshape: (victim) => this.#groupOf(victim)?.group.operator.reshape(),
+      empty: (victim) => {
+        const found = this.#groupOf(victim);
+        found?.group.operator.empty(found.replica);
+      },
     });
   }
 
@@ -120,19 +128,29 @@ export class World {
 
   // ---- processes -----------------------------------------------------------------------------------------------------------
 
-  #makeGroups(startBroker: StartBroker): BrokerGroup[] {
+  #makeGroups(startBroker: StartBroker, apart: Prng): BrokerGroup[] {
     const count = this.#prng.pick([1, 1, 1, 1, 2, 2, 3]);
     return BROKER_NAMES.slice(0, count).map((brokerName) => {
       const referee = this.#referee.group(brokerName);
       const size = this.#prng.pick(count === 1 ? [3, 3, 3, 3, 3, 5, 1] : [3, 3, 1]);
       const makeProcess = (name: string): SimProcess => this.#process(name);
+      const makeDisk = (name: string): SimDisk => new SimDisk(name, this.#scheduler);
       const seeds =
         count === 1
           ? ''
           : BROKER_NAMES.slice(0, count)
               .map((name) => `${name}1:${CLIENT_PORT}`)
               .join(',');
-      return new BrokerGroup(brokerName, size, { scheduler: this.#scheduler, prng: this.#prng, referee, startBroker, makeProcess, seeds });
+      return new BrokerGroup(brokerName, size, {
+        scheduler: this.#scheduler,
+        prng: this.#prng,
+        referee,
+        startBroker,
+        makeProcess,
+        makeDisk,
+        operatorPrng: apart.fork(),
+        seeds,
+      });
     });
   }
 
@@ -204,7 +222,10 @@ export class World {
 
   #watchStatus(): void {
     this.#scheduler.schedule(null, STATUS_INTERVAL_MS * 1000, EventKind.world, () => {
-      for (const group of this.#groups) group.watchStatus();
+      for (const group of this.#groups) {
+        group.watchStatus();
+        group.operator.tick();
+      }
       this.#watchStatus();
     });
   }
@@ -214,11 +235,12 @@ export class World {
   /** A random majority of each group is healed, everything else stays as broken as it is; whatever is pending must end. */
   async #liveness(): Promise<void> {
     this.#injector.stop();
-    const healed = this.#groups.flatMap(({ replicas, rot }) => {
-      // The one good copy may be on any of them.
-      const all = this.#prng.chance(0.5) || rot.standing().length > 0;
-      const size = all ? replicas.length : Math.floor(replicas.length / 2) + 1;
-      return this.#prng.shuffle(replicas).slice(0, size);
+    const healed = this.#groups.flatMap(({ replicas, members, rot, operator }) => {
+      operator.stop();
+      // The one good copy may be on any of them, and a change that was begun may need any of them.
+      const all = this.#prng.chance(0.5) || rot.standing().length > 0 || operator.unfinished() !== null;
+      const size = all ? replicas.length : Math.floor(members.length / 2) + 1;
+      return this.#prng.shuffle(all ? replicas : members).slice(0, size);
     });
     this.#scheduler.say('world', `liveness: healed ${healed.map(({ process }) => process.name).join(' ')}`);
     for (const left of this.#replicas) if (!healed.includes(left)) this.#cutOff(left.process);
@@ -249,6 +271,10 @@ export class World {
   /** What is not done yet, in words; null when everything is. */
   #unfinished(): string | null {
     for (const group of this.#groups) if (group.leader === undefined) return `no leader of ${group.brokerName}`;
+    for (const { operator } of this.#groups) {
+      const left = operator.unfinished();
+      if (left !== null) return left;
+    }
     for (const [{ name }, { sends }] of this.#pending) if (sends > 0) return `${sends} sends of ${name} unanswered`;
     const { acked, handled } = this.#referee;
     for (; this.#consumed < acked.length; this.#consumed++) {
@@ -317,7 +343,7 @@ export class World {
   /** What every replica of every group answers to a reader who pulls everything. */
   async #finalLogs(): Promise<GroupLog[][]> {
     let refusal = '';
-    let missing = this.#replicas.length;
+    let missing = this.#groups.flatMap(({ members }) => members).length;
     const logs = this.#groups.map((): GroupLog[] => []);
     const reader = this.#process('judge');
     reader.start((io) => {

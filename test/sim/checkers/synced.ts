@@ -2,7 +2,8 @@ import { Violation } from './violation.ts';
 
 /** Durable images of all machines, as the probe reads them. */
 export interface DurableView {
-  readonly replicas: readonly number[];
+  /** The sets of voters that may have decided on this batch: those in force when it was laid, and all later ones. */
+  deciders(bodyChecksum: number): readonly (readonly (readonly number[])[])[];
   /** Last index up to which its log, or a snapshot in its place, is on stable storage. @param atLeast no need to look for more */
   durableIndex(replicaId: number, atLeast: number): number;
   durableTerm(replicaId: number): { readonly term: number; readonly votedFor: number };
@@ -38,18 +39,26 @@ export class SyncedChecker {
 
   /** A client is told that this batch is stored. */
   clientAck(replicaId: number, bodyChecksum: number): void {
-    const holders = this.#view.replicas.filter((id) => this.#view.holdsBatch(id, bodyChecksum));
-    if (holders.length * 2 > this.#view.replicas.length) return;
+    const holders = this.#holders(bodyChecksum);
+    if (holders === null) return;
     throw new Violation(
       'not synced',
       `replica ${replicaId} acknowledges a batch that is on the disks of ${holders.join(', ') || 'nobody'} only`,
     );
   }
 
+  /** null: a majority of each set of one of the memberships that may have decided on it. */
+  #holders(bodyChecksum: number): readonly number[] | null {
+    const memberships = this.#view.deciders(bodyChecksum);
+    const holders = [...new Set(memberships.flat(2))].filter((id) => this.#view.holdsBatch(id, bodyChecksum));
+    const decided = memberships.some((sets) => sets.every((set) => set.filter((id) => holders.includes(id)).length * 2 > set.length));
+    return decided ? null : holders;
+  }
+
   /** A reader is shown this batch: it is committed, so a majority of the disks holds it. */
   shown(queue: string, baseOffset: number, bodyChecksum: number): void {
-    const holders = this.#view.replicas.filter((id) => this.#view.holdsBatch(id, bodyChecksum));
-    if (holders.length * 2 > this.#view.replicas.length) return;
+    const holders = this.#holders(bodyChecksum);
+    if (holders === null) return;
     throw new Violation(
       'uncommitted shown',
       `${queue}@${baseOffset} is shown while it is on the disks of ${holders.join(', ') || 'nobody'} only`,
