@@ -23,6 +23,9 @@ export interface PeerHello {
   readonly featureLevel?: number;
   /** Of its group's membership. Missing: 0. */
   readonly epoch?: number;
+  /** Where it is reached, its client port: who is behind does not know yet where a new member is. */
+  readonly host?: string;
+  readonly port?: number;
 }
 
 interface WireHello extends PeerHello {
@@ -52,8 +55,10 @@ const wireHello = map<WireHello>(
     maxFeatureLevel: u16,
     featureLevel: u16,
     epoch: u53,
+    host: name,
+    port: u16,
   },
-  ['maxFeatureLevel', 'featureLevel', 'epoch'],
+  ['maxFeatureLevel', 'featureLevel', 'epoch', 'host', 'port'],
 );
 
 /** The head of a control frame. */
@@ -137,7 +142,8 @@ export class PeerChannel {
   #sendHello(): void {
     const nonce = new Uint8Array(NONCE_BYTES);
     this.#options.random.fill(nonce);
-    const { clusterId, brokerName, replicaId, incarnation, formedWith, maxFeatureLevel, featureLevel, epoch } = this.#options.own;
+    const { clusterId, brokerName, replicaId, incarnation, formedWith, maxFeatureLevel, featureLevel, epoch, host, port } =
+      this.#options.own;
     const hello: WireHello = {
       minVersion: PEER_PROTOCOL_VERSION,
       maxVersion: PEER_PROTOCOL_VERSION,
@@ -150,6 +156,7 @@ export class PeerChannel {
       ...(maxFeatureLevel === undefined ? {} : { maxFeatureLevel }),
       ...(featureLevel === undefined ? {} : { featureLevel }),
       ...(epoch === undefined ? {} : { epoch }),
+      ...(host === undefined || port === undefined ? {} : { host, port }),
     };
     this.#ownHello = Uint8Array.from(pack(hello));
     this.#options.send(this.writer.encodeFrame(PeerFrameType.hello, this.#ownHello));
@@ -190,6 +197,7 @@ export class PeerChannel {
       ...(peer.maxFeatureLevel === undefined ? {} : { maxFeatureLevel: peer.maxFeatureLevel }),
       ...(peer.featureLevel === undefined ? {} : { featureLevel: peer.featureLevel }),
       ...(peer.epoch === undefined ? {} : { epoch: peer.epoch }),
+      ...(peer.host === undefined || peer.port === undefined ? {} : { host: peer.host, port: peer.port }),
     };
     const peerHello = Uint8Array.from(head);
     if (role === 'acceptor') {

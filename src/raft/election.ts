@@ -71,7 +71,7 @@ export class Election {
   get mayCampaign(): boolean {
     const { memberships, config, log } = this.#core;
     if (this.barred || this.diskStuck) return false;
-    return memberships.mayLead(config.id) && (this.voteFloor === null || log.lastIndex >= this.voteFloor);
+    return memberships.mayLead(config.id, config.isSelf) && (this.voteFloor === null || log.lastIndex >= this.voteFloor);
   }
 
   /**

@@ -37,8 +37,10 @@ export class Memberships {
    * A voter of the current membership, or of one that is only about to be replaced by it. Thesis 4.2.2: who proposed to remove himself
    * and holds the longest log must still be able to campaign, or with that change uncommitted nobody could win.
    */
-  mayLead(id: ReplicaId): boolean {
-    return this.#known.some(({ membership }) => membership.voters.includes(id) || (membership.outgoing?.includes(id) ?? false));
+  mayLead(id: ReplicaId, isSelf: (membership: Membership) => boolean = () => true): boolean {
+    return this.#known.some(
+      ({ membership }) => (membership.voters.includes(id) || (membership.outgoing?.includes(id) ?? false)) && isSelf(membership),
+    );
   }
 
   get #last(): MembershipAt {

@@ -175,6 +175,11 @@ export interface RaftConfig {
   readonly membershipIndex?: number;
   /** Memberships in the log behind it, ascending; committed or not. */
   readonly laterMemberships?: readonly { readonly index: number; readonly membership: Membership }[];
+  /**
+   * Whether the id in this membership is this replica itself and not another one that had it before. A replica that takes over an id
+   * reads, while it catches up, memberships in which its id votes; it may not campaign by them. Default: always.
+   */
+  readonly isSelf?: (membership: Membership) => boolean;
   /** Election timeout, ms: each election draws from [electionTimeoutMs, 2 * electionTimeoutMs). */
   readonly electionTimeoutMs: number;
   readonly heartbeatIntervalMs: number;

@@ -13,6 +13,9 @@ export interface PeerIdentity {
   readonly featureLevel?: number;
   /** Of its group's membership (`raft recover`). Missing: 0. */
   readonly epoch?: number;
+  /** Where it is reached, its client port. Missing: an older release. */
+  readonly host?: string;
+  readonly port?: number;
 }
 
 export type FormationVerdict =

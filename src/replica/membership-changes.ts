@@ -149,7 +149,12 @@ export class MembershipChanges {
       }
       if (kind === 'remove') return removing(now, replicaId, false);
       const identity = this.#ports.identity(replicaId);
-      if (identity === null || address === null || now.voters.includes(replicaId) || now.learners.includes(replicaId)) continue;
+      if (address === null || now.voters.includes(replicaId) || now.learners.includes(replicaId)) continue;
+      if (identity === null) {
+        // A membership that came since has only its members dialled.
+        this.#ports.dial([{ replicaId, ...address }]);
+        continue;
+      }
       return withLearner(now, { replicaId, incarnation: identity.incarnation, ...address });
     }
     return null;

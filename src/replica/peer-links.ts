@@ -20,6 +20,15 @@ const LINK_SILENCE_MS = 4000;
 /** Accepted connections that have not finished their handshake. */
 const MAX_HANDSHAKES = 16;
 
+/** What counts towards a majority, or tells how far somebody is. */
+const ANSWERS: ReadonlySet<Message['type']> = new Set([
+  'preVoteResponse',
+  'voteResponse',
+  'appendResponse',
+  'heartbeatResponse',
+  'snapshotResponse',
+]);
+
 export interface PeerAddress {
   readonly replicaId: ReplicaId;
   readonly host: string;
@@ -49,6 +58,11 @@ export interface PeerLinksOptions {
    * message, since memberships change while links stand. Default: of everybody who was met.
    */
   trusts?(peer: PeerIdentity): boolean;
+  /**
+   * What this peer orders and asks is heard, and answered, also when it is not trusted: who is behind holds old memberships, in which
+   * the leader's id may be another replica's, and only that leader can bring newer ones. Its answers count only when it is trusted.
+   */
+  hears?(peer: PeerIdentity): boolean;
   /** The link to a peer that was met ended, and no new one took its place. */
   lost?(peer: ReplicaId, reset: boolean): void;
   onEvent(name: string, fields: Record<string, string | number>): void;
@@ -154,6 +168,10 @@ export class PeerLinks {
     return link.peer !== null && (this.#options.trusts?.(link.peer) ?? true);
   }
 
+  #accepts(link: PeerLink, type: Message['type']): boolean {
+    return this.#trusted(link) || (link.peer !== null && !ANSWERS.has(type) && (this.#options.hears?.(link.peer) ?? false));
+  }
+
   /** The link to a peer that may hear Raft's words. */
   #trustedOutbound(peer: ReplicaId): PeerLink | undefined {
     const link = this.#outbound.get(peer);
@@ -167,7 +185,10 @@ export class PeerLinks {
 
   /** A message to a peer without a link is dropped: Raft repeats what matters. */
   send(message: Message): void {
-    this.#trustedOutbound(message.to)?.sendMessage(message);
+    const link = this.#outbound.get(message.to);
+    if (link === undefined) return;
+    const answered = ANSWERS.has(message.type) && link.peer !== null && (this.#options.hears?.(link.peer) ?? false);
+    if (answered || this.#trusted(link)) link.sendMessage(message);
   }
 
   /** Takes over the runs' holds: each is released when the socket has taken its bytes, or the link ends. */
@@ -238,14 +259,14 @@ export class PeerLinks {
         this.#ready(link, peer, dialled);
       },
       message: (message) => {
-        if (this.#trusted(link)) this.handlers?.onMessage(message);
+        if (this.#accepts(link, message.type)) this.handlers?.onMessage(message);
       },
-      append: (message, bytes) => !this.#trusted(link) || (this.handlers?.onAppend(message, bytes) ?? true),
+      append: (message, bytes) => !this.#accepts(link, message.type) || (this.handlers?.onAppend(message, bytes) ?? true),
       clock: (peer, wallMs) => this.handlers?.onClock(peer, wallMs),
       health: (peer, health) => this.handlers?.onHealth?.(peer, health),
       repair: (peer, type, head, bytes) => this.repair?.onFrame(peer, type, head, bytes),
       snapshotSlice: (peer, head, bytes) => {
-        if (this.#trusted(link)) this.handlers?.onSnapshotSlice?.(peer, head, bytes);
+        if (this.#accepts(link, 'snapshotRequest')) this.handlers?.onSnapshotSlice?.(peer, head, bytes);
       },
       refused: (reason) => this.#options.onEvent('peer link refused', { reason, peer: dialled?.replicaId ?? 0 }),
       closed: (link, reset) => {

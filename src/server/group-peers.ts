@@ -2,6 +2,7 @@ import { FIRST_FEATURE_LEVEL } from '../broker/feature-level.ts';
 import type { BrokerConfig } from '../config.ts';
 import type { Io } from '../io/io.ts';
 import type { Meta } from '../log/meta.ts';
+import { MAX_REPLICAS } from '../raft/quorum.ts';
 import { Formation, type PeerIdentity } from '../replica/formation.ts';
 import type { PeerHealth } from '../replica/leadership.ts';
 import { type GroupMembership, type Member, memberOf } from '../replica/membership.ts';
@@ -28,6 +29,8 @@ export class GroupPeers {
   readonly links: PeerLinks;
   readonly formation: Formation;
   readonly levels = new AnnouncedLevels();
+  /** Where those who were met say they are, by id; at most MAX_REPLICAS. */
+  readonly #introduced = new Map<number, Omit<Member, 'incarnation'>>();
   readonly #config: BrokerConfig;
   readonly #ports: GroupPeersPorts;
 
@@ -53,6 +56,7 @@ export class GroupPeers {
       health: () => ports.health(),
       met: (peer) => this.#met(peer),
       trusts: (peer) => this.#trusts(peer),
+      hears: (peer) => this.#hears(peer),
       lost: (peer, reset) => {
         ports.lost(peer, reset);
         this.formation.lost(peer);
@@ -70,6 +74,7 @@ export class GroupPeers {
 
   membershipChanged(): void {
     this.links.setPeers(peerAddresses(this.members(), this.#config.replicaId));
+    this.#dialIntroduced();
   }
 
   #identity(): PeerIdentity {
@@ -83,7 +88,29 @@ export class GroupPeers {
       maxFeatureLevel: newestFeatureLevel,
       featureLevel,
       ...(epoch === 0 ? {} : { epoch }),
+      ...this.#address(),
     };
+  }
+
+  #address(): { host: string; port: number } | undefined {
+    const own = this.members().find(({ replicaId }) => replicaId === this.#config.replicaId);
+    return own === undefined ? undefined : { host: own.host, port: own.port };
+  }
+
+  /**
+   * Each side dials what it receives. A replica that was away while another one was added does not find it in its log, and must
+   * hear it all the same: it may lead, and be the one to bring that log.
+   */
+  #dialBack({ replicaId, formedWith, host, port }: PeerIdentity): void {
+    if (formedWith === null || host === undefined || port === undefined || replicaId > MAX_REPLICAS) return;
+    this.#introduced.set(replicaId, { replicaId, host, port });
+    this.#dialIntroduced();
+  }
+
+  #dialIntroduced(): void {
+    const known = new Set(this.members().map(({ replicaId }) => replicaId));
+    const unknown = [...this.#introduced.values()].filter(({ replicaId }) => !known.has(replicaId));
+    this.links.dialAlso(peerAddresses(unknown, this.#config.replicaId));
   }
 
   /** @returns whether the link is kept */
@@ -112,6 +139,7 @@ export class GroupPeers {
       this.#ports.event('peer not trusted', { peer: peer.replicaId, reason });
     }
     if (before === null && this.formation.formedWith !== null) this.#ports.formed();
+    this.#dialBack(peer);
     this.levels.heard(peer.replicaId, level);
     this.#ports.levelAnnounced();
     return true;
@@ -136,6 +164,11 @@ export class GroupPeers {
     if ((peer.epoch ?? 0) < own.epoch && peer.formedWith !== null && !this.#isNamed(own, peer)) return false;
     const member = memberOf(own, peer.replicaId);
     return member === undefined ? peer.formedWith !== null : this.#isNamed(own, peer);
+  }
+
+  /** A member of the group, as far as it says, that an operator's recovery did not leave behind. */
+  #hears(peer: PeerIdentity): boolean {
+    return peer.formedWith !== null && (peer.epoch ?? 0) >= (this.#ports.membership()?.epoch ?? 0);
   }
 
   #isNamed(own: GroupMembership, peer: PeerIdentity): boolean {
