@@ -3,8 +3,12 @@ import type { BrokerContext } from './context.ts';
 import type { Deadline } from './deadlines.ts';
 import type { PendingCommands } from './pending-commands.ts';
 
-/** A member that comes back is seen when its link opens; this finds what was missed. */
-const CHECK_INTERVAL_MS = 1_000;
+/**
+ * A member that comes back is seen when its link opens. Looking again finds what no link tells: the last member of the older
+ * release was removed. The wait doubles, so that a group which stays at its level arms next to no timers.
+ */
+const FIRST_WAIT_MS = 1_000;
+const LONGEST_WAIT_MS = 16_000;
 
 export interface FeatureLevelPorts {
   /** Highest level that every member of the group has announced; 0 while one of them was not heard. */
@@ -22,6 +26,7 @@ export class FeatureLevelRaiser implements Deadline {
   readonly #commands: PendingCommands;
   readonly #ports: FeatureLevelPorts;
   #proposed = false;
+  #waitMs = FIRST_WAIT_MS;
   dueMs = 0;
   slot = -1;
 
@@ -41,14 +46,20 @@ export class FeatureLevelRaiser implements Deadline {
   }
 
   due(): void {
-    this.check();
+    this.#waitMs = Math.min(this.#waitMs * 2, LONGEST_WAIT_MS);
+    this.#look();
   }
 
   /** A member was heard, or may have been. */
   check(): void {
+    this.#waitMs = FIRST_WAIT_MS;
+    this.#look();
+  }
+
+  #look(): void {
     const { state, leadership, deadlines } = this.#context;
     if (!leadership.ready || !this.#ports.autoRaise || state.featureLevel >= state.newestFeatureLevel) return;
-    deadlines.set(this, CHECK_INTERVAL_MS);
+    deadlines.set(this, this.#waitMs);
     const level = this.#ports.announcedLevel();
     if (level > state.featureLevel) this.#raise(level, 'all members announce it', () => undefined);
   }
