@@ -3,10 +3,17 @@ import { BROKER_CANARIES } from './canaries/broker.ts';
 import type { Canary } from './canaries/canary.ts';
 import { CHECKER_CANARIES } from './canaries/checkers.ts';
 import { DISK_CANARIES } from './canaries/disk.ts';
+import { MEMBERSHIP_CANARIES } from './canaries/membership.ts';
 import { RAFT_CANARIES } from './canaries/raft.ts';
 import { type SeedFailure, trySeed } from './run-seeds.ts';
 
-export const CANARIES: readonly Canary[] = [...DISK_CANARIES, ...RAFT_CANARIES, ...BROKER_CANARIES, ...CHECKER_CANARIES];
+export const CANARIES: readonly Canary[] = [
+  ...DISK_CANARIES,
+  ...RAFT_CANARIES,
+  ...MEMBERSHIP_CANARIES,
+  ...BROKER_CANARIES,
+  ...CHECKER_CANARIES,
+];
 
 /** Runs the canary's seeds until one fails. @returns that failure; null when the bug was not found */
 export async function runCanary(canary: Canary): Promise<SeedFailure | null> {

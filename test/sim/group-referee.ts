@@ -6,6 +6,7 @@ import { LeadersChecker } from './checkers/leaders.ts';
 import { MembershipsChecker } from './checkers/memberships.ts';
 import { ProgressChecker } from './checkers/progress.ts';
 import { type DurableView, SyncedChecker } from './checkers/synced.ts';
+import { Violation } from './checkers/violation.ts';
 import type { SimDisk } from './disk.ts';
 import { DurableProbe } from './durable-probe.ts';
 import { PeerObserver } from './peer-observer.ts';
@@ -26,6 +27,8 @@ export class GroupReferee {
   readonly #scheduler: SimScheduler;
   readonly #peers: PeerObserver;
   readonly #replicaIds = new Map<SimProcess, number>();
+  /** Disks whose directory has spoken: each has an incarnation of its own. */
+  readonly #directories = new Set<SimDisk>();
   readonly #processes = new Map<number, SimProcess>();
 
   constructor(brokerName: string, scheduler: SimScheduler) {
@@ -83,7 +86,16 @@ export class GroupReferee {
   }
 
   #speaks(replicaId: number, what: string): void {
-    this.memberships.speaks(replicaId, incarnationOf((this.#processes.get(replicaId) as SimProcess).disk), what);
+    const { disk } = this.#processes.get(replicaId) as SimProcess;
+    const incarnation = incarnationOf(disk);
+    if (incarnation !== null && !this.#directories.has(disk)) {
+      for (const other of this.#directories) {
+        if (incarnationOf(other) === incarnation)
+          throw new Violation('wrong incarnation', `replica ${replicaId} says ${what} as the directory ${incarnation} that was lost`);
+      }
+      this.#directories.add(disk);
+    }
+    this.memberships.speaks(replicaId, incarnation, what);
   }
 
   #said(message: Message): void {
