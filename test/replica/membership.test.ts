@@ -205,6 +205,26 @@ describe('membership', () => {
     group.expectIdentical();
   });
 
+  test('FAULTS 13 a replica that slept while another one was added hears it when it leads: it dials back who introduces itself', async () => {
+    const group = new Group(4);
+    for (const id of [1, 2, 3]) group.start(id, [1, 2, 3]);
+    await group.run(5000);
+    group.kill(3);
+    await group.run(500);
+    group.start(4, [1, 2, 4]);
+    await group.run(1000);
+    await group.add(4);
+    await group.change((server) => server.replica?.transfer(4));
+    await group.run(2000);
+    expect(group.leader?.replica?.id).toBe(4);
+    group.start(3, [1, 2, 3]);
+    await group.run(4000);
+    expect(group.leader?.replica?.id).toBe(4);
+    expect(group.servers.get(3)?.replica?.membership().voters).toEqual([1, 2, 3, 4]);
+    await group.rest();
+    group.expectIdentical();
+  });
+
   test('I5 FAULTS 6 an emptied directory under a known id does not vote; the leader replaces it, and it votes when it holds everything', async () => {
     const group = new Group(2);
     for (const id of [1, 2, 3]) group.start(id, [1, 2, 3]);

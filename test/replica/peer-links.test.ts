@@ -16,7 +16,12 @@ interface Side {
   readonly lostPeers: number[];
 }
 
-function side(clock: ManualClock, net: StreamNet, replicaId: number, options: { secret?: string; accepts?: boolean } = {}): Side {
+function side(
+  clock: ManualClock,
+  net: StreamNet,
+  replicaId: number,
+  options: { secret?: string; accepts?: boolean; trusts?: boolean; hears?: boolean } = {},
+): Side {
   const met: PeerIdentity[] = [];
   const messages: Message[] = [];
   const appends: number[] = [];
@@ -37,6 +42,8 @@ function side(clock: ManualClock, net: StreamNet, replicaId: number, options: { 
       met.push(peer);
       return options.accepts ?? true;
     },
+    trusts: () => options.trusts ?? true,
+    hears: () => options.hears ?? false,
     lost: (peer) => lostPeers.push(peer),
     onEvent: () => undefined,
   });
@@ -66,10 +73,10 @@ const append: AppendRequest = {
   groups: [],
 };
 
-async function pair() {
+async function pair(options: { trusts?: boolean; hears?: boolean } = {}) {
   const clock = new ManualClock();
   const net = new StreamNet(clock);
-  const one = side(clock, net, 1);
+  const one = side(clock, net, 1, options);
   const two = side(clock, net, 2);
   await one.links.start();
   await two.links.start();
@@ -204,5 +211,26 @@ describe('links between replicas', () => {
     await starting;
     expect(net.listeners.size).toBe(0);
     expect(net.connections).toEqual([]);
+  });
+
+  test('I5 of a peer that is not trusted orders are heard and answered, its own answers never count', async () => {
+    const answer: Message = { type: 'voteResponse', from: 2, to: 1, term: 3, granted: true };
+    const { clock, one, two } = await pair({ trusts: false, hears: true });
+    two.links.send(heartbeat(2, 1));
+    two.links.send(answer);
+    one.links.send({ type: 'heartbeatResponse', from: 1, to: 2, term: 3, readContext: 0 });
+    one.links.send(heartbeat(1, 2));
+    await clock.run(10);
+    expect(one.messages.map(({ type }) => type)).toEqual(['heartbeatRequest']);
+    expect(two.messages.map(({ type }) => type)).toEqual(['heartbeatResponse']);
+  });
+
+  test('I5 a peer that is neither trusted nor heard says and hears nothing of Raft', async () => {
+    const { clock, one, two } = await pair({ trusts: false, hears: false });
+    two.links.send(heartbeat(2, 1));
+    one.links.send({ type: 'heartbeatResponse', from: 1, to: 2, term: 3, readContext: 0 });
+    await clock.run(10);
+    expect(one.messages).toEqual([]);
+    expect(two.messages).toEqual([]);
   });
 });
