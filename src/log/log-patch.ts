@@ -10,6 +10,8 @@ const MAX_UNPROVEN_BYTES = 32 * 1024 * 1024;
 export interface PatchStore extends ByteSource {
   /** Same-bytes writes over what is damaged (I11); on stable storage when it resolves. */
   rewrite(bytes: Uint8Array, position: number): Promise<void>;
+  /** Where the log begins now: it is cut, or a snapshot takes its place, while a peer is asked. */
+  startCursor(): LogCursor;
 }
 
 /** Whole groups from a peer's log, back to back. `bytes` are the caller's. */
@@ -55,6 +57,7 @@ export async function patchLog(input: PatchInput): Promise<PatchResult> {
   let ahead: { readonly index: number; readonly groups: Promise<PeerGroups | null> } | null = null;
   const write = async (pieces: readonly Piece[]): Promise<void> => {
     for (const piece of merged(pieces)) {
+      if (piece.position < store.startCursor().endPosition) continue; // not there any more
       await store.rewrite(piece.bytes, piece.position);
       repairedBytes += piece.bytes.length;
       await assertSame(store, piece);
@@ -64,6 +67,7 @@ export async function patchLog(input: PatchInput): Promise<PatchResult> {
     const groups: PeerGroups | null = await (ahead?.index === cursor.index ? ahead.groups : input.fetch(cursor));
     if (groups === null)
       return unproven.length > 0 ? { ok: false, reason: 'unproven', at: input.from } : { ok: false, reason: 'missing', at: cursor };
+    if (cursor.index < store.startCursor().index) return { ok: false, reason: 'missing', at: cursor };
     const run = verifyPeerRun(groups.bytes, cursor, segmentBytes, lastIndex);
     if (run === null) return { ok: false, reason: 'mismatch', at: cursor };
     // Not what is committed here: the peer may have another, uncommitted group of that index.

@@ -194,6 +194,9 @@ export class LogRepair {
       refusal = 'later';
       return { ok: false, reason: 'missing', at: from };
     });
+    const start = verifier.startCursor();
+    // Cut away while it was mended: what follows is looked for where the log begins now.
+    if (result.ok && result.end.index < start.index) return { result: { ...result, end: start }, refusal: null };
     // What a question ahead of it has heard by now is of a place that may not be reached.
     return { result, refusal: !result.ok && result.reason === 'missing' ? refusal : null };
   }
