@@ -208,7 +208,12 @@ export class BrokerGroup {
     if (first === undefined || first === null || views.some((view) => view === undefined || view === null))
       return `a replica of ${this.brokerName} is not running`;
     const same = views.every(
-      (view) => view?.appliedIndex === first.appliedIndex && view.commitIndex === first.appliedIndex && view.lastIndex === first.lastIndex,
+      // On the own disk too: one that stands still has an older tail in its file, which is not there to be compared yet.
+      (view) =>
+        view?.appliedIndex === first.appliedIndex &&
+        view.commitIndex === first.appliedIndex &&
+        view.lastIndex === first.lastIndex &&
+        view.durableIndex === first.lastIndex,
     );
     return same && first.lastIndex === first.appliedIndex ? null : `replicas of ${this.brokerName} are not equally far`;
   }
