@@ -101,8 +101,8 @@ export class GroupPeers {
    * Each side dials what it receives. A replica that was away while another one was added does not find it in its log, and must
    * hear it all the same: it may lead, and be the one to bring that log.
    */
-  #dialBack({ replicaId, formedWith, host, port }: PeerIdentity): void {
-    if (formedWith === null || host === undefined || port === undefined || replicaId > MAX_REPLICAS) return;
+  #dialBack({ replicaId, host, port }: PeerIdentity): void {
+    if (host === undefined || port === undefined || replicaId > MAX_REPLICAS) return;
     this.#introduced.set(replicaId, { replicaId, host, port });
     this.#dialIntroduced();
   }
@@ -166,9 +166,9 @@ export class GroupPeers {
     return member === undefined ? peer.formedWith !== null : this.#isNamed(own, peer);
   }
 
-  /** A member of the group, as far as it says, that an operator's recovery did not leave behind. */
+  /** Not left behind by an operator's recovery. That it speaks of Raft says that it has heard of the group since its hello. */
   #hears(peer: PeerIdentity): boolean {
-    return peer.formedWith !== null && (peer.epoch ?? 0) >= (this.#ports.membership()?.epoch ?? 0);
+    return (peer.epoch ?? 0) >= (this.#ports.membership()?.epoch ?? 0);
   }
 
   #isNamed(own: GroupMembership, peer: PeerIdentity): boolean {
