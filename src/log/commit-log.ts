@@ -190,6 +190,7 @@ export class CommitLog implements Log {
         verifiedBytes: end.verifiedBytes,
         tornBytes: hasTear ? end.dirtyEnd - end.endPosition : 0,
         voteFloor: end.voteFloor,
+        voteFloorTerm: end.voteFloorTerm,
         rewrittenBytes,
       };
       log = new CommitLog(options, segmentBytes, { store, index, chain, verifier, start, end, report });

@@ -26,6 +26,8 @@ const At = {
   durableEndPosition: 32,
   voteFloor: 40,
   opaqueChecksum: 48,
+  /** 0 in files of releases that did not know it: they compare the index alone. */
+  voteFloorTerm: 56,
   checksum: SECTOR_BYTES - 4,
   opaque: SECTOR_BYTES,
 } as const;
@@ -36,6 +38,8 @@ export interface StoredHardState extends HardState {
   readonly durableEndPosition: number;
   /** No vote for a log that ends before this index (I4). 0 = none. */
   readonly voteFloor: number;
+  /** Term of the entry there; missing: not known. */
+  readonly voteFloorTerm?: number;
   /** The owner's bytes: formation, incarnation. At most MAX_HARD_STATE_OPAQUE_BYTES. */
   readonly opaque: Uint8Array;
 }
@@ -52,6 +56,7 @@ export function encodeHardState(state: StoredHardState, sequence: number, into: 
   writeU32(into, At.opaqueBytes, state.opaque.length);
   writeU53(into, At.durableEndPosition, state.durableEndPosition);
   writeU53(into, At.voteFloor, state.voteFloor);
+  writeU53(into, At.voteFloorTerm, state.voteFloorTerm ?? 0);
   into.set(state.opaque, At.opaque);
   writeU32(into, At.opaqueChecksum, crc32(state.opaque));
   writeU32(into, At.checksum, crc32(into.subarray(0, At.checksum)));
@@ -82,6 +87,7 @@ export function decodeHardState(slot: Uint8Array): HardStateSlot | 'empty' | 'ba
       votedFor: readU32(slot, At.votedFor),
       durableEndPosition: readU53(slot, At.durableEndPosition),
       voteFloor: readU53(slot, At.voteFloor),
+      ...(readU53(slot, At.voteFloorTerm) === 0 ? {} : { voteFloorTerm: readU53(slot, At.voteFloorTerm) }),
       opaque: opaqueIsWhole ? opaque : new Uint8Array(0),
     },
   };

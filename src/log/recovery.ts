@@ -43,6 +43,8 @@ export interface RecoveredEnd {
   /** Behind the last byte of a bad last write; endPosition when there is none. */
   readonly dirtyEnd: number;
   readonly voteFloor: number;
+  /** Of the entry there; 0 = its header cannot be read. */
+  readonly voteFloorTerm: number;
 }
 
 /** Bytes of the log by position, read ahead in one buffer. Behind the zeroed part they are zero. */
@@ -108,6 +110,8 @@ class Recovery {
   /** Before the last group whose header was read: what repair can rely on. */
   #anchor: LogCursor;
   #readAheadBytes = HEADER_SCAN_BYTES;
+  /** Term of the group that laterGroup() found. */
+  #laterTerm = 0;
   /** Starts of the newest groups, enough to reach one write back. */
   #recent: number[] = [];
 
@@ -277,7 +281,8 @@ class Recovery {
     if (isShort && torn) throw damaged;
     if (torn && later === 0) return this.#end(dirtyEnd, 0);
     // Torn, but a whole group behind it may as well be of a later write, and then this one was acknowledged: nobody can tell.
-    return this.#end(dirtyEnd, later > 0 ? later : (bad.header?.lastIndex ?? this.#index + 1));
+    if (later > 0) return this.#end(dirtyEnd, later, this.#laterTerm);
+    return this.#end(dirtyEnd, bad.header?.lastIndex ?? this.#index + 1, bad.header?.term ?? 0);
   }
 
   /** Last index of a whole group somewhere in the range behind `place`; 0 = none. */
@@ -287,12 +292,14 @@ class Recovery {
       const head = readGroupHeader(await this.#window.at(at, GROUP_HEADER_BYTES, SCAN_BYTES));
       if (typeof head === 'string' || head.position !== at || head.firstIndex <= this.#index) continue;
       const result = verifyGroup(await this.#window.at(at, head.sizeBytes, SCAN_BYTES));
-      if (result.ok) found = Math.max(found, head.lastIndex);
+      if (!result.ok || head.lastIndex <= found) continue;
+      found = head.lastIndex;
+      this.#laterTerm = head.term;
     }
     return found;
   }
 
-  #end(dirtyEnd: number, voteFloor: number): RecoveredEnd {
+  #end(dirtyEnd: number, voteFloor: number, voteFloorTerm = 0): RecoveredEnd {
     const { durableEndPosition } = this.#input;
     // A floor stands for what is damaged there: it is not gone.
     if (voteFloor === 0 && this.#position < durableEndPosition) {
@@ -309,6 +316,7 @@ class Recovery {
       unprovenPosition: lastWrite,
       dirtyEnd: Math.max(dirtyEnd, this.#position),
       voteFloor,
+      voteFloorTerm,
     };
   }
 }

@@ -138,6 +138,8 @@ export interface RecoveryReport {
    * The damaged bytes stay until the first append.
    */
   readonly voteFloor: number;
+  /** Term of the entry there; 0 = not known. */
+  readonly voteFloorTerm: number;
   /** Bytes written and synced again before open() resolved (I3). */
   readonly rewrittenBytes: number;
 }

@@ -27,6 +27,8 @@ export class Election {
   #suspected = false;
   /** I4: a log that ends before it may lack what was acknowledged. */
   voteFloor: number | null = null;
+  /** Term of the entry there: a longer log of an older term may lack it, too. 0 = not known. */
+  voteFloorTerm = 0;
   /** Stepped down by the driver: the disk cannot carry a leader. */
   barred: boolean = false;
   /** Stepped down because the own disk stood still: no campaign before it has caught up. */
@@ -71,7 +73,7 @@ export class Election {
   get mayCampaign(): boolean {
     const { memberships, config, log } = this.#core;
     if (this.barred || this.diskStuck) return false;
-    return memberships.mayLead(config.id, config.isSelf) && (this.voteFloor === null || log.lastIndex >= this.voteFloor);
+    return memberships.mayLead(config.id, config.isSelf) && this.#reachesFloor(log.lastIndex, log.lastTerm);
   }
 
   /**
@@ -80,8 +82,14 @@ export class Election {
    */
   mayGrant(lastIndex: number, lastTerm: number): boolean {
     const { log } = this.#core;
-    if (this.voteFloor !== null && lastIndex < this.voteFloor) return false;
+    if (!this.#reachesFloor(lastIndex, lastTerm)) return false;
     return lastTerm > log.lastTerm || (lastTerm === log.lastTerm && lastIndex >= log.lastIndex);
+  }
+
+  #reachesFloor(lastIndex: number, lastTerm: number): boolean {
+    if (this.voteFloor === null) return true;
+    if (this.voteFloorTerm === 0) return lastIndex >= this.voteFloor;
+    return lastTerm > this.voteFloorTerm || (lastTerm === this.voteFloorTerm && lastIndex >= this.voteFloor);
   }
 
   beginRound(preVote: boolean): void {

@@ -237,8 +237,9 @@ export class Raft implements RaftCore {
     this.#election.barred = false;
   }
 
-  setVoteFloor(index: number | null): void {
+  setVoteFloor(index: number | null, term = 0): void {
     this.#election.voteFloor = index;
+    this.#election.voteFloorTerm = term;
   }
 
   installed(index: number, term: number, position: number, membership?: MembershipAt): void {

@@ -250,8 +250,11 @@ export interface RaftCore {
   /** Poisoned disk, drain: hands over to the best follower and does not campaign until allowCampaign(). */
   stepDown(reason: string): void;
   allowCampaign(): void;
-  /** I4: grants no vote to a log that ends before `index`, nor campaigns with one. Kept on disk by the driver. */
-  setVoteFloor(index: number | null): void;
+  /**
+   * I4: grants no vote to a log that ends before `index`, nor campaigns with one. Kept on disk by the driver.
+   * @param term of the entry there, by which logs are compared first (paper section 5.4.1); 0 = not known: the index alone counts
+   */
+  setVoteFloor(index: number | null, term?: number): void;
   /**
    * The snapshot of an install effect is durable: the log now starts after `index`, the next group lies at `position`.
    * @param membership the newest one up to `index`, which the snapshot carries; default: the current one stays

@@ -4,6 +4,20 @@ import type { HardState } from '../raft/types.ts';
 /** The recorded durable end trails the real one by so much at most: what a shortened log can hide without being noticed. */
 const DURABLE_END_STEP_BYTES = 16 * 1024 * 1024;
 
+export interface VoteFloor {
+  /** 0 = none. */
+  readonly voteFloor: number;
+  /** Missing or 0: not known. */
+  readonly voteFloorTerm?: number;
+}
+
+/** Of two floors the one that fewer logs reach: by term, then by index, as logs are compared. */
+export function higherFloor(a: VoteFloor, b: VoteFloor): { readonly voteFloor: number; readonly voteFloorTerm: number } {
+  const [aTerm, bTerm] = [a.voteFloorTerm ?? 0, b.voteFloorTerm ?? 0];
+  const first = aTerm > bTerm || (aTerm === bTerm && a.voteFloor >= b.voteFloor);
+  return first ? { voteFloor: a.voteFloor, voteFloorTerm: aTerm } : { voteFloor: b.voteFloor, voteFloorTerm: bTerm };
+}
+
 export const NOTHING_STORED: StoredHardState = { term: 0, votedFor: 0, durableEndPosition: 0, voteFloor: 0, opaque: new Uint8Array(0) };
 
 const BUFFERED = 'buffered ';
@@ -52,8 +66,8 @@ export class DurableState {
     }, this.#failed);
   }
 
-  saveVoteFloor(voteFloor: number): void {
-    this.#state = { ...this.#state, voteFloor };
+  saveVoteFloor(voteFloor: number, voteFloorTerm: number): void {
+    this.#state = { ...this.#state, voteFloor, voteFloorTerm };
     this.#file.save(this.#state).catch(this.#failed);
   }
 

@@ -56,6 +56,10 @@ export class Formation {
   hear(peer: PeerIdentity): FormationVerdict {
     if (this.#formedWith !== null) return peer.formedWith === null ? 'waiting' : 'formed';
     if (peer.formedWith !== null) {
+      const own = peer.formedWith[this.#own.replicaId] === this.#own.incarnation;
+      // Formed with this replica, but not by those whom it was waiting for: somebody was configured with a part of the group only, and
+      // met this one while it was empty. It must not become a second group of that name.
+      if (own && !this.#isConfigured(peer.formedWith)) return 'waiting';
       this.#formedWith = peer.formedWith;
       return peer.formedWith[this.#own.replicaId] === this.#own.incarnation ? 'formed' : 'joining';
     }
@@ -72,6 +76,11 @@ export class Formation {
   /** Configured replicas not heard yet: what /startupz shows while the group waits. */
   missing(): ReplicaId[] {
     return this.#formedWith !== null ? [] : this.#configured.filter((id) => !this.#heard.has(id));
+  }
+
+  #isConfigured(formedWith: Readonly<Record<string, string>>): boolean {
+    const ids = Object.keys(formedWith).map(Number);
+    return ids.length === this.#configured.length && ids.every((id) => this.#configured.includes(id));
   }
 
   #formWhenComplete(): void {

@@ -12,7 +12,7 @@ import type { CommitLogHandlers, FlushMode, HotTailOptions, LogBoundary, Recover
 import { GroupIndex } from '../raft/group-index.ts';
 import type { DerivedFiles } from './derived.ts';
 import { withMembership } from './driver.ts';
-import { bufferedBootOf, NOTHING_STORED, withBufferedBoot } from './durable-state.ts';
+import { bufferedBootOf, higherFloor, NOTHING_STORED, type VoteFloor, withBufferedBoot } from './durable-state.ts';
 import { decodeMembership, type GroupMembership } from './membership.ts';
 import { discardHalfInstalled, removeInstallNote } from './snapshot-transfer.ts';
 import type { StateMachine } from './types.ts';
@@ -115,7 +115,7 @@ export async function recoverReplica(options: RecoverOptions): Promise<Recovered
   });
   // Under a floor the log ends before what was durable once: what is damaged there is a leader's to overwrite.
   if (log.recovery.voteFloor > 0) durableEndPosition = Math.min(durableEndPosition, log.endPosition);
-  await markRun(hardState, { ...stored, durableEndPosition }, options.flush === 'async' ? bootId : null, log.recovery.voteFloor);
+  await markRun(hardState, { ...stored, durableEndPosition }, options.flush === 'async' ? bootId : null, log.recovery);
   const applied = restored === null ? { index: 0, position: BLOCK_BYTES } : { index: restored.index, position: restored.position };
   return { log, hardState, snapshots, groupIndex, applied, memberships };
 }
@@ -124,12 +124,12 @@ export async function recoverReplica(options: RecoverOptions): Promise<Recovered
  * Before the first word: that this run flushes asynchronously (or that everything is proven again), and the floor for votes,
  * because the damage that it stands for is overwritten by a leader's first append.
  */
-async function markRun(hardState: HardStateFile, stored: StoredHardState, bufferedBoot: string | null, voteFloor: number): Promise<void> {
-  const floor = Math.max(stored.voteFloor, voteFloor);
+async function markRun(hardState: HardStateFile, stored: StoredHardState, bufferedBoot: string | null, found: VoteFloor): Promise<void> {
+  const floor = higherFloor(stored, found);
   const known = hardState.load() ?? NOTHING_STORED;
-  const same = floor === known.voteFloor && stored.durableEndPosition === known.durableEndPosition;
+  const same = floor.voteFloor === known.voteFloor && stored.durableEndPosition === known.durableEndPosition;
   if (same && bufferedBootOf(stored) === bufferedBoot) return;
-  await hardState.save({ ...withBufferedBoot(stored, bufferedBoot), voteFloor: floor });
+  await hardState.save({ ...withBufferedBoot(stored, bufferedBoot), ...floor });
 }
 
 /** @returns null when everything is replayed from the very first entry */

@@ -5,7 +5,7 @@ import type { Effects, ReplicaId } from '../raft/types.ts';
 import { AppendStreams } from './append-streams.ts';
 import { Applier } from './applier.ts';
 import { RaftDriver } from './driver.ts';
-import { DurableState } from './durable-state.ts';
+import { DurableState, higherFloor } from './durable-state.ts';
 import { HandOvers } from './hand-overs.ts';
 import { InSyncWaiters } from './in-sync.ts';
 import type { HandOverReason, PeerHealth } from './leadership.ts';
@@ -228,10 +228,10 @@ export class Replica implements ReplicaApi {
         }
       },
     };
-    const floor = Math.max(this.#durable.state.voteFloor, log.recovery.voteFloor);
-    if (floor > 0) {
-      raft.setVoteFloor(floor);
-      this.#durable.saveVoteFloor(floor);
+    const { voteFloor, voteFloorTerm } = higherFloor(this.#durable.state, log.recovery);
+    if (voteFloor > 0) {
+      raft.setVoteFloor(voteFloor, voteFloorTerm);
+      this.#durable.saveVoteFloor(voteFloor, voteFloorTerm);
     }
     this.#tick();
   }
@@ -394,7 +394,7 @@ export class Replica implements ReplicaApi {
   liftVoteFloor(): void {
     if (this.#failed || this.#stopped || this.voteFloor === 0) return;
     this.#ports.raft.setVoteFloor(null);
-    this.#durable.saveVoteFloor(0);
+    this.#durable.saveVoteFloor(0, 0);
   }
 
   get failed(): boolean {
@@ -414,7 +414,7 @@ export class Replica implements ReplicaApi {
     this.#durable.noteDurableEnd(log.syncedPosition);
     if (this.#durable.state.voteFloor > 0 && lastIndex >= this.#durable.state.voteFloor) {
       this.#ports.raft.setVoteFloor(null);
-      this.#durable.saveVoteFloor(0);
+      this.#durable.saveVoteFloor(0, 0);
     }
     this.#driver.stored(lastIndex, term);
   }

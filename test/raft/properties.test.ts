@@ -353,9 +353,18 @@ function run(seed: number, size: number, learners: number, events: number, chang
 
 describe('raft under a hostile net', () => {
   test('F35 election safety, leader append-only, log matching, leader completeness, state machine safety; then liveness', () => {
-    fc.assert(fc.property(fc.integer(), fc.constantFrom(3, 3, 4, 5), fc.constantFrom(0, 0, 1), fc.integer({ min: 50, max: 4000 }), (seed, size, learners, events) => run(seed, size, learners, events)), {
-      numRuns: Number(process.env['RAFT_RUNS'] ?? 150),
-    });
+    fc.assert(
+      fc.property(
+        fc.integer(),
+        fc.constantFrom(3, 3, 4, 5),
+        fc.constantFrom(0, 0, 1),
+        fc.integer({ min: 50, max: 4000 }),
+        (seed, size, learners, events) => run(seed, size, learners, events),
+      ),
+      {
+        numRuns: Number(process.env['RAFT_RUNS'] ?? 150),
+      },
+    );
     if (process.env['RAFT_RUNS'] !== undefined) console.log(totals);
     // The run means something only when the hard cases came up.
     expect(totals.elections).toBeGreaterThan(150);

@@ -542,4 +542,23 @@ describe('F35 thesis', () => {
     scenario.settle();
     expect(scenario.at(3).raft.role).toBe('leader');
   });
+
+  test('I4 a vote floor is compared as logs are: a longer log of an older term may lack what was lost, a newer term cannot', () => {
+    const granted = (lastIndex: number, lastTerm: number, floorTerm: number): boolean => {
+      const scenario = new Scenario();
+      scenario.cluster(3);
+      scenario.at(2).raft.setVoteFloor(5, floorTerm);
+      scenario.at(2).step({ type: 'voteRequest', from: 1, to: 2, term: 9, lastIndex, lastTerm, transfer: false });
+      scenario.sync();
+      const answer = inFlight(scenario, 'voteResponse')[0] as { granted: boolean } | undefined;
+      return answer?.granted ?? false;
+    };
+    expect(granted(9, 2, 3)).toBe(false);
+    expect(granted(4, 3, 3)).toBe(false);
+    expect(granted(5, 3, 3)).toBe(true);
+    expect(granted(1, 4, 3)).toBe(true);
+    // The term of what was lost is not known: the index alone.
+    expect(granted(4, 4, 0)).toBe(false);
+    expect(granted(5, 1, 0)).toBe(true);
+  });
 });

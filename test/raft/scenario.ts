@@ -165,7 +165,7 @@ export class Scenario {
       transfer: () => this.#unless(this.at(first).raft.transferLeadership(second), first),
       reset: () => this.at(first).raft.peerReset(second),
       stepDown: () => this.at(first).raft.stepDown('disk'),
-      floor: () => this.at(first).raft.setVoteFloor(second),
+      floor: () => this.at(first).raft.setVoteFloor(second, third ?? 0),
       head: () => this.at(first).cutHead(second),
       install: () => this.#unless(this.at(first).finishInstall(), first),
       fail: () => this.at(first).failInstall(),

@@ -40,6 +40,15 @@ describe('formation (I5, FAULTS 6)', () => {
     expect(survivor.hear(identity(3, 'new'))).toBe('waiting');
   });
 
+  test('an emptied replica does not follow a newcomer that knows of it alone into a second group', () => {
+    const emptied = new Formation(identity(3, 'new'), [1, 2, 3]);
+    const newcomer = new Formation(identity(4, 'd'), [3, 4]);
+    expect(newcomer.hear(identity(3, 'new'))).toBe('formed');
+    expect(emptied.hear(identity(4, 'd', newcomer.formedWith))).toBe('waiting');
+    expect(emptied.formedWith).toBeNull();
+    expect(emptied.hear(identity(1, 'a', FORMED))).toBe('joining');
+  });
+
   test('two emptied volumes never form a new group', () => {
     const first = new Formation(identity(1, 'x'), [1, 2, 3]);
     expect(first.hear(identity(2, 'y'))).toBe('waiting');
