@@ -104,6 +104,8 @@ export class PeerLinks {
   /** With those whose handshake is not done. */
   readonly #open = new Set<PeerLink>();
   readonly #redialMs = new Map<ReplicaId, number>();
+  /** Dials whose handshake is not done. */
+  readonly #dialling = new Map<ReplicaId, PeerLink>();
   /** Peers that wait to be dialled again. */
   readonly #redials = new Map<ReplicaId, Timer>();
   readonly #timers = new Set<Timer>();
@@ -152,8 +154,7 @@ export class PeerLinks {
     for (const peer of peers) {
       const isNew = !this.#peers.has(peer.replicaId);
       this.#peers.set(peer.replicaId, peer);
-      const busy = this.#inbound.has(peer.replicaId) || this.#redials.has(peer.replicaId);
-      if (isNew && !busy && this.#listener !== null) this.#dial(peer);
+      if (isNew && !this.#isLookedFor(peer.replicaId) && this.#listener !== null) this.#dial(peer);
     }
   }
 
@@ -235,9 +236,14 @@ export class PeerLinks {
     return timer;
   }
 
+  #isLookedFor(peer: ReplicaId): boolean {
+    return this.#inbound.has(peer) || this.#dialling.has(peer) || this.#redials.has(peer);
+  }
+
   #dial(peer: PeerAddress): void {
-    if (this.#stopped) return;
+    if (this.#stopped || this.#dialling.has(peer.replicaId)) return;
     const link = this.#link(null, peer);
+    this.#dialling.set(peer.replicaId, link);
     link.attach(this.#options.net.dialStream(peer.host, peer.port, link.streamHandlers));
   }
 
@@ -294,6 +300,7 @@ export class PeerLinks {
       link.destroy();
       return;
     }
+    if (dialled !== null) this.#dialling.delete(dialled.replicaId);
     const links = dialled === null ? this.#outbound : this.#inbound;
     const old = links.get(peer.replicaId);
     // What was on its way over the old link is lost, and whoever waits for it is told before anything goes over the new one.
@@ -316,8 +323,11 @@ export class PeerLinks {
       this.repair?.onLost(peer);
       this.#options.lost?.(peer, reset);
     }
-    if (dialled === null || this.#stopped || !this.#peers.has(dialled.replicaId)) return;
+    if (dialled === null) return;
     const { replicaId } = dialled;
+    if (this.#dialling.get(replicaId) === link) this.#dialling.delete(replicaId);
+    // One way to a peer, and one that looks for it: two would take each other's place for ever (simulation seed 244).
+    if (this.#stopped || !this.#peers.has(replicaId) || this.#isLookedFor(replicaId)) return;
     const waitMs = this.#redialMs.get(replicaId) ?? REDIAL_MS;
     this.#redialMs.set(replicaId, Math.min(MAX_REDIAL_MS, waitMs * 2));
     const timer = this.#after(waitMs * (0.5 + this.#options.random.unit()), () => this.#redial(replicaId, timer));

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { trySeed } from './run-seeds.ts';
 import { upgradingBrokers } from './upgrades.ts';
 
-const SEEDS = 8;
+const SEEDS = 16;
 const MIN_RAISES = 2;
 
 test('F38 a group that is upgraded while replicas die and the network fails: no rule is broken, the level is raised in the middle', async () => {
@@ -14,8 +14,8 @@ test('F38 a group that is upgraded while replicas die and the network fails: no 
       plan ||= line;
     };
     const { failure } = await trySeed(seed, brokers.startBroker, first, ['kill']);
-    // A release of the first level repairs nothing, for itself or for others: seeds whose disks rot are not for it.
-    if (/\brot\//.test(plan)) continue;
+    // A release of the first level repairs nothing and takes nobody in: seeds whose disks rot or are emptied, or whose members change, are not for it.
+    if (/\b(rot|members|emptied)\//.test(plan)) continue;
     expect(failure, `seed ${seed}`).toBeNull();
     expect(brokers.started.old).toBeGreaterThan(0);
     if (brokers.started.upgraded > 0) raises += brokers.raises;
