@@ -64,8 +64,8 @@ export class BrokerGroup {
     this.#prng = ports.prng;
     this.#startBroker = ports.startBroker;
     this.#ports = ports;
-    this.rot = new Rot(ports.prng, this.replicas, ports.referee);
     this.#sizes = this.#drawSizes();
+    this.rot = new Rot(ports.prng, this.replicas, ports.referee, (this.#sizes.retentionBytes ?? 0) > 0);
     this.operator = new GroupOperator(this, ports.operatorPrng, ports.scheduler);
     const addresses = Array.from({ length: size }, (_, at) => {
       return { replicaId: at + 1, host: `${brokerName}${at + 1}`, port: CLIENT_PORT };

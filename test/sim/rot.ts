@@ -45,8 +45,12 @@ export class Rot {
   readonly #referee: GroupReferee;
   #damages: Damage[] = [];
 
-  constructor(prng: Prng, replicas: readonly SimReplica[], referee: GroupReferee) {
+  /** Retention cuts the log: the others' good copies may go before a replica that is down comes back and asks for them. */
+  readonly #cuts: boolean;
+
+  constructor(prng: Prng, replicas: readonly SimReplica[], referee: GroupReferee, cuts: boolean) {
     this.#prng = prng;
+    this.#cuts = cuts;
     this.#replicas = replicas;
     this.#referee = referee;
   }
@@ -62,6 +66,10 @@ export class Rot {
     const standing = this.standing().filter(({ replicaId }) => replicaId === victim.id);
     if (standing.some(({ ofLog }) => ofLog === (kind === 'snapshot'))) return null;
     if (kind === 'snapshot') return this.#strikeSnapshot(victim, kind);
+    // It stops then, and says so; to begin anew at the others' start is not built yet (docs/hacking.md).
+    if (this.#cuts) return null;
+    // Nor is this: one that is configured as a group of one asks nobody in recovery, though others were added since.
+    if (victim.config.replicas.length === 1) return null;
     const stretch = this.#stretch(victim, kind === 'truncated');
     return stretch === null ? null : this.#strikeLog(victim, stretch, kind);
   }
