@@ -270,22 +270,19 @@ export class CommitLog implements Log {
     const open = this.#open ?? this.#begin(needBytes, term, logTimeMs);
     if (open === null) return 'full';
     const index = open.firstIndex + open.entryCount;
-    open.lastChecksum = writeEntry(
-      open.chunk.bytes,
-      open.chunk.tailOffset + open.dataBytes,
-      {
-        index,
-        position: open.position + open.dataBytes,
-        logTimeMs: open.logTimeMs,
-        term,
-        type,
-        queueId,
-        topicId,
-        bodyChecksum,
-        body,
-      },
-      open.lastChecksum,
-    );
+    const { logTimeMs: openedMs } = open;
+    const fields = {
+      index,
+      position: open.position + open.dataBytes,
+      logTimeMs: openedMs,
+      term,
+      type,
+      queueId,
+      topicId,
+      bodyChecksum,
+      body,
+    };
+    open.lastChecksum = writeEntry(open.chunk.bytes, open.chunk.tailOffset + open.dataBytes, fields, open.lastChecksum);
     open.dataBytes += needBytes;
     open.entryCount++;
     return index;

@@ -80,10 +80,14 @@ export class MembershipsChecker {
     this.#committedIndex = Math.max(this.#committedIndex, index);
   }
 
-  /** From the one that was in force at `index` on. */
+  /** From the one that was in force at `index` on. One that only a minority has may be overwritten, and then the one before it stayed. */
   since(index: number): GroupMembership[] {
-    const base = this.#known.findLastIndex((one) => one.index <= index);
+    const base = this.#known.findLastIndex((one) => one.index <= index && this.#isKept(one));
     return this.#known.slice(Math.max(0, base)).map(({ membership }) => membership);
+  }
+
+  #isKept({ index, checksum, membership }: Known): boolean {
+    return index === 0 || setsOf(membership).every((set) => this.#holders(index, checksum, set).length * 2 > set.length);
   }
 
   #add(known: Known): void {
