@@ -89,7 +89,9 @@ describe('config', () => {
   });
 
   test('no setting is without effect: each is read where a replica is put together', () => {
-    const reader = ['server.ts', 'server/server-metrics.ts', 'server/gossip.ts', 'server/leader-balance.ts'].map((file) => readFileSync(`src/${file}`, 'utf8')).join('');
+    const reader = ['server.ts', 'server/server-metrics.ts', 'server/gossip.ts', 'server/leader-balance.ts']
+      .map((file) => readFileSync(`src/${file}`, 'utf8'))
+      .join('');
     const unread = CONFIG_KEYS.filter((key) => !new RegExp(`\\b${key}\\b`).test(reader));
     expect(unread).toEqual([]);
   });

@@ -59,14 +59,12 @@ describe('plan', () => {
   });
 
   test('F49 any layout of groups with replicas on all hosts ends within one, in at most one move a group too many', () => {
-    const layout = fc
-      .integer({ min: 2, max: 5 })
-      .chain((hosts) =>
-        fc.record({
-          hosts: fc.constant(hosts),
-          leaders: fc.array(fc.integer({ min: 0, max: hosts - 1 }), { minLength: 1, maxLength: 30 }),
-        }),
-      );
+    const layout = fc.integer({ min: 2, max: 5 }).chain((hosts) =>
+      fc.record({
+        hosts: fc.constant(hosts),
+        leaders: fc.array(fc.integer({ min: 0, max: hosts - 1 }), { minLength: 1, maxLength: 30 }),
+      }),
+    );
     fc.assert(
       fc.property(layout, ({ hosts, leaders }) => {
         const names = HOSTS.slice(0, hosts);
