@@ -136,7 +136,7 @@ export class Admin {
   topicList(session: Session, requestId: number, request: TopicListRequest): void {
     this.read(session, requestId, () => {
       const { topics } = this.#context.state;
-      const wanted = request.topics.length === 0 ? topics.all() : request.topics.flatMap((name) => topics.named(name) ?? []);
+      const wanted = request.topics.length === 0 ? topics.public() : request.topics.flatMap((name) => topics.named(name) ?? []);
       session.respond(Op.topicList, requestId, { topics: wanted.map(topicDescription) });
     });
   }

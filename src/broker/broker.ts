@@ -331,6 +331,10 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#produce.applied(index, topicId, queueId, error, baseOffset, logTimeMs);
   }
 
+  onPlaced(topicId: number, queueId: number): void {
+    this.#pulls.waiters.grew(queueKey(topicId, queueId));
+  }
+
   onCommand(index: number, error: number, result: readonly number[]): void {
     this.#commands.applied(index, error, result);
   }
@@ -386,7 +390,7 @@ export class Broker implements RequestHandler, ApplyListener {
     for (const told of [...this.#toldTopics.values()]) {
       if (topics.record(told.name) === null) this.#tellTopic({ ...told, version: told.version + 1, deleted: true }, appliedIndex);
     }
-    for (const topic of topics.all()) this.#tellTopic(recordOf(topic), appliedIndex);
+    for (const topic of topics.public()) this.#tellTopic(recordOf(topic), appliedIndex);
     for (const record of topics.allGone()) this.#tellTopic(record, appliedIndex);
     this.#pulls.waiters.wakeIf(() => true);
   }

@@ -10,10 +10,12 @@ export const FEATURE_LEVELS = {
   group: 1,
   /** Membership entries, cluster-wide topic records. */
   cluster: 2,
+  /** Entries that deliver by reference, internal topics, and what rests on them: delay, transactions, retries, dead letters, pop. */
+  messaging: 3,
 } as const;
 
 /** What this release can read and write. New groups are raised to it by their first leader. */
-export const NEWEST_FEATURE_LEVEL: number = FEATURE_LEVELS.cluster;
+export const NEWEST_FEATURE_LEVEL: number = FEATURE_LEVELS.messaging;
 /** Of a state before its first entry, and of peers that announce nothing. */
 export const FIRST_FEATURE_LEVEL: number = FEATURE_LEVELS.group;
 

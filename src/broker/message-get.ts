@@ -47,8 +47,10 @@ export class MessageGet {
     const found = await queue.index.readUnits(offset, 1, units);
     const baseOffset = units.baseOffset[0] as number;
     if (found === 0 || baseOffset > offset) throw new LedgerError('MESSAGE_NOT_FOUND');
-    const entry = await this.#entry(units.position[0] as number, units.sizeBytes[0] as number);
-    return describe(queue, entry, baseOffset, offset - baseOffset);
+    const { entry, row } = await this.#reader.unit(units.position[0] as number, units.sizeBytes[0] as number);
+    const reference = this.#reader.reference(row);
+    const message = describe(queue, entry, baseOffset, reference?.messageIndex ?? offset - baseOffset);
+    return reference === undefined ? message : { ...message, response: { ...message.response, reference } };
   }
 
   async #byId(id: MessageId): Promise<FoundMessage> {
@@ -72,13 +74,7 @@ export class MessageGet {
     if (header.length < ENTRY_HEADER_BYTES || readU53(header, Entry.position) !== position) return null;
     const sizeBytes = readU32(header, Entry.sizeBytes);
     if (sizeBytes <= ENTRY_HEADER_BYTES || sizeBytes > ENTRY_HEADER_BYTES + MAX_ENTRY_BODY_BYTES) return null;
-    return this.#entry(position, sizeBytes);
-  }
-
-  async #entry(position: number, sizeBytes: number): Promise<Uint8Array> {
-    const hot = this.#context.replica.readHot(position, sizeBytes);
-    const bytes = hot === null ? await this.#reader.readBytes(position, sizeBytes) : hot.slice();
-    return this.#reader.verified(bytes, position);
+    return this.#reader.entry(position, sizeBytes);
   }
 }
 

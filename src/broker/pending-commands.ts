@@ -7,6 +7,7 @@ import type { Command } from './commands.ts';
 import { encodeCommand, levelOf } from './commands.ts';
 import type { BrokerContext } from './context.ts';
 import { refusalCode } from './context.ts';
+import { type DeliveryRow, encodeDelivery } from './delivery.ts';
 
 /** `error` null = applied; `results` as the state machine gave them. */
 export type CommandDone = (error: ErrorCode | null, results: readonly number[], index: number) => void;
@@ -32,21 +33,25 @@ export class PendingCommands {
     return this.#waiting.size;
   }
 
-  /** `done` is called once, with a refusal at once. */
-  propose(command: Command, done: CommandDone): void {
-    const refused = this.#tryPropose(command, done);
+  /**
+   * `done` is called once, with a refusal at once.
+   * @param rows what the command places: the entry is a delivery then; MAX_ROWS at most
+   */
+  propose(command: Command, done: CommandDone, rows: readonly DeliveryRow[] = []): void {
+    const refused = this.#tryPropose(command, done, rows);
     if (refused !== null) done(refused, [], 0);
   }
 
-  #tryPropose(command: Command, done: CommandDone): ErrorCode | null {
+  #tryPropose(command: Command, done: CommandDone, rows: readonly DeliveryRow[]): ErrorCode | null {
     const refusal = this.#context.leadership.refusal();
     if (refusal !== null) return refusal;
     if (this.#waiting.size >= this.#context.limits.maxPendingCommands) return 'BUSY';
     // A replica of an older release could not read it.
     if (levelOf(command) > this.#context.state.featureLevel && command.type !== 'featureLevelRaise') return 'FEATURE_LEVEL';
-    const body = encodeCommand(command);
+    const bare = encodeCommand(command);
+    const body = rows.length === 0 ? bare : encodeDelivery(bare, rows);
     if (body.length > MAX_ENTRY_BODY_BYTES) return 'BAD_REQUEST';
-    const index = this.#context.replica.propose(EntryType.command, 0, 0, readU32(body, 0), body);
+    const index = this.#context.replica.propose(rows.length === 0 ? EntryType.command : EntryType.delivery, 0, 0, readU32(body, 0), body);
     if (typeof index === 'string') return refusalCode(index);
     this.#waiting.set(index, done);
     return null;

@@ -85,6 +85,8 @@ export const NO_METRICS: BrokerMetrics = {
  */
 export interface ApplyListener {
   onBatch(index: number, topicId: number, queueId: number, error: number, baseOffset: number, nextOffset: number, logTimeMs: number): void;
+  /** A queue grew by a message that was stored before. */
+  onPlaced(topicId: number, queueId: number): void;
   /** `result`: a command's own answers, in its order (errors of offset commits and releases, the offset before a reset), else empty. */
   onCommand(index: number, error: number, result: readonly number[]): void;
   /** Members, owners or targets of a group changed. */

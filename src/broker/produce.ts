@@ -2,6 +2,7 @@ import type { ErrorCode } from '../protocol/errors.ts';
 import { ERRORS } from '../protocol/errors.ts';
 import type { BatchLimits } from '../protocol/record-batch.ts';
 import {
+  BatchFlag,
   batchChecksum,
   batchCount,
   batchFirstSequence,
@@ -36,7 +37,7 @@ export class Produce {
   constructor(context: BrokerContext) {
     const { limits } = context;
     this.#context = context;
-    this.#limits = { ...limits, maxCount: 65_535, maxCodec: 0 };
+    this.#limits = { ...limits, maxCount: 65_535, maxCodec: 0, knownFlags: BatchFlag.noSequence };
     this.#pending = new PendingSends(limits.maxPendingSends);
   }
 

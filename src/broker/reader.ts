@@ -3,9 +3,11 @@ import { UnitBatch as Units } from '../log/consume-queue-types.ts';
 import { ENTRY_HEADER_BYTES } from '../log/layout.ts';
 import { LedgerError } from '../protocol/errors.ts';
 import { pullHeadroomBytes } from '../protocol/frame.ts';
-import type { PulledBatch } from '../protocol/requests.ts';
+import type { PulledBatch, PulledReference } from '../protocol/requests.ts';
 import { tagBloomMatches } from '../protocol/tag-hash.ts';
+import type { LogReader } from '../replica/types.ts';
 import type { BrokerContext } from './context.ts';
+import { type DeliveryRow, decodeRow, ROW_BYTES, WHOLE_BATCH } from './delivery.ts';
 import { batchHasTag, isIntactBatchEntry } from './entry-check.ts';
 import type { Session } from './session.ts';
 import type { QueueState } from './topics.ts';
@@ -15,6 +17,8 @@ const UNITS_PER_PULL = 512;
 /** Batches less than this apart in the log are read from the files in one go. */
 const SPAN_GAP_BYTES = 64 * 1024;
 const SPAN_BYTES = 4 * 1024 * 1024;
+/** Rows resolved from the files for one pull: two reads each. */
+const COLD_ROWS = 32;
 
 /** Batches of one queue, ready to be sent. */
 export interface ReadResult {
@@ -38,13 +42,24 @@ export interface ReadRange {
   readonly session: Pick<Session, 'closed' | 'congested'>;
 }
 
+/** A batch. When a row placed it, position and size are those of the entry that the row refers to. */
 interface Chosen {
+  readonly row: DeliveryRow | null;
   readonly position: number;
   /** Entry header and body. */
   readonly sizeBytes: number;
   readonly baseOffset: number;
   readonly count: number;
   readonly logTimeMs: number;
+}
+
+/** A ConsumeQueue unit of a row. */
+interface ColdRow {
+  readonly position: number;
+  readonly baseOffset: number;
+  readonly count: number;
+  readonly logTimeMs: number;
+  readonly tagBloom: number;
 }
 
 const isWithin = ({ position, sizeBytes }: Chosen, end: number): boolean => position + sizeBytes <= end;
@@ -65,6 +80,12 @@ export class Reader {
   constructor(context: BrokerContext) {
     this.#context = context;
   }
+
+  readonly #describe = ({ row, baseOffset, logTimeMs, position, sizeBytes }: Chosen): PulledBatch => {
+    const batch = { baseOffset, logTimeMs, position: position + ENTRY_HEADER_BYTES, sizeBytes: sizeBytes - ENTRY_HEADER_BYTES };
+    const reference = this.reference(row);
+    return reference === undefined ? batch : { ...batch, reference };
+  };
 
   /** A promise only when files have to be read; null in it: not read, the session does not take it now. Rejects with LedgerError REPAIRING (damage), NOT_READY (a hole before a cut that is not applied yet), TOO_MANY (cold reads), OFFSET_OUT_OF_RANGE (cut meanwhile). */
   read(queue: QueueState, range: ReadRange): ReadResult | Promise<ReadResult | null> {
@@ -103,16 +124,23 @@ export class Reader {
       const sizeBytes = units.sizeBytes[i] as number;
       const end = baseOffset + count;
       if (tagBloomMatches(units.tagBloom[i] as number, range.tagHashes)) {
-        const full = bytes + sizeBytes > range.maxBytes || messages + count > range.maxMessages;
+        const unitPosition = units.position[i] as number;
+        const row = sizeBytes === ROW_BYTES ? hotRow(replica, unitPosition) : null;
+        if (sizeBytes === ROW_BYTES && row === null) {
+          if (chosen.length > 0) break;
+          return this.#readColdRows(queue, range, coldRows(units, i, length, queue.nextOffset));
+        }
+        const position = row?.position ?? unitPosition;
+        const entryBytes = row?.sizeBytes ?? sizeBytes;
+        const full = bytes + entryBytes > range.maxBytes || messages + count > range.maxMessages;
         if (chosen.length > 0 && full) break;
-        const position = units.position[i] as number;
-        const view = replica.readHot(position, sizeBytes);
+        const view = replica.readHot(position, entryBytes);
         // Hot and cold are not mixed: what is hot may not be in the files yet (the quorum may be ahead of the own disk).
         if (chosen.length > 0 && (view === null) !== cold) break;
         cold = view === null;
         if (view === null || range.tagHashes.length === 0 || batchHasTag(view, ENTRY_HEADER_BYTES, range.tagHashes)) {
-          chosen.push({ position, sizeBytes, baseOffset, count, logTimeMs: units.logTimeMs[i] as number });
-          bytes += sizeBytes;
+          chosen.push({ row, position, sizeBytes: entryBytes, baseOffset, count, logTimeMs: units.logTimeMs[i] as number });
+          bytes += entryBytes;
           messages += count;
         }
       }
@@ -132,40 +160,108 @@ export class Reader {
       raw.set(view.subarray(ENTRY_HEADER_BYTES), at);
       at += sizeBytes - ENTRY_HEADER_BYTES;
     }
-    return { nextOffset, batches: chosen.map(describe), messages, raw, headroomBytes, coldFrom: -1 };
+    return { nextOffset, batches: chosen.map(this.#describe), messages, raw, headroomBytes, coldFrom: -1 };
   }
 
-  async #readCold(queue: QueueState, range: ReadRange, chosen: readonly Chosen[], nextOffset: number): Promise<ReadResult | null> {
+  #readCold(queue: QueueState, range: ReadRange, chosen: readonly Chosen[], nextOffset: number): Promise<ReadResult | null> {
+    return this.#inColdSlot(range, async () => {
+      const entries = await this.#readEntries(chosen);
+      return this.#coldResult(queue, range, chosen, entries, nextOffset);
+    });
+  }
+
+  /** What rows refer to lies anywhere in the log: each is read by itself, as many as the bounds allow. */
+  #readColdRows(queue: QueueState, range: ReadRange, units: readonly ColdRow[]): Promise<ReadResult | null> {
+    return this.#inColdSlot(range, async () => {
+      const chosen: Chosen[] = [];
+      const entries: Uint8Array[] = [];
+      let bytes = 0;
+      let messages = 0;
+      let nextOffset = range.offset;
+      for (const { position, baseOffset, count, logTimeMs, tagBloom } of units) {
+        if (tagBloomMatches(tagBloom, range.tagHashes)) {
+          const row = await this.#row(position);
+          if (chosen.length > 0 && (bytes + row.sizeBytes > range.maxBytes || messages + count > range.maxMessages)) break;
+          entries.push(await this.entry(row.position, row.sizeBytes));
+          chosen.push({ row, position: row.position, sizeBytes: row.sizeBytes, baseOffset, count, logTimeMs });
+          bytes += row.sizeBytes;
+          messages += count;
+        }
+        nextOffset = baseOffset + count;
+      }
+      return this.#coldResult(queue, range, chosen, entries, nextOffset);
+    });
+  }
+
+  #coldResult(
+    queue: QueueState,
+    range: ReadRange,
+    chosen: readonly Chosen[],
+    entries: readonly Uint8Array[],
+    nextOffset: number,
+  ): ReadResult {
+    const first = chosen[0];
+    if (first !== undefined && first.baseOffset + first.count <= queue.minOffset)
+      throw new LedgerError('OFFSET_OUT_OF_RANGE', 'the log was cut while it was read');
+    const kept = chosen.filter((_, i) => {
+      const entry = entries[i] as Uint8Array;
+      return range.tagHashes.length === 0 || batchHasTag(entry, ENTRY_HEADER_BYTES, range.tagHashes);
+    });
+    const bodies = new Map(chosen.map((choice, i) => [choice, (entries[i] as Uint8Array).subarray(ENTRY_HEADER_BYTES)]));
+    const headroomBytes = pullHeadroomBytes(kept.length);
+    const bytes = kept.reduce((sum, { sizeBytes }) => sum + sizeBytes - ENTRY_HEADER_BYTES, 0);
+    const raw = new Uint8Array(headroomBytes + bytes);
+    let at = headroomBytes;
+    for (const choice of kept) {
+      raw.set(bodies.get(choice) as Uint8Array, at);
+      at += choice.sizeBytes - ENTRY_HEADER_BYTES;
+    }
+    const messages = kept.reduce((sum, { count }) => sum + count, 0);
+    const coldFrom = first?.position ?? -1;
+    return { nextOffset, batches: kept.map(this.#describe), messages, raw: kept.length === 0 ? null : raw, headroomBytes, coldFrom };
+  }
+
+  async #inColdSlot(range: ReadRange, work: () => Promise<ReadResult>): Promise<ReadResult | null> {
     await this.#coldSlot();
     try {
       if (range.session.closed || range.session.congested) return null;
       this.coldAnswers++;
-      const entries = await this.#readEntries(chosen);
-      if ((chosen[0] as Chosen).baseOffset + (chosen[0] as Chosen).count <= queue.minOffset) {
-        throw new LedgerError('OFFSET_OUT_OF_RANGE', 'the log was cut while it was read');
-      }
-      const kept = chosen.filter((_, i) => {
-        const entry = entries[i] as Uint8Array;
-        return range.tagHashes.length === 0 || batchHasTag(entry, ENTRY_HEADER_BYTES, range.tagHashes);
-      });
-      const bodies = new Map(chosen.map((choice, i) => [choice, (entries[i] as Uint8Array).subarray(ENTRY_HEADER_BYTES)]));
-      const headroomBytes = pullHeadroomBytes(kept.length);
-      const bytes = kept.reduce((sum, { sizeBytes }) => sum + sizeBytes - ENTRY_HEADER_BYTES, 0);
-      const raw = new Uint8Array(headroomBytes + bytes);
-      let at = headroomBytes;
-      for (const choice of kept) {
-        raw.set(bodies.get(choice) as Uint8Array, at);
-        at += choice.sizeBytes - ENTRY_HEADER_BYTES;
-      }
-      const messages = kept.reduce((sum, { count }) => sum + count, 0);
-      const coldFrom = (chosen[0] as Chosen).position;
-      return { nextOffset, batches: kept.map(describe), messages, raw: kept.length === 0 ? null : raw, headroomBytes, coldFrom };
+      return await work();
     } finally {
       // The slot goes from hand to hand: one that came in between would make one read too many.
       const next = this.#coldQueue.shift();
       if (next === undefined) this.#coldReads--;
       else next();
     }
+  }
+
+  /** @throws LedgerError REPAIRING when the bytes are not those of a row: a peer's are fetched */
+  async #row(position: number): Promise<DeliveryRow> {
+    const bytes = this.#context.replica.readHot(position, ROW_BYTES) ?? (await this.readBytes(position, ROW_BYTES));
+    const row = decodeRow(bytes, 0);
+    if (row === null) throw this.#damaged(position);
+    return row;
+  }
+
+  /** What a ConsumeQueue unit stands for. @throws LedgerError REPAIRING, OFFSET_OUT_OF_RANGE */
+  async unit(position: number, sizeBytes: number): Promise<{ readonly entry: Uint8Array; readonly row: DeliveryRow | null }> {
+    if (sizeBytes !== ROW_BYTES) return { entry: await this.entry(position, sizeBytes), row: null };
+    const row = await this.#row(position);
+    return { entry: await this.entry(row.position, row.sizeBytes), row };
+  }
+
+  /** What the client is told of a row; undefined: its batch is whole. */
+  reference(row: DeliveryRow | null): PulledReference | undefined {
+    if (row === null || row.messageIndex === WHOLE_BATCH) return undefined;
+    const { messageIndex, attempts, originQueueId, originOffset } = row;
+    const originTopic = this.#context.state.topics.withId(row.originTopicId)?.name ?? '';
+    return { messageIndex, attempts, originTopic, originQueueId, originOffset };
+  }
+
+  /** One entry of a batch, header included: a copy, verified. @throws LedgerError REPAIRING, OFFSET_OUT_OF_RANGE */
+  async entry(position: number, sizeBytes: number): Promise<Uint8Array> {
+    const hot = this.#context.replica.readHot(position, sizeBytes);
+    return this.verified(hot === null ? await this.readBytes(position, sizeBytes) : hot.slice(), position);
   }
 
   /** Whole entries, verified, from hot memory or the files; neighbours in the log are read together. */
@@ -204,9 +300,13 @@ export class Reader {
   /** @throws LedgerError REPAIRING when the bytes are not what was stored: a peer's are fetched */
   verified(entry: Uint8Array, position: number): Uint8Array {
     if (isIntactBatchEntry(entry, position)) return entry;
+    throw this.#damaged(position);
+  }
+
+  #damaged(position: number): LedgerError {
     this.#context.metrics.damagedRead(position);
     this.#context.replica.damagedRead?.(position);
-    throw new LedgerError('REPAIRING', `the entry at ${position} is damaged here`);
+    return new LedgerError('REPAIRING', `the entry at ${position} is damaged here`);
   }
 
   /** Waits its turn: a catching-up consumer must not take the disk from everybody. */
@@ -221,6 +321,26 @@ export class Reader {
   }
 }
 
-function describe({ baseOffset, logTimeMs, position, sizeBytes }: Chosen): PulledBatch {
-  return { baseOffset, logTimeMs, position: position + ENTRY_HEADER_BYTES, sizeBytes: sizeBytes - ENTRY_HEADER_BYTES };
+/** The row at a position, when it and what it refers to are in memory. */
+function hotRow(replica: LogReader, position: number): DeliveryRow | null {
+  const bytes = replica.readHot(position, ROW_BYTES);
+  const row = bytes === null ? null : decodeRow(bytes, 0);
+  return row !== null && replica.readHot(row.position, row.sizeBytes) !== null ? row : null;
+}
+
+/** The columns are used again while files are read: what is still needed is copied. */
+function coldRows(units: UnitBatch, from: number, length: number, nextOffset: number): ColdRow[] {
+  const rows: ColdRow[] = [];
+  for (let i = from; i < length && rows.length < COLD_ROWS && units.sizeBytes[i] === ROW_BYTES; i++) {
+    const baseOffset = units.baseOffset[i] as number;
+    if (baseOffset >= nextOffset) break;
+    rows.push({
+      position: units.position[i] as number,
+      baseOffset,
+      count: units.count[i] as number,
+      logTimeMs: units.logTimeMs[i] as number,
+      tagBloom: units.tagBloom[i] as number,
+    });
+  }
+  return rows;
 }

@@ -8,6 +8,7 @@ import { StateLimits } from './limits.ts';
 import type { Producers } from './producers.ts';
 import { ProducerState } from './producers.ts';
 import type { Segments } from './segments.ts';
+import type { StateTable } from './state-table.ts';
 import { placesFrom, placesOf, putOfRecord, recordOfPut } from './topic-records.ts';
 import type { QueueState, TopicState, Topics } from './topics.ts';
 
@@ -28,6 +29,8 @@ export interface StateTables {
   readonly groups: Groups;
   readonly segments: Segments;
   readonly settings: Map<string, number>;
+  /** What level `messaging` added. */
+  readonly added: readonly StateTable[];
 }
 
 const byKey = <T>(map: ReadonlyMap<number, T>): [number, T][] => [...map].sort(([a], [b]) => a - b);
@@ -38,7 +41,7 @@ const byKey = <T>(map: ReadonlyMap<number, T>): [number, T][] => [...map].sort((
  * keeps its order: equal states give equal bytes, whatever way they came about.
  */
 export function packState(head: StateHead, tables: StateTables): Uint8Array {
-  const { topics, producers, groups, segments, settings } = tables;
+  const { topics, producers, groups, segments, settings, added } = tables;
   const packed = plainPackr.pack([
     head.featureLevel,
     [head.featureLevel, head.appliedIndex, head.logTimeMs, head.digest],
@@ -48,6 +51,7 @@ export function packState(head: StateHead, tables: StateTables): Uint8Array {
     [segments.startPosition, ...segments.starts.map(({ position, logTimeMs, offsets }) => [position, logTimeMs, offsets])],
     [...settings].sort(([a], [b]) => (a < b ? -1 : 1)),
     ...(head.featureLevel < FEATURE_LEVELS.cluster ? [] : [topics.allGone().map(packGone), packMembership(head.membership)]),
+    ...(head.featureLevel < FEATURE_LEVELS.messaging ? [] : [packAdded(added)]),
   ]);
   // The packer's result is a view of its own working memory.
   return new Uint8Array(packed);
@@ -98,11 +102,29 @@ function unpackProducers(bytes: Uint8Array, tables: StateTables): void {
   }
 }
 
+/** Pairs [name, packed], by name. */
+function packAdded(tables: readonly StateTable[]): [string, unknown][] {
+  return tables.map((table): [string, unknown] => [table.name, table.pack()]).sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+function unpackAdded(packed: readonly [string, unknown][], tables: readonly StateTable[]): void {
+  const byName = new Map(packed);
+  for (const table of tables) {
+    const own = byName.get(table.name);
+    if (own !== undefined) table.unpack(own);
+    byName.delete(table.name);
+  }
+  // A table that nobody here reads would be lost with the next state that this replica saves.
+  assert(byName.size === 0, `the saved state has tables that are not known to this release: ${[...byName.keys()].join(', ')}`);
+}
+
 /** At level 1 a topic is on its own group alone, and its incarnation is its id: both are left out. */
 function packTopic(topic: TopicState, level: number): unknown[] {
   const offsets = topic.queues.flatMap((queue) => [queue.nextOffset, queue.minOffset, queue.notedOffset]);
   const first = [topic.id, topic.name, topic.version, topic.perm, topic.messageType, topic.replication, offsets];
-  return level < FEATURE_LEVELS.cluster ? first : [...first, topic.incarnation, placesOf(topic.placement)];
+  if (level < FEATURE_LEVELS.cluster) return first;
+  const second = [...first, topic.incarnation, placesOf(topic.placement)];
+  return level < FEATURE_LEVELS.messaging ? second : [...second, topic.internal];
 }
 
 function packGone(record: TopicRecord): PackedGone {
@@ -136,6 +158,7 @@ type PackedTopic = [
   offsets: number[],
   incarnation?: number,
   places?: TopicPut['places'],
+  internal?: boolean,
 ];
 type PackedGone = [string, number, number, TopicPut['places'], number, 'normal' | 'fifo', number, boolean];
 type PackedGroup = [
@@ -156,6 +179,7 @@ type PackedState = [
   [string, number][],
   gone?: PackedGone[],
   membership?: PackedMembership,
+  added?: [string, unknown][],
 ];
 
 /**
@@ -176,6 +200,7 @@ export function unpackState(bytes: Uint8Array, tables: StateTables, newestLevel:
     settings,
     gone = [],
     membership = null,
+    added = [],
   ] = packed;
   for (const topic of topics) unpackTopic(topic, tables.topics);
   tables.topics.nextTopicId = nextTopicId;
@@ -187,6 +212,7 @@ export function unpackState(bytes: Uint8Array, tables: StateTables, newestLevel:
     starts.map(([position, time, offsets]) => ({ position, logTimeMs: time, offsets })),
   );
   for (const [name, value] of settings) tables.settings.set(name, value);
+  unpackAdded(added, tables.added);
   return { featureLevel, appliedIndex, logTimeMs, digest, membership: unpackMembership(membership) };
 }
 
@@ -202,9 +228,9 @@ function unpackMembership(packed: PackedMembership): StateHead['membership'] {
 
 function unpackTopic([id, name, version, perm, messageType, replication, offsets, ...more]: PackedTopic, topics: Topics): void {
   const queues = offsets.length / 3;
-  const [incarnation = id, places] = more;
+  const [incarnation = id, places, internal = false] = more;
   const placement = places === undefined ? topics.ownPlacement(queues) : placesFrom(places);
-  const topic = topics.add(id, { name, incarnation, version, placement, perm, messageType, replication, deleted: false });
+  const topic = topics.add(id, { name, incarnation, version, placement, perm, messageType, replication, deleted: false }, internal);
   topics.grow(topic, queues);
   for (const queue of topic.queues) {
     queue.nextOffset = offsets[3 * queue.queueId] as number;

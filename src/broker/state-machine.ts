@@ -6,11 +6,13 @@ import { ERRORS } from '../protocol/errors.ts';
 import {
   batchCount,
   batchFirstSequence,
+  batchFlags,
   batchHasSequence,
   batchIdHigh,
   batchIdLow,
   batchProducerEpoch,
   batchProducerId,
+  DEFERRED_FLAGS,
   tagBloom,
 } from '../protocol/record-batch.ts';
 import type { AppliedEntry, ReplicaRole, StateMachine } from '../replica/types.ts';
@@ -18,6 +20,7 @@ import { EntryType } from '../replica/types.ts';
 import type { TopicRecord } from '../routing/records.ts';
 import type { Command } from './commands.ts';
 import { decodeCommand } from './commands.ts';
+import { Delivery, type DeliveryRow, ROW_BYTES } from './delivery.ts';
 import { Digest } from './digest.ts';
 import { FIRST_FEATURE_LEVEL, NEWEST_FEATURE_LEVEL } from './feature-level.ts';
 import { Groups } from './groups.ts';
@@ -27,11 +30,14 @@ import { Segments } from './segments.ts';
 import type { SettingName } from './settings.ts';
 import { isSetting, SETTINGS } from './settings.ts';
 import { packState, unpackState } from './snapshot.ts';
+import type { CommandHandler, DeferredBatches, PlacedRows, StateTable } from './state-table.ts';
 import { recordFault, recordOfPut } from './topic-records.ts';
 import type { QueueState, TopicState } from './topics.ts';
 import { queueKey, recordOf, Topics } from './topics.ts';
 
 const NO_RESULT: readonly number[] = [];
+const NO_ROWS: PlacedRows = { rows: [], rowPosition: () => 0 };
+const NO_OFFSET = -1;
 const numberOf = (code: ErrorCode | null): number => (code === null ? 0 : ERRORS[code].number);
 
 export interface StateMachineOptions {
@@ -58,6 +64,10 @@ export class BrokerStateMachine implements StateMachine {
   readonly #queues: QueueStore;
   readonly #ids: MessageIdIndex;
   readonly #digest = new Digest();
+  /** What the features keep besides, and who applies their commands. */
+  readonly #added: StateTable[] = [];
+  readonly #handlers = new Map<Command['type'], CommandHandler>();
+  readonly #deferred: DeferredBatches | null = null;
   #listener: ApplyListener | null = null;
   #onRole: ((role: ReplicaRole) => void) | null = null;
   readonly newestFeatureLevel: number;
@@ -137,8 +147,13 @@ export class BrokerStateMachine implements StateMachine {
         this.#applyBatch(entry);
         return;
       case EntryType.command:
-        this.#applyCommand(decodeCommand(entry.body, this.newestFeatureLevel), entry);
+        this.#applyCommand(decodeCommand(entry.body, this.newestFeatureLevel), entry, NO_ROWS);
         return;
+      case EntryType.delivery: {
+        const delivery = new Delivery(entry.body, entry.position);
+        this.#applyCommand(decodeCommand(delivery.command, this.newestFeatureLevel), entry, delivery);
+        return;
+      }
       case EntryType.noop:
         this.#listener?.onNoop(entry.index, entry.term);
         return;
@@ -160,6 +175,7 @@ export class BrokerStateMachine implements StateMachine {
       return;
     }
     const count = batchCount(body, 0);
+    const deferral = batchFlags(body, 0) & DEFERRED_FLAGS;
     if (batchHasSequence(body, 0)) {
       const producerId = batchProducerId(body, 0);
       const epoch = batchProducerEpoch(body, 0);
@@ -176,9 +192,37 @@ export class BrokerStateMachine implements StateMachine {
         );
         return;
       }
-      this.producers.accept(queue, producerId, epoch, sequence, count, queue.nextOffset, entry.logTimeMs);
-    }
-    this.#place(entry, queue, count);
+      if (deferral !== 0 && !this.#defer(deferral, entry, queue, count)) return;
+      const baseOffset = deferral === 0 ? queue.nextOffset : NO_OFFSET;
+      this.producers.accept(queue, producerId, epoch, sequence, count, baseOffset, entry.logTimeMs);
+    } else if (deferral !== 0 && !this.#defer(deferral, entry, queue, count)) return;
+    if (deferral === 0) this.#place(entry, queue, count);
+    else this.#batchDone(entry, 0, NO_OFFSET, queue.nextOffset, entry.logTimeMs);
+  }
+
+  /** @returns whether it was taken; if not, the sequence must not move, so that the producer may send it again */
+  #defer(flag: number, entry: AppliedEntry, queue: QueueState, count: number): boolean {
+    assert(this.#deferred !== null, 'deferred batches are known to this release');
+    const error = this.#deferred.defer(flag, entry, queue, count);
+    if (error !== 0) this.#batchDone(entry, error, NO_OFFSET, queue.nextOffset, entry.logTimeMs);
+    else this.#ids.putIds(batchIdHigh(entry.body, 0), batchIdLow(entry.body, 0), count, entry.position, entry.logTimeMs);
+    return error === 0;
+  }
+
+  /**
+   * Gives what a row stands for its place in its queue.
+   * @param position of the row
+   * @returns the offset, or −1: the queue is not here any more
+   */
+  placeRow(row: DeliveryRow, position: number, logTimeMs: number): number {
+    const queue = this.topics.queue(row.topicId, row.queueId);
+    if (queue === undefined) return NO_OFFSET;
+    const baseOffset = queue.nextOffset;
+    queue.nextOffset += row.count;
+    queue.index.append(baseOffset, position, logTimeMs, ROW_BYTES, row.count, row.tagBloom);
+    this.#digest.mix(baseOffset + 1);
+    this.#listener?.onPlaced(row.topicId, row.queueId);
+    return baseOffset;
   }
 
   /** Gives the batch its place in its queue. */
@@ -197,9 +241,15 @@ export class BrokerStateMachine implements StateMachine {
     this.#listener?.onBatch(entry.index, entry.topicId, entry.queueId, error, baseOffset, nextOffset, logTimeMs);
   }
 
-  #applyCommand(command: Command, entry: AppliedEntry): void {
+  #applyCommand(command: Command, entry: AppliedEntry, rows: PlacedRows): void {
     const { index } = entry;
+    const handler = this.#handlers.get(command.type);
     this.#digest.mix(crc32(entry.body));
+    if (handler !== undefined) {
+      const { error, results } = handler.handle(command, entry, rows);
+      this.#commandDone(index, error, results);
+      return;
+    }
     switch (command.type) {
       case 'topicCreate':
       case 'topicUpdate':
@@ -305,6 +355,7 @@ export class BrokerStateMachine implements StateMachine {
   #dropTopic(topic: TopicState, record: TopicRecord): void {
     this.producers.dropTopic(topic);
     this.groups.dropTopic(topic.id);
+    for (const table of this.#added) table.topicDropped?.(topic);
     this.topics.delete(topic);
     this.topics.bury(record);
   }
@@ -358,6 +409,7 @@ export class BrokerStateMachine implements StateMachine {
     this.producers.clear();
     this.groups.clear();
     this.topics.clear();
+    for (const table of this.#added) table.clear();
     this.#settings.clear();
     const head = unpackState(snapshot, this.#tables(), this.newestFeatureLevel);
     this.#featureLevel = head.featureLevel;
@@ -381,6 +433,7 @@ export class BrokerStateMachine implements StateMachine {
     this.groups.clear();
     this.topics.clear();
     this.segments.clear();
+    for (const table of this.#added) table.clear();
     this.#settings.clear();
     this.#featureLevel = FIRST_FEATURE_LEVEL;
     this.#appliedIndex = 0;
@@ -393,7 +446,14 @@ export class BrokerStateMachine implements StateMachine {
   }
 
   #tables(): Parameters<typeof packState>[1] {
-    return { topics: this.topics, producers: this.producers, groups: this.groups, segments: this.segments, settings: this.#settings };
+    return {
+      topics: this.topics,
+      producers: this.producers,
+      groups: this.groups,
+      segments: this.segments,
+      settings: this.#settings,
+      added: this.#added,
+    };
   }
 
   membership(): { readonly index: number; readonly body: Uint8Array } | null {

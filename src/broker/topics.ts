@@ -51,6 +51,8 @@ export interface TopicState {
   /** Minimum replication mode of its messages. */
   replication: number;
   readonly queues: QueueState[];
+  /** Made by the broker group for itself (retries, dead letters, delays): not in the cluster's records, not told to anybody. */
+  readonly internal: boolean;
 }
 
 /** Key of a queue in maps: topicId · 2^16 + queueId, below 2^53. */
@@ -95,7 +97,7 @@ export class Topics {
   /** The topic as this group has applied it, or what is kept of one that is gone. */
   record(name: string): TopicRecord | null {
     const topic = this.#byName.get(name);
-    return topic === undefined ? this.gone(name) : recordOf(topic);
+    return topic === undefined || topic.internal ? this.gone(name) : recordOf(topic);
   }
 
   named(name: string): TopicState | undefined {
@@ -113,6 +115,34 @@ export class Topics {
   /** By id, ascending: ids only grow, so this is also the order of creation. */
   all(): TopicState[] {
     return [...this.#byId.values()].sort((a, b) => a.id - b.id);
+  }
+
+  /** Those that users made, by id. */
+  public(): TopicState[] {
+    return this.all().filter(({ internal }) => !internal);
+  }
+
+  /**
+   * At apply: the internal topic of that name with at least so many queues, made when missing. Its name is reserved, so that no
+   * user's topic can be in its place. Not bounded by maxTopics: whoever makes one has a bound of its own (groups, levels).
+   */
+  internal(name: string, queues: number): TopicState {
+    let topic = this.#byName.get(name);
+    if (topic === undefined) {
+      topic = this.#addInternal(this.nextTopicId, name);
+      this.nextTopicId++;
+    }
+    assert(topic.internal, `${name} is reserved for an internal topic`);
+    if (topic.queues.length < queues) {
+      this.grow(topic, queues);
+      topic.placement = this.ownPlacement(queues);
+    }
+    return topic;
+  }
+
+  #addInternal(id: number, name: string): TopicState {
+    const record = { name, incarnation: id, version: 1, perm: Perm.read, messageType: 'normal', replication: 0, deleted: false } as const;
+    return this.add(id, { ...record, placement: this.ownPlacement(0) }, true);
   }
 
   /** Making the same topic again is done already: a client that never heard the answer may ask twice. */
@@ -151,6 +181,7 @@ export class Topics {
     const topic = this.#byName.get(record.name);
     const old = topic === undefined ? this.gone(record.name) : recordOf(topic);
     const mine = placeOf(record.placement, this.#brokerName);
+    if (topic?.internal === true) return 'BAD_NAME';
     if (old !== null) {
       if (old.incarnation !== record.incarnation) return 'TOPIC_CONFLICT';
       if (old.deleted) return record.deleted ? 'done' : 'TOPIC_NOT_FOUND';
@@ -230,11 +261,11 @@ export class Topics {
     this.#store.removeTopic(topic.name);
   }
 
-  add(id: number, record: TopicRecord): TopicState {
+  add(id: number, record: TopicRecord, internal = false): TopicState {
     const { name, incarnation, version, placement, perm, messageType, replication } = record;
     assert(!this.#byName.has(name) && !this.#byId.has(id), `topic ${name} exists`);
     const ownPerm = permOf(perm, placeOf(placement, this.#brokerName));
-    const topic: TopicState = { id, name, incarnation, version, placement, perm, ownPerm, messageType, replication, queues: [] };
+    const topic: TopicState = { id, name, incarnation, version, placement, perm, ownPerm, messageType, replication, queues: [], internal };
     this.#byName.set(name, topic);
     this.#byId.set(id, topic);
     return topic;

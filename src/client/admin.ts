@@ -167,7 +167,8 @@ export class Admin {
   async #message(brokerName: string, request: Requests[typeof Op.messageGet]): Promise<ReceivedMessage> {
     const { body, raw } = await this.#core.askLeader(brokerName, Op.messageGet, request, ADMIN_TIMEOUT_MS);
     const queue = { topic: body.topic, brokerName, queueId: body.queueId };
-    return new ReceivedMessage(new ReceivedBatch(raw, queue, body.baseOffset, body.logTimeMs), body.messageIndex);
+    const batch = new ReceivedBatch(raw, queue, body.baseOffset, body.logTimeMs, body.reference);
+    return body.reference === undefined ? new ReceivedMessage(batch, body.messageIndex) : batch.at(body.baseOffset);
   }
 
   /**

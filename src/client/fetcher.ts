@@ -183,8 +183,8 @@ export class Fetcher {
     let added = 0;
     try {
       let at = 0;
-      for (const { baseOffset, logTimeMs, sizeBytes } of body.batches) {
-        const batch = new ReceivedBatch(raw.subarray(at, at + sizeBytes), queue.queue, baseOffset, logTimeMs);
+      for (const { baseOffset, logTimeMs, sizeBytes, reference } of body.batches) {
+        const batch = new ReceivedBatch(raw.subarray(at, at + sizeBytes), queue.queue, baseOffset, logTimeMs, reference);
         added += queue.add(batch);
         at += sizeBytes;
       }

@@ -1,5 +1,7 @@
+import { LedgerError } from '../protocol/errors.ts';
 import { isReservedProperty, Property } from '../protocol/properties.ts';
 import { BatchReader } from '../protocol/record-batch-reader.ts';
+import type { PulledReference } from '../protocol/requests.ts';
 import type { MessageQueue } from './message-queue.ts';
 
 /** A batch out of a pull; its messages are views of these bytes, decoded when asked for. */
@@ -9,12 +11,32 @@ export class ReceivedBatch extends BatchReader {
   /** Memory that one message stands for in prefetch bounds. */
   readonly bytesPerMessage: number;
 
+  /** Of a place in the queue that is one message's alone (a retry, a dead letter), else null. */
+  readonly reference: PulledReference | null;
+
   /** @throws LedgerError CORRUPT_BATCH, UNSUPPORTED_VERSION */
-  constructor(bytes: Uint8Array, queue: MessageQueue, baseOffset: number, storeTimeMs: number) {
+  constructor(bytes: Uint8Array, queue: MessageQueue, baseOffset: number, storeTimeMs: number, reference: PulledReference | null = null) {
     super(bytes, baseOffset);
+    if (reference !== null && reference.messageIndex >= this.count) throw new LedgerError('CORRUPT_BATCH', `batch at offset ${baseOffset}`);
     this.queue = queue;
     this.storeTimeMs = storeTimeMs;
+    this.reference = reference;
     this.bytesPerMessage = Math.ceil(bytes.length / this.count);
+  }
+
+  /** One past the last offset. */
+  get endOffset(): number {
+    return this.baseOffset + (this.reference === null ? this.count : 1);
+  }
+
+  /** The message at an offset of the queue. */
+  at(offset: number): ReceivedMessage {
+    return new ReceivedMessage(this, this.indexAt(offset), offset);
+  }
+
+  /** Which message of the batch lies at an offset of the queue. */
+  indexAt(offset: number): number {
+    return this.reference === null ? offset - this.baseOffset : this.reference.messageIndex;
   }
 }
 
@@ -25,22 +47,31 @@ export class ReceivedMessage {
   readonly #batch: ReceivedBatch;
   readonly #index: number;
   readonly offset: number;
-  /** Failed attempts of this process before this one. */
-  reconsumeTimes = 0;
+  /** Failed attempts before this one. */
+  reconsumeTimes: number;
   /** Kept by the consumer: its handler is done with it. */
   handled = false;
 
-  constructor(batch: ReceivedBatch, index: number) {
+  constructor(batch: ReceivedBatch, index: number, offset = batch.baseOffset + index) {
     this.#batch = batch;
     this.#index = index;
-    this.offset = batch.baseOffset + index;
+    this.offset = offset;
+    this.reconsumeTimes = batch.reference?.attempts ?? 0;
   }
   /** Its share of the batch it came in, headers included. */
   get sizeBytes(): number {
     return this.#batch.bytesPerMessage;
   }
+  /** That it was sent to; `queue` says where it was read: a retry comes from its group's own topic. */
   get topic(): string {
-    return this.#batch.queue.topic;
+    return this.#batch.reference?.originTopic || this.#batch.queue.topic;
+  }
+  /** Where a retried or dead message was first; null when it was read there. A topic that was deleted since has no name. */
+  get origin(): (MessageQueue & { readonly offset: number }) | null {
+    const { reference, queue } = this.#batch;
+    if (reference === null) return null;
+    const { originTopic: topic, originQueueId: queueId, originOffset: offset } = reference;
+    return { topic, brokerName: queue.brokerName, queueId, offset };
   }
   get brokerName(): string {
     return this.#batch.queue.brokerName;

@@ -1,5 +1,4 @@
-import type { ReceivedBatch } from './message.ts';
-import { ReceivedMessage } from './message.ts';
+import type { ReceivedBatch, ReceivedMessage } from './message.ts';
 import type { MessageQueue } from './message-queue.ts';
 import type { TagFilter } from './selector.ts';
 
@@ -63,16 +62,15 @@ export class ProcessQueue {
   /** Takes in what a pull brought: drops what was not asked for or is already here. @returns messages added */
   add(batch: ReceivedBatch): number {
     let added = 0;
-    for (let i = 0; i < batch.count; i++) {
-      // A pull in the middle of a batch gets the whole batch.
-      if (batch.baseOffset + i < this.nextOffset) continue;
-      if (this.filter !== null && !matches(batch, i, this.filter)) continue;
-      const message = new ReceivedMessage(batch, i);
+    // A pull in the middle of a batch gets the whole batch.
+    for (let offset = Math.max(batch.baseOffset, this.nextOffset); offset < batch.endOffset; offset++) {
+      if (this.filter !== null && !matches(batch, batch.indexAt(offset), this.filter)) continue;
+      const message = batch.at(offset);
       this.#ready.push(message);
       this.#bytes += message.sizeBytes;
       added += 1;
     }
-    this.nextOffset = Math.max(this.nextOffset, batch.baseOffset + batch.count);
+    this.nextOffset = Math.max(this.nextOffset, batch.endOffset);
     return added;
   }
 

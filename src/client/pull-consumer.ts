@@ -2,7 +2,7 @@ import { errorCodeOf, LedgerError } from '../protocol/errors.ts';
 import { Op } from '../protocol/requests.ts';
 import type { ClientCore } from './client-core.ts';
 import { ANSWER_GRACE_MS } from './link.ts';
-import { ReceivedBatch, ReceivedMessage } from './message.ts';
+import { ReceivedBatch, type ReceivedMessage } from './message.ts';
 import type { MessageQueue } from './message-queue.ts';
 import { parseTagFilter } from './selector.ts';
 import type { PullOptions, PullResult, QueueRange } from './types.ts';
@@ -33,11 +33,11 @@ export class PullConsumer {
     const { body, raw } = await this.#core.askLeader(brokerName, Op.pull, request, waitMs + ANSWER_GRACE_MS);
     const messages: ReceivedMessage[] = [];
     let at = 0;
-    for (const { baseOffset, logTimeMs, sizeBytes } of body.batches) {
-      const batch = new ReceivedBatch(raw.subarray(at, at + sizeBytes), queue, baseOffset, logTimeMs);
+    for (const { baseOffset, logTimeMs, sizeBytes, reference } of body.batches) {
+      const batch = new ReceivedBatch(raw.subarray(at, at + sizeBytes), queue, baseOffset, logTimeMs, reference);
       at += sizeBytes;
-      for (let i = Math.max(0, offset - baseOffset); i < batch.count; i++) {
-        const message = new ReceivedMessage(batch, i);
+      for (let i = Math.max(offset, baseOffset); i < batch.endOffset; i++) {
+        const message = batch.at(i);
         if (filter === null || filter.tags.has(message.tag ?? '')) messages.push(message);
       }
     }

@@ -27,6 +27,7 @@ import type {
   OffsetFetchRequest,
   OffsetFetchResponse,
   Place,
+  PulledReference,
   Pushes,
   QueueRangeRequest,
   QueueRangeResponse,
@@ -98,6 +99,13 @@ const assignment = map<Assignment>({
   epoch: u53,
   queues: list(map<AssignedQueue>({ topic: name, queueId: u16, committedOffset: u53OrNone, epoch: u53 })),
   revoking: list(queue),
+});
+const pulledReference = map<PulledReference>({
+  messageIndex: u32,
+  attempts: u16,
+  originTopic: name,
+  originQueueId: u16,
+  originOffset: u53OrNone,
 });
 const raftStatus = map<RaftStatus>(
   {
@@ -252,7 +260,10 @@ export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O
   [Op.groupDescribe]: asMap(groupDescription),
   [Op.groupResetOffset]: asMap(map<GroupResetOffsetResponse>({ previous: u53OrNone })),
   [Op.messageGet]: asMap(
-    map<MessageGetResponse>({ topic: name, queueId: u16, baseOffset: u53, logTimeMs: u53, position: u53, messageIndex: u16 }),
+    map<MessageGetResponse>(
+      { topic: name, queueId: u16, baseOffset: u53, logTimeMs: u53, position: u53, messageIndex: u16, reference: pulledReference },
+      ['reference'],
+    ),
   ),
   [Op.clusterStatus]: asMap(map<ClusterStatus>({ clusterId: name, brokers: list(brokerRoute), self: raftStatus })),
   [Op.raftStatus]: asMap(raftStatus),

@@ -3,6 +3,7 @@ import { type BodyCodec, CONTROL_REQUESTS, CONTROL_RESPONSES, PUSHES } from './b
 import { ERRORS, type ErrorCode, LedgerError } from './errors.ts';
 import { PULL_REQUEST, PULL_RESPONSE, SEND_REQUEST } from './flat-bodies.ts';
 import { pack, unpack } from './msgpack.ts';
+import { encodeReferences, withReferences } from './pull-references.ts';
 import { Op, type Pushes, type PushKindNumber, type RequestOp, type Requests, type Responses } from './requests.ts';
 import { int, MAX_TEXT, text, u16, u32 } from './schema.ts';
 
@@ -106,8 +107,12 @@ export function encodeResponse<O extends Answered>(
   headroomBytes?: number,
 ): Uint8Array {
   const header = [Op.response, requestId, 0, (RESPONSES[op] as BodyCodec<Responses[O]>).encode(body)];
-  const suggest = op === Op.pull ? ((body as Responses[typeof Op.pull]).suggest ?? 0) : 0;
-  if (suggest !== 0) header.push(suggest);
+  if (op === Op.pull) {
+    const { suggest = 0, batches } = body as Responses[typeof Op.pull];
+    const references = encodeReferences(batches);
+    if (suggest !== 0 || references !== null) header.push(suggest);
+    if (references !== null) header.push(references);
+  }
   return encodeFrame(header, raw, headroomBytes);
 }
 
@@ -198,11 +203,17 @@ export function decodeBrokerFrame(frame: Uint8Array, opOf: (requestId: number) =
   const codec = RESPONSE_CODECS.get(op);
   if (codec === undefined) throw new LedgerError('BAD_REQUEST', `a response body for operation ${op}`);
   let body = codec.decode(header[3]) as Responses[RequestOp];
-  if (op === Op.pull) {
-    checkPullSizes(body as Responses[typeof Op.pull], raw.length);
-    if (header[4] !== undefined) body = { ...(body as Responses[typeof Op.pull]), suggest: u16(header[4], 'suggest') };
-  }
+  if (op === Op.pull) body = withPullElements(body as Responses[typeof Op.pull], header, raw.length);
   return { kind: 'response', requestId, body, raw };
+}
+
+/** What a flat body has no room for. */
+function withPullElements(body: Responses[typeof Op.pull], header: readonly unknown[], rawBytes: number): Responses[typeof Op.pull] {
+  checkPullSizes(body, rawBytes);
+  if (header[4] === undefined) return body;
+  const suggest = u16(header[4], 'suggest');
+  const batches = header[5] === undefined ? body.batches : withReferences(body.batches, header[5]);
+  return { ...body, batches, ...(suggest === 0 ? {} : { suggest }) };
 }
 
 function checkPullSizes(body: Responses[typeof Op.pull], rawBytes: number): void {

@@ -160,7 +160,7 @@ function writeHeader(
   writeU32(bytes, Batch.count, count);
   writeU53(bytes, Batch.producerId, header.producerId);
   writeU32(bytes, Batch.producerEpoch, header.producerEpoch);
-  writeU32(bytes, Batch.zero28, 0);
+  writeU32(bytes, Batch.delayLow, 0);
   writeU53(bytes, Batch.firstSequence, header.firstSequence);
   bytes.set(header.idHigh, Batch.idHigh);
   writeU53(bytes, Batch.idLow, header.idLow);
@@ -168,7 +168,7 @@ function writeHeader(
   writeU32(bytes, Batch.propertiesBytes, propertiesBytes);
   writeU32(bytes, Batch.storedBodiesBytes, bodiesBytes);
   writeU32(bytes, Batch.bodiesBytes, bodiesBytes);
-  writeU32(bytes, Batch.zero76, 0);
+  writeU32(bytes, Batch.delayHigh, 0);
   sealBatch(bytes);
 }
 

@@ -23,7 +23,8 @@ export const Batch = {
   count: 12,
   producerId: 16,
   producerEpoch: 24,
-  zero28: 28,
+  /** Low half of the delay; 0 without one. */
+  delayLow: 28,
   firstSequence: 32,
   idHigh: 40,
   idLow: 48,
@@ -31,7 +32,7 @@ export const Batch = {
   propertiesBytes: 64,
   storedBodiesBytes: 68,
   bodiesBytes: 72,
-  zero76: 76,
+  delayHigh: 76,
 } as const;
 
 export const Unit = {
@@ -47,7 +48,18 @@ export const Unit = {
 
 /** How the bodies region is stored. Numbers are on disk. */
 export const Codec = { none: 0, zstd: 1, lz4: 2 } as const;
-export const BatchFlag = { noSequence: 1 } as const;
+export const BatchFlag = {
+  noSequence: 1,
+  /** The delay field is a level, 1…; all messages of the batch have it (F13). */
+  delayLevel: 2,
+  /** The delay field is a time, ms since 1970: not delivered before the log's time has reached it (F13). */
+  deliverAt: 4,
+  /** Half messages: invisible until their transaction's outcome is known (F14). Never delayed, as RocketMQ has it. */
+  half: 8,
+} as const;
+/** Of a batch whose messages are not placed in their queue when they are stored. */
+export const DEFERRED_FLAGS = BatchFlag.delayLevel | BatchFlag.deliverAt | BatchFlag.half;
+const KNOWN_FLAGS = BatchFlag.noSequence | DEFERRED_FLAGS;
 export const UnitFlag = { hasKeys: 1, manyKeys: 2 } as const;
 
 export interface BatchLimits {
@@ -61,6 +73,8 @@ export interface BatchLimits {
   readonly maxCount: number;
   /** Highest codec number that is understood: 0 until the feature level says otherwise. */
   readonly maxCodec: number;
+  /** BatchFlag bits that are understood. */
+  readonly knownFlags: number;
 }
 
 /** RocketMQ's limits (semantics §10); the batch leaves room for one largest message with its headers. */
@@ -70,11 +84,16 @@ export const DEFAULT_BATCH_LIMITS: BatchLimits = {
   maxBatchBytes: 4 * 1024 * 1024 + 64 * 1024,
   maxCount: 65_535,
   maxCodec: 0,
+  knownFlags: KNOWN_FLAGS,
 };
 
 export const batchChecksum = (bytes: Uint8Array, at: number): number => readU32(bytes, at + Batch.checksum);
 export const batchSizeBytes = (bytes: Uint8Array, at: number): number => readU32(bytes, at + Batch.sizeBytes);
 export const batchCodec = (bytes: Uint8Array, at: number): number => bytes[at + Batch.codec] as number;
+export const batchFlags = (bytes: Uint8Array, at: number): number => readU16(bytes, at + Batch.flags);
+/** A level with BatchFlag.delayLevel, ms since 1970 with BatchFlag.deliverAt, else 0. */
+export const batchDelay = (bytes: Uint8Array, at: number): number =>
+  readU32(bytes, at + Batch.delayLow) + readU32(bytes, at + Batch.delayHigh) * 2 ** 32;
 /** False for a one-way batch: no duplicate check, no order across retries. */
 export const batchHasSequence = (bytes: Uint8Array, at: number): boolean => (readU16(bytes, at + Batch.flags) & BatchFlag.noSequence) === 0;
 export const batchCount = (bytes: Uint8Array, at: number): number => readU32(bytes, at + Batch.count);
@@ -101,6 +120,14 @@ export function setSequence(batch: Uint8Array, producerId: number, epoch: number
   writeU53(batch, Batch.firstSequence, firstSequence);
   const flags = readU16(batch, Batch.flags) & ~BatchFlag.noSequence;
   writeU16(batch, Batch.flags, flags);
+}
+
+/** @param flag the kind of deferral @param delay a level or a time; 0 for a half batch. sealBatch() must follow */
+export function setDeferral(batch: Uint8Array, flag: number, delay: number): void {
+  const flags = (readU16(batch, Batch.flags) & ~DEFERRED_FLAGS) | flag;
+  writeU16(batch, Batch.flags, flags);
+  writeU32(batch, Batch.delayLow, delay % 2 ** 32);
+  writeU32(batch, Batch.delayHigh, Math.floor(delay / 2 ** 32));
 }
 
 /** Marks a batch as one-way: no producer, no sequence. sealBatch() must follow. */
@@ -137,8 +164,8 @@ function checkHeader(bytes: Uint8Array, limits: BatchLimits): ErrorCode | null {
   const codec = batchCodec(bytes, 0);
   if (codec > limits.maxCodec) return 'UNSUPPORTED_VERSION';
   const flags = readU16(bytes, Batch.flags);
-  if ((flags & ~BatchFlag.noSequence) !== 0) return 'UNSUPPORTED_VERSION';
-  if (readU32(bytes, Batch.zero28) !== 0 || readU32(bytes, Batch.zero76) !== 0) return 'CORRUPT_BATCH';
+  if ((flags & ~limits.knownFlags) !== 0) return 'UNSUPPORTED_VERSION';
+  if (!delayIsSound(flags & DEFERRED_FLAGS, batchDelay(bytes, 0))) return 'CORRUPT_BATCH';
   const count = readU32(bytes, Batch.count);
   if (count === 0) return 'CORRUPT_BATCH';
   if (count > limits.maxCount) return 'MESSAGE_TOO_LARGE';
@@ -156,6 +183,12 @@ function checkHeader(bytes: Uint8Array, limits: BatchLimits): ErrorCode | null {
   // A compressed region may not grow beyond what an uncompressed batch may hold: no small batch makes a reader run out of memory.
   if (codec !== Codec.none) return bodiesBytes <= limits.maxBatchBytes ? null : 'MESSAGE_TOO_LARGE';
   return bodiesBytes === storedBodiesBytes ? null : 'CORRUPT_BATCH';
+}
+
+/** One kind of deferral at most, and a delay only with its flag. NaN fails the comparison. */
+function delayIsSound(deferred: number, delay: number): boolean {
+  if (deferred === 0 || deferred === BatchFlag.half) return delay === 0;
+  return (deferred === BatchFlag.delayLevel || deferred === BatchFlag.deliverAt) && delay > 0 && delay <= Number.MAX_SAFE_INTEGER;
 }
 
 function checkUnits(bytes: Uint8Array, limits: BatchLimits): ErrorCode | null {

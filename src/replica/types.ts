@@ -10,6 +10,8 @@ export const EntryType = {
   batch: 3,
   /** A msgpack-encoded command of the state machine. */
   command: 4,
+  /** A command and rows that give messages stored before a place in a queue (src/broker/delivery.ts). */
+  delivery: 5,
 } as const;
 export type EntryType = (typeof EntryType)[keyof typeof EntryType];
 

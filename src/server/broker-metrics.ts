@@ -25,7 +25,7 @@ export function bindBroker(
 ): void {
   const state = () => view.stateMachine;
   gauge('rocketmq_broker_permission', () => permission(view));
-  gauge('rocketmq_topic_number', () => state()?.topics.all().length);
+  gauge('rocketmq_topic_number', () => state()?.topics.public().length);
   gauge('rocketmq_consumer_group_number', () => state()?.groups.all().length);
   gauge('ledgermq_broker_queues', () => state()?.topics.queueCount);
   gauge('ledgermq_broker_producers', () => state()?.producers.size);

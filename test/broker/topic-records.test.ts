@@ -43,6 +43,7 @@ class Group {
     this.machine.listen(
       {
         onBatch: () => {},
+        onPlaced: () => {},
         onCommand: (_index, error) => {
           this.error = error;
         },

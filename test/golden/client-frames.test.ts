@@ -13,6 +13,7 @@ const ACK = { error: 32, baseOffset: 2 ** 40, logTimeMs: 1_800_000_000_000 };
 /** The operations that a level brought, by their numbers. */
 const OPS: ReadonlyMap<number, readonly number[]> = new Map([
   [1, [2, 3, 4, 10, 11, 12, 13, 14, 15, 16, 17, 18, 30, 31, 32, 33, 34, 35, 36, 37, 40, 41, 42, 43]],
+  [2, [38, 44, 45, 47]],
 ]);
 
 const opsOf = (level: number): [string, RequestOp][] => {

@@ -38,7 +38,28 @@ const LEVEL_1: readonly Command[] = [
   { type: 'cut', position: 2 ** 30 },
   { type: 'setSetting', name: 'retentionMs', value: 3_600_000 },
 ];
-const SAMPLES: ReadonlyMap<number, readonly Command[]> = new Map([[1, LEVEL_1]]);
+const LEVEL_2: readonly Command[] = [
+  {
+    type: 'topicPut',
+    name: 'orders',
+    incarnation: 2 ** 52,
+    version: 3,
+    places: [
+      ['a', 8, -1],
+      ['b', 4, 4],
+    ],
+    perm: 6,
+    messageType: 'normal',
+    replication: 2,
+    deleted: false,
+  },
+  { type: 'topicForget', name: 'orders', incarnation: 2 ** 52, version: 4 },
+  { type: 'featureLevelRaise', level: 2 },
+];
+const SAMPLES: ReadonlyMap<number, readonly Command[]> = new Map([
+  [1, LEVEL_1],
+  [2, LEVEL_2],
+]);
 
 describe('golden files', () => {
   test.each(PINNED_LEVELS)('F38 commands of feature level %i are written and read as ever', (level) => {

@@ -11,6 +11,9 @@ import { golden, PINNED_LEVELS } from './golden.ts';
 
 const SEGMENT_BYTES = 16_384;
 
+/** The state keeps its bytes; what they mean is the replica's. */
+const MEMBERSHIP = Uint8Array.of(1, 2, 3, 4, 5);
+
 const machineOf = (queues = new MemoryQueues()): BrokerStateMachine =>
   new BrokerStateMachine({ brokerName: 'a', queues, ids: new MemoryIds() });
 
@@ -39,6 +42,18 @@ function built(level: number, queues: MemoryQueues): BrokerStateMachine {
   for (const member of ['m1', 'm2']) {
     const join = { group: 'billing', member, address: '10.0.0.7:40000', topics: ['orders'] };
     command({ type: 'groupJoin', ...join, strategy: 'sticky', sessionTimeoutMs: 10_000 });
+  }
+  if (level >= 2) {
+    const record = { incarnation: 77, perm: 6, messageType: 'normal', replication: 2 } as const;
+    const places = [
+      ['a', 2, -1],
+      ['b', 4, 4],
+    ] as const;
+    command({ type: 'topicPut', ...record, name: 'spread', version: 1, places, deleted: false });
+    command({ type: 'topicPut', ...record, name: 'buried', version: 1, places, deleted: false });
+    command({ type: 'topicPut', ...record, name: 'buried', version: 2, places, deleted: true });
+    replica.propose(EntryType.membership, 0, 0, 0, MEMBERSHIP);
+    replica.commit();
   }
   command({ type: 'offsetCommit', commits: [['audit', '', [[1, 0, 5, 0]]]] });
   command({ type: 'cut', position: SEGMENT_BYTES });

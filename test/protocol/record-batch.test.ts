@@ -246,8 +246,8 @@ describe('record batch v1: damage', () => {
     ['properties region', Batch.propertiesBytes, 1],
     ['stored bodies', Batch.storedBodiesBytes, 4],
     ['bodies', Batch.bodiesBytes, 4],
-    ['reserved 28', Batch.zero28, 1],
-    ['reserved 76', Batch.zero76, 1],
+    ['delay without its flag', Batch.delayLow, 1],
+    ['delay without its flag, high half', Batch.delayHigh, 1],
     ['first sequence above 2^53', Batch.firstSequence + 4, 0x20_0000],
     ['first sequence at 2^53 − 1', Batch.firstSequence + 4, 0x1f_ffff],
     ['id above 2^53', Batch.idLow + 4, 0x20_0000],
@@ -268,7 +268,7 @@ describe('record batch v1: damage', () => {
     for (const [at, value] of [
       [Batch.format, 2],
       [Batch.codec, Codec.zstd],
-      [Batch.flags, 2],
+      [Batch.flags, 16],
       [unitAt(0, 0) + Unit.flags, 4],
     ] as const) {
       const { bytes } = encodeBatch([message('abc')], header);
@@ -318,7 +318,7 @@ describe('record batch v1: damage', () => {
 });
 
 describe('record batch v1: limits', () => {
-  const limits = { maxMessageBytes: 10, maxPropertiesBytes: 20, maxBatchBytes: 400, maxCount: 3, maxCodec: 0 };
+  const limits = { maxMessageBytes: 10, maxPropertiesBytes: 20, maxBatchBytes: 400, maxCount: 3, maxCodec: 0, knownFlags: 1 };
 
   test('F15 message, properties, batch and count limits, at the client and at the broker', () => {
     const cases: [BatchMessage[], boolean][] = [

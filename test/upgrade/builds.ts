@@ -4,6 +4,9 @@ import { join, resolve } from 'node:path';
 
 const ROOT = resolve(import.meta.dirname, '..', '..');
 
+/** Oldest first. */
+export const BUILDS = ['level-1', 'level-2'] as const;
+
 /** A build of an earlier commit, unpacked (README.md). */
 export interface PinnedBuild {
   /** Its command line program. */

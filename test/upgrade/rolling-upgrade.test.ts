@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { FIRST_FEATURE_LEVEL, NEWEST_FEATURE_LEVEL } from '../../src/broker/feature-level.ts';
 import { LedgerClient } from '../../src/index.ts';
 import { until } from '../e2e/test-cluster.ts';
-import { type PinnedBuild, TODAYS_PROGRAM, unpackBuild } from './builds.ts';
+import { BUILDS, type PinnedBuild, TODAYS_PROGRAM, unpackBuild } from './builds.ts';
 import { Load } from './load.ts';
 import { UpgradeGroup } from './upgrade-group.ts';
 
@@ -18,10 +18,13 @@ const SILENT_IS_DEAD_MS = 12_000;
 
 let dir: string;
 let pinned: PinnedBuild;
+/** By their feature level − 1. */
+let builds: PinnedBuild[];
 let PinnedClient: typeof LedgerClient;
 beforeAll(() => {
   dir = mkdtempSync(join(tmpdir(), 'ledgermq-builds-'));
-  pinned = unpackBuild('level-1', dir);
+  builds = BUILDS.map((name) => unpackBuild(name, dir));
+  pinned = builds[0] as PinnedBuild;
   // As its users load it: by Node, not by what transforms the tests.
   ({ LedgerClient: PinnedClient } = createRequire(import.meta.url)(pinned.client) as { LedgerClient: typeof LedgerClient });
 });
@@ -101,32 +104,38 @@ describe('rolling upgrade', () => {
     expect(await group.json('verify')).toMatchObject({ identical: true });
   }, 240_000);
 
-  test('F38 the level is raised by itself once the last replica runs the new release; the old one is kept out from then on', async () => {
-    await using group = await UpgradeGroup.make();
-    await group.start(pinned.program);
-    await withLoad(group, 'orders', async (load) => {
-      for (const replicaId of IDS) {
-        expect(await group.levels()).toEqual(IDS.map(() => FIRST_FEATURE_LEVEL));
-        await group.replace(replicaId, TODAYS_PROGRAM);
-        // The new release leads over what is left of the old one.
-        await group.lead(replicaId);
-        await load.progress();
-      }
-      await until('every replica is at the new level', async () => (await group.levels()).every((level) => level === NEWEST_FEATURE_LEVEL));
+  test.each([1, 2])(
+    'F38 level %i is raised by itself once the last replica runs the new release; the old one is kept out from then on',
+    async (oldLevel) => {
+      const older = (builds[oldLevel - 1] as PinnedBuild).program;
+      await using group = await UpgradeGroup.make();
+      await group.start(older);
+      await until('the older release has its level', async () => (await group.levels()).every((level) => level === oldLevel));
+      await withLoad(group, 'orders', async (load) => {
+        for (const replicaId of IDS) {
+          expect(await group.levels()).toEqual(IDS.map(() => oldLevel));
+          await group.replace(replicaId, TODAYS_PROGRAM);
+          // The new release leads over what is left of the old one.
+          await group.lead(replicaId);
+          await load.progress();
+        }
+        await until('every replica is at the new level', async () =>
+          (await group.levels()).every((level) => level === NEWEST_FEATURE_LEVEL),
+        );
 
-      const tooOld = group.replica(2);
-      await tooOld.end('SIGTERM', 20_000);
-      tooOld.program = pinned.program;
-      tooOld.spawn(() => undefined);
-      await until('the others refuse it', () =>
-        group.replica(1).logTail().includes(`its release knows feature level ${FIRST_FEATURE_LEVEL}`),
-      );
-      await load.progress();
-      expect(await tooOld.isReady()).toBe(false);
-      await group.replace(2, TODAYS_PROGRAM);
-    });
-    expect(await group.json('verify')).toMatchObject({ identical: true });
-  }, 240_000);
+        const tooOld = group.replica(2);
+        await tooOld.end('SIGTERM', 20_000);
+        tooOld.program = older;
+        tooOld.spawn(() => undefined);
+        await until('the others refuse it', () => group.replica(1).logTail().includes(`its release knows feature level ${oldLevel}`));
+        await load.progress();
+        expect(await tooOld.isReady()).toBe(false);
+        await group.replace(2, TODAYS_PROGRAM);
+      });
+      expect(await group.json('verify')).toMatchObject({ identical: true });
+    },
+    240_000,
+  );
 
   test('F38 replicas of the older release, which say nothing in gossip, are no dead ones: a route names them and their leader', async () => {
     await using group = await UpgradeGroup.make();
