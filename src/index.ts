@@ -28,6 +28,7 @@ export { Producer } from './client/producer.ts';
 export { PullConsumer } from './client/pull-consumer.ts';
 export { selectByOrderingKeyHash } from './client/selector.ts';
 export type {
+  AllocateMessageQueueStrategy,
   BatchHandler,
   ConsumeContext,
   ConsumeFromWhere,

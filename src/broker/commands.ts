@@ -2,6 +2,8 @@ import { Packr } from 'msgpackr';
 import { assert } from '../base/assert.ts';
 import { writeU32 } from '../base/bytes.ts';
 import { crc32 } from '../base/crc.ts';
+import type { AllocateStrategy } from '../protocol/allocate-strategies.ts';
+import type { ConfiguredQueue } from './assignment/types.ts';
 import { assertLevelKnown, FEATURE_LEVELS, NEWEST_FEATURE_LEVEL } from './feature-level.ts';
 
 /**
@@ -73,6 +75,23 @@ export interface GroupJoin {
   readonly strategy: 'sticky';
   readonly sessionTimeoutMs: number;
 }
+/** A join that says more than `sticky` needs. Lists are sorted and without duplicates. */
+export interface GroupJoinBy {
+  readonly type: 'groupJoinBy';
+  readonly group: string;
+  readonly member: string;
+  readonly address: string;
+  readonly topics: readonly string[];
+  readonly strategy: AllocateStrategy;
+  readonly sessionTimeoutMs: number;
+  /** Of the member. */
+  readonly zone: string;
+  /** byConfig: what the member wants. */
+  readonly queues: readonly ConfiguredQueue[];
+  /** Where broker groups are, and whose queues are consumed: all members say the same. */
+  readonly brokerZones: readonly (readonly [brokerName: string, zone: string])[];
+  readonly machineRooms: readonly string[];
+}
 export interface GroupLeave {
   readonly type: 'groupLeave';
   readonly group: string;
@@ -128,6 +147,7 @@ export type Command =
   | TopicDelete
   | OffsetCommit
   | GroupJoin
+  | GroupJoinBy
   | GroupLeave
   | GroupExpire
   | GroupRelease
@@ -167,6 +187,11 @@ const LAYOUT: Layout = {
     level: FEATURE_LEVELS.cluster,
   },
   topicForget: { number: 15, fields: ['name', 'incarnation', 'version'], level: FEATURE_LEVELS.cluster },
+  groupJoinBy: {
+    number: 16,
+    fields: ['group', 'member', 'address', 'topics', 'strategy', 'sessionTimeoutMs', 'zone', 'queues', 'brokerZones', 'machineRooms'],
+    level: FEATURE_LEVELS.messaging,
+  },
 };
 
 const TYPE_OF = new Map((Object.keys(LAYOUT) as Command['type'][]).map((type) => [LAYOUT[type].number, type]));

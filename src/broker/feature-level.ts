@@ -10,7 +10,7 @@ export const FEATURE_LEVELS = {
   group: 1,
   /** Membership entries, cluster-wide topic records. */
   cluster: 2,
-  /** Entries that deliver by reference, internal topics, and what rests on them: delay, transactions, retries, dead letters, pop. */
+  /** Entries that deliver by reference, internal topics, and what rests on them: delay, transactions, retries, dead letters, pop. Groups' strategies. */
   messaging: 3,
 } as const;
 

@@ -1,14 +1,13 @@
 import type { ErrorCode } from '../protocol/errors.ts';
-import { ERRORS, errorCodeOf, LedgerError } from '../protocol/errors.ts';
-import { checkTopicName, checkUserGroupName, noTopicText } from '../protocol/names.ts';
+import { errorCodeOf } from '../protocol/errors.ts';
+import { noTopicText } from '../protocol/names.ts';
 import type { Assignment, GroupHeartbeatRequest, GroupJoinRequest, GroupMemberRequest, GroupReleaseRequest } from '../protocol/requests.ts';
 import { Op, PushKind } from '../protocol/requests.ts';
 import type { QueueOffset } from './commands.ts';
 import type { BrokerContext } from './context.ts';
 import type { Deadline } from './deadlines.ts';
+import { joinCommand, joinRefusal } from './group-join.ts';
 import type { GroupState } from './groups.ts';
-import { MAX_MEMBER_NAME_CHARACTERS, StateLimits } from './limits.ts';
-import { nameRefusal } from './name-refusal.ts';
 import type { PendingCommands } from './pending-commands.ts';
 import type { Session } from './session.ts';
 import { queueKey } from './topics.ts';
@@ -96,27 +95,25 @@ export class GroupSessions {
     }
     const wantedMs = request.sessionTimeoutMs === 0 ? limits.defaultSessionTimeoutMs : request.sessionTimeoutMs;
     const sessionTimeoutMs = Math.min(Math.max(wantedMs, limits.minSessionTimeoutMs), limits.maxSessionTimeoutMs);
-    const { group, member, strategy } = request;
-    const topics = [...new Set(request.topics)].sort();
+    const { group, member } = request;
+    const command = joinCommand(request, session, sessionTimeoutMs);
+    const { topics } = command;
     const arrivedMs = this.#context.clock.monotonicMs();
     const isNew = this.#context.state.groups.named(group) === undefined;
-    this.#commands.propose(
-      { type: 'groupJoin', group, member, address: session.address, topics, strategy, sessionTimeoutMs },
-      (error, _, index) => {
-        if (error !== null) {
-          session.refuse(requestId, error, error === 'TOPIC_NOT_FOUND' ? topics.map(noTopicText).join(', ') : undefined);
-          return;
-        }
-        if (isNew) this.#context.metrics.groupCreatedMs(this.#context.clock.monotonicMs() - arrivedMs);
-        const membership = this.#membership(group, member, index, sessionTimeoutMs);
-        membership.joinIndex = index;
-        this.#heard(membership, session);
-        const assignment = this.#assignment(group, member);
-        membership.toldEpoch = assignment?.epoch ?? 0;
-        if (assignment === null) session.refuse(requestId, 'UNKNOWN_MEMBER');
-        else session.respond(Op.groupJoin, requestId, assignment);
-      },
-    );
+    this.#commands.propose(command, (error, _, index) => {
+      if (error !== null) {
+        session.refuse(requestId, error, error === 'TOPIC_NOT_FOUND' ? topics.map(noTopicText).join(', ') : undefined);
+        return;
+      }
+      if (isNew) this.#context.metrics.groupCreatedMs(this.#context.clock.monotonicMs() - arrivedMs);
+      const membership = this.#membership(group, member, index, sessionTimeoutMs);
+      membership.joinIndex = index;
+      this.#heard(membership, session);
+      const assignment = this.#assignment(group, member);
+      membership.toldEpoch = assignment?.epoch ?? 0;
+      if (assignment === null) session.refuse(requestId, 'UNKNOWN_MEMBER');
+      else session.respond(Op.groupJoin, requestId, assignment);
+    });
   }
 
   /** Sessions of the members that are connected here. */
@@ -326,19 +323,4 @@ export class GroupSessions {
 function refusedRelease(results: readonly number[]): ErrorCode | null {
   const error = results.find((result) => result !== 0);
   return error === undefined ? null : errorCodeOf(error);
-}
-
-function joinRefusal({ group, member, topics, strategy }: GroupJoinRequest): LedgerError | null {
-  const name = nameRefusal(() => {
-    checkUserGroupName(group);
-    for (const topic of topics) checkTopicName(topic);
-  });
-  if (name !== null) return name;
-  if (member.length === 0 || member.length > MAX_MEMBER_NAME_CHARACTERS)
-    return new LedgerError('BAD_NAME', 'a member name has 1…255 characters');
-  if (topics.length === 0 || topics.length > StateLimits.maxTopicsPerMember)
-    return new LedgerError('BAD_REQUEST', 'a member has 1…100 topics');
-  if ((strategy as string) !== 'sticky')
-    return new LedgerError('GROUP_MODE_CONFLICT', `strategy ${strategy as string} is not known; ${ERRORS.GROUP_MODE_CONFLICT.text}`);
-  return null;
 }

@@ -1,19 +1,19 @@
 import type { ErrorCode } from '../protocol/errors.ts';
 import { ERRORS } from '../protocol/errors.ts';
-import { type AssignableQueue, assignSticky } from './assignment.ts';
-import type { GatheredCommit, GroupJoin, QueueOffset } from './commands.ts';
+import { assign } from './assignment/assign.ts';
+import type { AssignableMember, AssignableQueue, AssignmentPlan } from './assignment/types.ts';
+import type { GatheredCommit, GroupJoin, GroupJoinBy, QueueOffset } from './commands.ts';
 import { StateLimits } from './limits.ts';
 import type { TopicState, Topics } from './topics.ts';
 import { queueKey, topicIdOf } from './topics.ts';
 
-export interface MemberState {
-  readonly name: string;
-  address: string;
+export interface MemberState extends AssignableMember {
+  readonly address: string;
   /** Sorted. */
-  topics: readonly string[];
-  sessionTimeoutMs: number;
+  readonly topics: readonly string[];
+  readonly sessionTimeoutMs: number;
   /** Index of its last join: tells sessions of the same name apart. */
-  joinIndex: number;
+  readonly joinIndex: number;
 }
 
 export interface OwnedQueue {
@@ -31,7 +31,8 @@ export interface GroupState {
   readonly name: string;
   /** Index of the entry of the last change of members, owners or targets. */
   epoch: number;
-  strategy: 'sticky';
+  /** What the members agreed on; of the last ones, when there are none. */
+  plan: AssignmentPlan;
   readonly members: Map<string, MemberState>;
   readonly owned: Map<number, OwnedQueue>;
   /** Next offset to be consumed, by queue. */
@@ -39,6 +40,9 @@ export interface GroupState {
 }
 
 const OK = 0;
+
+/** Of a group before its first member, and of joins that name nothing else. */
+export const STICKY: AssignmentPlan = { strategy: 'sticky', brokerZones: [], machineRooms: [] };
 
 /**
  * Consumer groups: members, owners and offsets, all in the log (I7; F06, F07, F18, F21).
@@ -72,30 +76,26 @@ export class Groups {
     let group = this.#byName.get(name);
     if (group === undefined) {
       if (this.#byName.size >= StateLimits.maxGroups) return null;
-      group = { name, epoch: 0, strategy: 'sticky', members: new Map(), owned: new Map(), offsets: new Map() };
+      group = { name, epoch: 0, plan: STICKY, members: new Map(), owned: new Map(), offsets: new Map() };
       this.#byName.set(name, group);
     }
     return group;
   }
 
-  join(command: GroupJoin, index: number): ErrorCode | null {
+  join(command: GroupJoin | GroupJoinBy, index: number): ErrorCode | null {
     // One topic that is not here yet, or no more, must not keep its members from the others; it is taken in when it is made.
     if (command.topics.every((topic) => this.#topics.named(topic) === undefined)) return 'TOPIC_NOT_FOUND';
     const known = this.#byName.get(command.group);
     const member = known?.members.get(command.member);
-    if (known !== undefined && !agrees(known, command)) return 'GROUP_MODE_CONFLICT';
+    const plan = planOf(command);
+    if (known !== undefined && !agrees(known, command, plan)) return 'GROUP_MODE_CONFLICT';
     if (member === undefined && known !== undefined && known.members.size >= StateLimits.maxMembersPerGroup) return 'TOO_MANY';
     const group = this.#demand(command.group);
     if (group === null) return 'TOO_MANY';
     const { address, topics, sessionTimeoutMs } = command;
-    if (member === undefined) {
-      group.members.set(command.member, { name: command.member, address, topics, sessionTimeoutMs, joinIndex: index });
-    } else {
-      member.address = address;
-      member.topics = topics;
-      member.sessionTimeoutMs = sessionTimeoutMs;
-      member.joinIndex = index;
-    }
+    const { zone, queues } = command.type === 'groupJoin' ? NO_WISHES : command;
+    group.members.set(command.member, { name: command.member, address, topics, sessionTimeoutMs, joinIndex: index, zone, queues });
+    group.plan = plan;
     this.#rebalance(group, index);
     return null;
   }
@@ -145,6 +145,8 @@ export class Groups {
   #commitOne(group: GroupState, member: string, [topicId, queueId, offset, epoch]: QueueOffset): number {
     const queue = this.#topics.queue(topicId, queueId);
     if (queue === undefined) return ERRORS.QUEUE_NOT_FOUND.number;
+    // Each member is somewhere else in the queue: an offset of all of them would be nobody's (F18).
+    if (member !== '' && group.plan.strategy === 'broadcasting') return ERRORS.GROUP_MODE_CONFLICT.number;
     const refusal = ownership(group, member, topicId, queueId, epoch);
     if (refusal !== null) return ERRORS[refusal].number;
     if (offset > queue.nextOffset) return ERRORS.OFFSET_OUT_OF_RANGE.number;
@@ -199,22 +201,21 @@ export class Groups {
 
   /** Brings targets, and owners where nobody holds a queue, in line with the members. */
   #rebalance(group: GroupState, index: number): boolean {
-    const names = [...group.members.keys()].sort();
-    const first = group.members.get(names[0] ?? '');
+    const members = [...group.members.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
     const wanted = new Set<number>();
     let changed = false;
-    for (const topicName of first?.topics ?? []) {
+    for (const topicName of group.plan.strategy === 'broadcasting' ? [] : (members[0]?.topics ?? [])) {
       const topic = this.#topics.named(topicName);
       if (topic === undefined) continue;
       // Over the queues of all broker groups, of which this one enforces its own: every leader comes to the same, so no member
       // gets more than its part of the whole, and nobody has to ask.
       const all = queuesOf(topic);
-      const targets = assignSticky(topicName, all, names);
+      const targets = assign(topicName, all, members, group.plan);
       for (let at = 0; at < all.length; at++) {
         const { brokerName, queueId } = all[at] as AssignableQueue;
         if (brokerName !== this.#brokerName) continue;
         wanted.add(queueKey(topic.id, queueId));
-        changed = retarget(group, topic.id, queueId, names[targets[at] as number] as string, index) || changed;
+        changed = retarget(group, topic.id, queueId, targets[at] as string, index) || changed;
       }
     }
     for (const key of [...group.owned.keys()]) if (!wanted.has(key)) changed = group.owned.delete(key) || changed;
@@ -238,20 +239,39 @@ function queuesOf({ placement }: TopicState): AssignableQueue[] {
   return placement.flatMap(({ brokerName, queues }) => Array.from({ length: queues }, (_, queueId) => ({ brokerName, queueId })));
 }
 
-/** All members have the topics and the strategy of the group; one that is alone may change its own. */
-function agrees(group: GroupState, command: GroupJoin): boolean {
+const NO_WISHES = { zone: '', queues: [] } as const;
+
+function planOf(command: GroupJoin | GroupJoinBy): AssignmentPlan {
+  if (command.type === 'groupJoin') return STICKY;
+  const { strategy, brokerZones, machineRooms } = command;
+  return { strategy, brokerZones, machineRooms };
+}
+
+/** All members have the topics and the plan of the group; one that is alone may change its own. */
+function agrees(group: GroupState, { member, topics }: GroupJoin | GroupJoinBy, plan: AssignmentPlan): boolean {
   for (const other of group.members.values()) {
-    if (other.name === command.member) continue;
-    if (group.strategy !== command.strategy) return false;
-    return other.topics.length === command.topics.length && other.topics.every((topic, i) => topic === command.topics[i]);
+    if (other.name === member) continue;
+    return samePlan(group.plan, plan) && other.topics.length === topics.length && other.topics.every((topic, i) => topic === topics[i]);
   }
   return true;
 }
 
-/** May this member act on the queue now? An empty member may while the group has none. */
+/** Their lists are sorted by who joins. */
+function samePlan(a: AssignmentPlan, b: AssignmentPlan): boolean {
+  return (
+    a.strategy === b.strategy &&
+    a.brokerZones.length === b.brokerZones.length &&
+    a.brokerZones.every(([brokerName, zone], i) => brokerName === b.brokerZones[i]?.[0] && zone === b.brokerZones[i]?.[1]) &&
+    a.machineRooms.length === b.machineRooms.length &&
+    a.machineRooms.every((room, i) => room === b.machineRooms[i])
+  );
+}
+
+/** May this member act on the queue now? An empty member may while the group has none, any member where none owns (F18). */
 export function ownership(group: GroupState, member: string, topicId: number, queueId: number, epoch: number): ErrorCode | null {
   if (member === '') return group.members.size === 0 ? null : 'NOT_OWNER';
   if (!group.members.has(member)) return 'UNKNOWN_MEMBER';
+  if (group.plan.strategy === 'broadcasting') return null;
   const queue = group.owned.get(queueKey(topicId, queueId));
   if (queue === undefined || queue.owner !== member) return 'NOT_OWNER';
   return queue.ownerEpoch === epoch ? null : 'FENCED';
@@ -274,7 +294,7 @@ function retarget(group: GroupState, topicId: number, queueId: number, target: s
     queue.owner = '';
     changed = true;
   }
-  if (queue.owner === '') {
+  if (queue.owner === '' && target !== '') {
     queue.owner = target;
     queue.ownerEpoch = index;
     changed = true;

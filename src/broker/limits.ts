@@ -14,6 +14,8 @@ export const StateLimits = {
   maxGroups: 10_000,
   maxMembersPerGroup: 1_000,
   maxTopicsPerMember: 100,
+  /** Strategy byConfig. */
+  maxConfiguredQueuesPerMember: 1_000,
   /** Offsets kept over all groups. */
   maxOffsets: 1_000_000,
   /** (producer id, queue) pairs; at the bound the least recently used one is forgotten: its producer gets UNKNOWN_PRODUCER and starts anew. ≈ 400 bytes each. */

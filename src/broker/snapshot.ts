@@ -1,5 +1,7 @@
 import { assert } from '../base/assert.ts';
+import type { AllocateStrategy } from '../protocol/allocate-strategies.ts';
 import type { TopicRecord } from '../routing/records.ts';
+import type { AssignmentPlan, ConfiguredQueue } from './assignment/types.ts';
 import type { TopicPut } from './commands.ts';
 import { plainPackr } from './commands.ts';
 import { assertLevelKnown, FEATURE_LEVELS } from './feature-level.ts';
@@ -47,7 +49,7 @@ export function packState(head: StateHead, tables: StateTables): Uint8Array {
     [head.featureLevel, head.appliedIndex, head.logTimeMs, head.digest],
     [topics.nextTopicId, ...topics.all().map((topic) => packTopic(topic, head.featureLevel))],
     packProducers(producers),
-    groups.all().map(packGroup),
+    groups.all().map((group) => packGroup(group, head.featureLevel)),
     [segments.startPosition, ...segments.starts.map(({ position, logTimeMs, offsets }) => [position, logTimeMs, offsets])],
     [...settings].sort(([a], [b]) => (a < b ? -1 : 1)),
     ...(head.featureLevel < FEATURE_LEVELS.cluster ? [] : [topics.allGone().map(packGone), packMembership(head.membership)]),
@@ -136,15 +138,22 @@ function unpackGone([name, incarnation, version, places, perm, messageType, repl
   return recordOfPut({ type: 'topicPut', name, incarnation, version, places, perm, messageType, replication, deleted });
 }
 
-function packGroup(group: GroupState): unknown[] {
+/** Below level 3 every group is sticky, and its members say nothing of themselves: both are left out. */
+function packGroup(group: GroupState, level: number): unknown[] {
+  const more = level >= FEATURE_LEVELS.messaging;
+  const { strategy, brokerZones, machineRooms } = group.plan;
   const members = [...group.members.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   return [
     group.name,
     group.epoch,
-    group.strategy,
-    members.map(({ name, address, topics, sessionTimeoutMs, joinIndex }) => [name, address, topics, sessionTimeoutMs, joinIndex]),
+    strategy,
+    members.map(({ name, address, topics, sessionTimeoutMs, joinIndex, zone, queues }) => {
+      const first = [name, address, topics, sessionTimeoutMs, joinIndex];
+      return more ? [...first, zone, queues] : first;
+    }),
     byKey(group.owned).map(([key, queue]) => [key, queue.topicId, queue.queueId, queue.owner, queue.ownerEpoch, queue.target]),
     byKey(group.offsets),
+    ...(more ? [brokerZones, machineRooms] : []),
   ];
 }
 
@@ -164,10 +173,12 @@ type PackedGone = [string, number, number, TopicPut['places'], number, 'normal' 
 type PackedGroup = [
   string,
   number,
-  'sticky',
-  [string, string, string[], number, number][],
+  AllocateStrategy,
+  [string, string, string[], number, number, zone?: string, queues?: ConfiguredQueue[]][],
   [number, number, number, string, number, string][],
   [number, number][],
+  brokerZones?: AssignmentPlan['brokerZones'],
+  machineRooms?: AssignmentPlan['machineRooms'],
 ];
 type PackedState = [
   number,
@@ -239,15 +250,15 @@ function unpackTopic([id, name, version, perm, messageType, replication, offsets
   }
 }
 
-function unpackGroup([name, epoch, strategy, members, owned, offsets]: PackedGroup): GroupState {
+function unpackGroup([name, epoch, strategy, members, owned, offsets, brokerZones = [], machineRooms = []]: PackedGroup): GroupState {
   return {
     name,
     epoch,
-    strategy,
+    plan: { strategy, brokerZones, machineRooms },
     members: new Map(
-      members.map(([member, address, topics, sessionTimeoutMs, joinIndex]) => [
+      members.map(([member, address, topics, sessionTimeoutMs, joinIndex, zone = '', queues = []]) => [
         member,
-        { name: member, address, topics, sessionTimeoutMs, joinIndex },
+        { name: member, address, topics, sessionTimeoutMs, joinIndex, zone, queues },
       ]),
     ),
     owned: new Map(

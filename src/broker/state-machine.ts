@@ -294,7 +294,10 @@ export class BrokerStateMachine implements StateMachine {
   }
 
   #applyGroup(
-    command: Extract<Command, { type: 'groupJoin' | 'groupLeave' | 'groupExpire' | 'groupRevokeTimeout' | 'groupResetOffset' }>,
+    command: Extract<
+      Command,
+      { type: 'groupJoin' | 'groupJoinBy' | 'groupLeave' | 'groupExpire' | 'groupRevokeTimeout' | 'groupResetOffset' }
+    >,
     index: number,
   ): void {
     let error: ErrorCode | null = null;
@@ -302,6 +305,7 @@ export class BrokerStateMachine implements StateMachine {
     let results = NO_RESULT;
     switch (command.type) {
       case 'groupJoin':
+      case 'groupJoinBy':
         error = this.groups.join(command, index);
         break;
       case 'groupLeave':

@@ -1,5 +1,6 @@
 import { LedgerError } from '../protocol/errors.ts';
 import { checkTopicName, checkUserGroupName } from '../protocol/names.ts';
+import type { GroupShare } from './group-session.ts';
 import { CONSUMER_DEFAULTS, type ConsumerOptions } from './options.ts';
 import { parseTagFilter, type TagFilter } from './selector.ts';
 import type { BatchHandler, ConsumeFromWhere } from './types.ts';
@@ -20,6 +21,7 @@ export interface ConsumerSettings {
   readonly prefetchMessages: number;
   readonly prefetchBytes: number;
   readonly consumeFromWhere: ConsumeFromWhere;
+  readonly share: GroupShare;
   readonly maxMessagesPerSecond: number;
   readonly reconsumeBackoffBaseMs: number;
   readonly reconsumeBackoffCapMs: number;
@@ -52,8 +54,27 @@ export function consumerSettings(given: ConsumerOptions): ConsumerSettings {
     ...options,
     heartbeatIntervalMs,
     filters,
+    share: shareOf(given),
     handler: batchHandler ?? (handler === undefined ? null : (messages, context) => handler(messages[0] as never, context)),
     consumeMessageBatchMaxSize: handler === undefined ? batchSize : 1,
     onError: given.onError ?? (() => {}),
   };
+}
+
+/** What a strategy needs, and nothing that another one would: a member that says more than its strategy uses was mistaken. */
+function shareOf(given: ConsumerOptions): GroupShare {
+  const { allocateMessageQueueStrategy: strategy = CONSUMER_DEFAULTS.allocateMessageQueueStrategy } = given;
+  const { messageQueueList, brokerZones, machineRooms } = given;
+  const byZone = strategy === 'byMachineRoom' || strategy === 'machineRoomNearby';
+  mustFit(messageQueueList, strategy === 'byConfig', 'messageQueueList', strategy);
+  mustFit(brokerZones, byZone, 'brokerZones', strategy);
+  mustFit(machineRooms, strategy === 'byMachineRoom', 'machineRooms', strategy);
+  const queues = messageQueueList?.map(({ topic, brokerName, queueId }) => ({ topic, brokerName, queueId }));
+  const zones = brokerZones && Object.entries(brokerZones).map(([brokerName, zone]) => ({ brokerName, zone }));
+  return { strategy, ...(queues && { queues }), ...(zones && { brokerZones: zones }), ...(machineRooms && { machineRooms }) };
+}
+
+function mustFit(value: unknown, wanted: boolean, option: string, strategy: string): void {
+  if ((value !== undefined) === wanted) return;
+  throw new LedgerError('BAD_REQUEST', `${option} ${wanted ? 'is missing' : 'is not used'} with allocateMessageQueueStrategy ${strategy}`);
 }

@@ -165,7 +165,8 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
     const { group, heartbeatIntervalMs, sessionTimeoutMs } = this.#settings;
     for (const brokerName of brokerNames) {
       if (this.#sessions.has(brokerName) || this.#closing !== null) continue;
-      const options = { group, member: this.#member, topics, heartbeatIntervalMs, sessionTimeoutMs };
+      const { share } = this.#settings;
+      const options = { group, member: this.#member, topics, heartbeatIntervalMs, sessionTimeoutMs, share };
       const session = new GroupSession(brokerName, this.#core, options, {
         assigned: (_session, assignment) => this.#assigned(brokerName, assignment),
         failed: (_session, error) => this.#settings.onError(error),

@@ -1,6 +1,6 @@
 import type { Timer } from '../io/clock.ts';
 import { LedgerError } from '../protocol/errors.ts';
-import { type Assignment, Op } from '../protocol/requests.ts';
+import { type Assignment, type GroupJoinRequest, Op } from '../protocol/requests.ts';
 import type { ClientCore } from './client-core.ts';
 import type { Link } from './link.ts';
 
@@ -10,7 +10,12 @@ export interface GroupSessionOptions {
   readonly topics: readonly string[];
   readonly heartbeatIntervalMs: number;
   readonly sessionTimeoutMs: number;
+  /** How the group's queues are shared out. */
+  readonly share: GroupShare;
 }
+
+/** What all members of a group agree on, and what this one wants. */
+export type GroupShare = Pick<GroupJoinRequest, 'strategy' | 'queues' | 'brokerZones' | 'machineRooms'>;
 
 export interface GroupSessionEvents {
   assigned(session: GroupSession, assignment: Assignment): void;
@@ -91,10 +96,10 @@ export class GroupSession {
   }
 
   async #join(): Promise<void> {
-    const { group, member, topics, sessionTimeoutMs } = this.#options;
+    const { group, member, topics, sessionTimeoutMs, share } = this.#options;
     let delayMs = 0;
     try {
-      const request = { group, member, topics, strategy: 'sticky', sessionTimeoutMs } as const;
+      const request = { group, member, topics, sessionTimeoutMs, ...share };
       const { body } = await this.#core.askLeader(this.brokerName, Op.groupJoin, request, sessionTimeoutMs);
       this.#joinedAt = this.#core.router.leader(this.brokerName);
       this.#joinedGeneration = this.#joinedAt?.generation ?? 0;

@@ -1,5 +1,14 @@
 import type { Io } from '../io/io.ts';
-import type { BatchHandler, ConsumeFromWhere, MessageHandler, MessageQueueSelector, Replication, Subscription } from './types.ts';
+import type { MessageQueue } from './message-queue.ts';
+import type {
+  AllocateMessageQueueStrategy,
+  BatchHandler,
+  ConsumeFromWhere,
+  MessageHandler,
+  MessageQueueSelector,
+  Replication,
+  Subscription,
+} from './types.ts';
 
 /** Settings of a client, each with its default in CLIENT_DEFAULTS. Times in ms, sizes in bytes. */
 export interface ClientOptions {
@@ -117,6 +126,17 @@ export interface ConsumerOptions {
   readonly prefetchMessages?: number;
   readonly prefetchBytes?: number;
   readonly consumeFromWhere?: ConsumeFromWhere;
+  /**
+   * How queues are shared out among the members of the group; all members give the same (else GROUP_MODE_CONFLICT). Others than
+   * `sticky` need brokers of feature level 3. `machineRoomNearby` goes by `zone` of the client.
+   */
+  readonly allocateMessageQueueStrategy?: AllocateMessageQueueStrategy;
+  /** byConfig: the queues that this member wants. One that several want goes to the first by member name. */
+  readonly messageQueueList?: readonly MessageQueue[];
+  /** byMachineRoom, machineRoomNearby: the zone of each broker group, by brokerName; all members give the same. */
+  readonly brokerZones?: Readonly<Record<string, string>>;
+  /** byMachineRoom: zones whose queues are consumed; queues of others stay nobody's. All members give the same. */
+  readonly machineRooms?: readonly string[];
   /** Cap on messages given to handlers per second; 0 = none. */
   readonly maxMessagesPerSecond?: number;
   /** Waits between attempts at a message whose handler failed: base·2ⁿ with full jitter, up to the cap. */
@@ -146,6 +166,7 @@ export const CONSUMER_DEFAULTS = {
   prefetchMessages: 32_768,
   prefetchBytes: 64 * 1024 * 1024,
   consumeFromWhere: 'last',
+  allocateMessageQueueStrategy: 'sticky',
   maxMessagesPerSecond: 0,
   reconsumeBackoffBaseMs: 1_000,
   reconsumeBackoffCapMs: 16_000,

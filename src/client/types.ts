@@ -1,3 +1,4 @@
+import type { AllocateStrategy } from '../protocol/allocate-strategies.ts';
 import type { LedgerError } from '../protocol/errors.ts';
 import type { ReceivedMessage } from './message.ts';
 import type { MessageQueue } from './message-queue.ts';
@@ -41,6 +42,12 @@ export type Replication = 'topicMinimum' | 'leader' | 'quorum' | 'all';
 
 /** Where a group without a committed offset starts in a queue. */
 export type ConsumeFromWhere = 'first' | 'last' | { readonly timeMs: number };
+
+/**
+ * RocketMQ's strategies, and `sticky`, the default: even shares, and a member that comes or goes moves little more than its own.
+ * All are computed by the brokers, over the queues of all broker groups.
+ */
+export type AllocateMessageQueueStrategy = Exclude<AllocateStrategy, 'broadcasting'>;
 
 export interface Subscription {
   readonly topic: string;

@@ -1,3 +1,4 @@
+import { ALLOCATE_STRATEGIES } from './allocate-strategies.ts';
 import type {
   AssignedQueue,
   Assignment,
@@ -188,7 +189,19 @@ export const CONTROL_REQUESTS: { readonly [O in Control]: BodyCodec<Requests[O]>
   ),
   [Op.offsetFetch]: asMap(map<OffsetFetchRequest>({ group: name, queues: list(queue) })),
   [Op.groupJoin]: asMap(
-    map<GroupJoinRequest>({ group: name, member: name, topics: list(name), strategy: oneOf('sticky'), sessionTimeoutMs: u32 }),
+    map<GroupJoinRequest>(
+      {
+        group: name,
+        member: name,
+        topics: list(name),
+        strategy: oneOf(...ALLOCATE_STRATEGIES),
+        sessionTimeoutMs: u32,
+        queues: list(map<{ topic: string; brokerName: string; queueId: number }>({ topic: name, brokerName: name, queueId: u16 })),
+        brokerZones: list(map<{ brokerName: string; zone: string }>({ brokerName: name, zone: name })),
+        machineRooms: list(name),
+      },
+      ['queues', 'brokerZones', 'machineRooms'],
+    ),
   ),
   [Op.groupHeartbeat]: asMap(map<GroupHeartbeatRequest>({ group: name, member: name, epoch: u53 })),
   [Op.groupRelease]: asMap(

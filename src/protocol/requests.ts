@@ -1,3 +1,5 @@
+import type { AllocateStrategy } from './allocate-strategies.ts';
+
 /**
  * The native protocol's operations as typed values; docs/protocol.md has the bytes.
  *
@@ -219,8 +221,15 @@ export interface GroupJoinRequest {
   /** Client-made, unique: `<clientId>@<number>`. Joining again with the same name renews. */
   readonly member: string;
   readonly topics: readonly string[];
-  readonly strategy: 'sticky';
+  /** All members say the same. Others than sticky: a broker group of feature level 3, else FEATURE_LEVEL. */
+  readonly strategy: AllocateStrategy;
   readonly sessionTimeoutMs: number;
+  /** byConfig: the queues that this member wants. */
+  readonly queues?: readonly { readonly topic: string; readonly brokerName: string; readonly queueId: number }[];
+  /** By zone: where broker groups are, all members alike. The member's own zone is that of its hello. */
+  readonly brokerZones?: readonly { readonly brokerName: string; readonly zone: string }[];
+  /** byMachineRoom: the zones whose queues are consumed, all members alike. */
+  readonly machineRooms?: readonly string[];
 }
 /** Also pushed (PushKind.assignment) when it changes: the slice of this broker group. */
 export interface Assignment {

@@ -4,7 +4,9 @@ import { describe, expect, test } from 'vitest';
 import { readU32 } from '../../src/base/bytes.ts';
 import type { Command } from '../../src/broker/commands.ts';
 import { decodeCommand, encodeCommand, plainPackr } from '../../src/broker/commands.ts';
+import { NEWEST_FEATURE_LEVEL } from '../../src/broker/feature-level.ts';
 import { BrokerStateMachine } from '../../src/broker/state-machine.ts';
+import { ALLOCATE_STRATEGIES } from '../../src/protocol/allocate-strategies.ts';
 import { batchChecksum } from '../../src/protocol/record-batch.ts';
 import { EntryType } from '../../src/replica/types.ts';
 import { makeBatch } from '../support/fake-broker.ts';
@@ -67,6 +69,19 @@ const arbitraryCommand: fc.Arbitrary<Command> = fc.oneof(
     strategy: fc.constant('sticky' as const),
     sessionTimeoutMs: fc.constant(10_000),
   }),
+  fc.record({
+    type: fc.constant('groupJoinBy' as const),
+    group,
+    member,
+    address: fc.constant('x'),
+    topics: fc.constantFrom(['topic-0'], ['topic-0', 'topic-1']),
+    strategy: fc.constantFrom(...ALLOCATE_STRATEGIES),
+    sessionTimeoutMs: fc.constant(10_000),
+    zone: fc.constantFrom('', 'east'),
+    queues: fc.array(fc.tuple(fc.constantFrom('topic-0', 'topic-1'), fc.constant('a'), small), { maxLength: 3 }),
+    brokerZones: fc.constantFrom([], [['a', 'east']] as [string, string][]),
+    machineRooms: fc.constantFrom([], ['east']),
+  }),
   fc.record({ type: fc.constant('groupLeave' as const), group, member }),
   fc.record({ type: fc.constant('groupExpire' as const), group, member, joinIndex: fc.nat({ max: 60 }) }),
   fc.record({ type: fc.constant('groupRelease' as const), group, member, queues: offsets }),
@@ -124,7 +139,7 @@ describe('state machine', () => {
   test('I6 the same entries give the same digest and the same snapshot bytes, also over snapshot and restore at any point', () => {
     fc.assert(
       fc.property(fc.array(arbitraryEntry, { maxLength: 60 }), fc.nat(), (entries, point) => {
-        const one = run(entries);
+        const one = run([{ type: 'featureLevelRaise', level: NEWEST_FEATURE_LEVEL }, ...entries]);
         const last = one.replica.appliedIndex();
         const middle = 1 + (point % last);
 

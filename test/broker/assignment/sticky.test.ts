@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { assignSticky } from '../../src/broker/assignment.ts';
+import { assignSticky } from '../../../src/broker/assignment/sticky.ts';
 
 const slice = (brokerName: string, queues: number) => Array.from({ length: queues }, (_, queueId) => ({ brokerName, queueId }));
 const memberNames = fc.uniqueArray(fc.stringMatching(/^[a-z0-9]{1,12}@[0-9]$/), { minLength: 1, maxLength: 12 });

@@ -1,21 +1,5 @@
-import { crc32 } from '../base/crc.ts';
-
-/** A queue as every broker group names it. */
-export interface AssignableQueue {
-  readonly brokerName: string;
-  readonly queueId: number;
-}
-
-const encoder = new TextEncoder();
-const hashOf = (text: string): number => finish(crc32(encoder.encode(text)));
-
-/** Finaliser of MurmurHash3 (32 bits): every input bit reaches every output bit, which a bare CRC does not do. */
-function finish(value: number): number {
-  let hash = value | 0;
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
-  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-  return (hash ^ (hash >>> 16)) >>> 0;
-}
+import { finish, hashOf } from './hash.ts';
+import type { AssignableQueue } from './types.ts';
 
 /** How much a queue wants a member, and a member a queue: the same number for both. */
 const score = (queueHash: number, memberHash: number): number => finish(Math.imul(queueHash, 0x9e3779b1) ^ memberHash);
