@@ -29,6 +29,8 @@ export class GroupOperator {
   #steps: Step[] = [];
   /** What it still wants after the present step; a machine is provided when its turn comes. */
   #plan: ('add' | 'remove')[] = [];
+  /** Removals that are done, and whose process still goes on. */
+  readonly #removed = new Map<SimReplica, Step>();
   done = 0;
   /** Something was changed in this run. */
   #acted = false;
@@ -137,6 +139,8 @@ export class GroupOperator {
   #remove(replica: SimReplica): void {
     this.#scheduler.say(replica.process.name, 'is to be removed');
     replica.leaving = true;
+    // It may have come back since an earlier removal, whose end of the process is still to come (simulation seed 634).
+    this.#removed.delete(replica);
     this.#steps.push({ kind: 'remove', replica, asked: null });
   }
 
@@ -162,8 +166,9 @@ export class GroupOperator {
     this.#scheduler.say(replica.process.name, kind === 'add' ? 'was added' : 'was removed');
     if (kind === 'add') return;
     this.#group.rot.forget(replica.id);
+    this.#removed.set(replica, step);
     this.#scheduler.schedule(null, this.#prng.exponential(RETIRE_MEAN_MS) * 1000, EventKind.world, () => {
-      if (replica.leaving) this.#group.retire(replica);
+      if (replica.leaving && this.#removed.get(replica) === step) this.#group.retire(replica);
     });
   }
 }
