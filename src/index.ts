@@ -13,6 +13,7 @@
  */
 export { Admin, type TopicDefinition } from './client/admin.ts';
 export { Consumer } from './client/consumer.ts';
+export { HANDLER_DURATION_BUCKETS_MS } from './client/handler-timings.ts';
 export { LedgerClient } from './client/ledger-client.ts';
 export type { ReceivedMessage } from './client/message.ts';
 export type { MessageQueue } from './client/message-queue.ts';
@@ -32,6 +33,7 @@ export type {
   BatchHandler,
   ConsumeContext,
   ConsumeFromWhere,
+  HandlerStatistics,
   Message,
   MessageHandler,
   MessageQueueSelector,
@@ -41,6 +43,7 @@ export type {
   Replication,
   SendCallback,
   SendResult,
+  SlowHandler,
   Subscription,
 } from './client/types.ts';
 export { type ErrorCode, LedgerError } from './protocol/errors.ts';

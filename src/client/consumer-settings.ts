@@ -1,9 +1,15 @@
 import { LedgerError } from '../protocol/errors.ts';
 import { checkTopicName, checkUserGroupName } from '../protocol/names.ts';
+import { MAX_SUSPEND_MS, MIN_SUSPEND_MS } from './failed-messages.ts';
 import type { GroupShare } from './group-session.ts';
 import { CONSUMER_DEFAULTS, type ConsumerOptions } from './options.ts';
 import { parseTagFilter, type TagFilter } from './selector.ts';
-import type { BatchHandler, ConsumeFromWhere } from './types.ts';
+import type { BatchHandler, ConsumeFromWhere, SlowHandler } from './types.ts';
+
+/** Bounds that RocketMQ checks as well: threads of a consumer, messages of a call. */
+export const MAX_CONCURRENCY = 100_000;
+const MAX_CONSUME_BATCH = 65_535;
+const DEFAULT_RECONSUME_TIMES = 16;
 
 /** ConsumerOptions with every default filled in and checked. */
 export interface ConsumerSettings {
@@ -25,7 +31,11 @@ export interface ConsumerSettings {
   readonly maxMessagesPerSecond: number;
   readonly reconsumeBackoffBaseMs: number;
   readonly reconsumeBackoffCapMs: number;
+  /** Infinity = no bound. */
   readonly maxReconsumeTimes: number;
+  readonly suspendCurrentQueueTimeMillis: number;
+  readonly slowHandlerMs: number;
+  readonly onSlowHandler: (slow: SlowHandler) => void;
   readonly commitIntervalMs: number;
   readonly heartbeatIntervalMs: number;
   readonly sessionTimeoutMs: number;
@@ -50,6 +60,9 @@ export function consumerSettings(given: ConsumerOptions): ConsumerSettings {
   const heartbeatIntervalMs = given.heartbeatIntervalMs ?? Math.min(CONSUMER_DEFAULTS.heartbeatIntervalMs, sessionTimeoutMs / 3);
   if (heartbeatIntervalMs >= sessionTimeoutMs)
     throw new LedgerError('BAD_REQUEST', `heartbeatIntervalMs ${heartbeatIntervalMs} is not below sessionTimeoutMs ${sessionTimeoutMs}`);
+  mustBe('concurrency', options.concurrency, 1, MAX_CONCURRENCY);
+  mustBe('consumeMessageBatchMaxSize', batchSize, 1, MAX_CONSUME_BATCH);
+  mustBe('suspendCurrentQueueTimeMillis', options.suspendCurrentQueueTimeMillis, MIN_SUSPEND_MS, MAX_SUSPEND_MS);
   return {
     ...options,
     heartbeatIntervalMs,
@@ -57,8 +70,22 @@ export function consumerSettings(given: ConsumerOptions): ConsumerSettings {
     share: shareOf(given),
     handler: batchHandler ?? (handler === undefined ? null : (messages, context) => handler(messages[0] as never, context)),
     consumeMessageBatchMaxSize: handler === undefined ? batchSize : 1,
+    maxReconsumeTimes: maxReconsumeTimesOf(options),
     onError: given.onError ?? (() => {}),
+    onSlowHandler: given.onSlowHandler ?? (() => {}),
   };
+}
+
+/** RocketMQ's: 16 retries, in order without end, when broadcasting none. */
+function maxReconsumeTimesOf({ maxReconsumeTimes, ordered }: { maxReconsumeTimes: number; ordered: boolean }): number {
+  if (maxReconsumeTimes >= 0) return maxReconsumeTimes;
+  return ordered ? Number.POSITIVE_INFINITY : DEFAULT_RECONSUME_TIMES;
+}
+
+/** @throws LedgerError BAD_REQUEST */
+export function mustBe(option: string, value: number, min: number, max: number): void {
+  if (Number.isInteger(value) && value >= min && value <= max) return;
+  throw new LedgerError('BAD_REQUEST', `${option} ${value} is not an integer in ${min}…${max}`);
 }
 
 /** What a strategy needs, and nothing that another one would: a member that says more than its strategy uses was mistaken. */

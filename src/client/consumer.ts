@@ -2,7 +2,8 @@ import type { Timer } from '../io/clock.ts';
 import { LedgerError } from '../protocol/errors.ts';
 import { type AssignedQueue, type Assignment, Op } from '../protocol/requests.ts';
 import type { ClientCore } from './client-core.ts';
-import { type ConsumerSettings, consumerSettings } from './consumer-settings.ts';
+import { type ConsumerSettings, consumerSettings, MAX_CONCURRENCY, mustBe } from './consumer-settings.ts';
+import type { FailureSeams } from './failed-messages.ts';
 import { Fetcher } from './fetcher.ts';
 import { GroupSession } from './group-session.ts';
 import { HandlerRunner } from './handler-runner.ts';
@@ -11,6 +12,7 @@ import type { MessageQueue } from './message-queue.ts';
 import { OffsetCommitter } from './offset-committer.ts';
 import type { ConsumerOptions } from './options.ts';
 import { ProcessQueue } from './process-queue.ts';
+import type { HandlerStatistics } from './types.ts';
 
 /** Topics that do not exist yet are looked for again. */
 const TOPIC_RETRY_MS = 1_000;
@@ -43,7 +45,11 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
   constructor(core: ClientCore, options: ConsumerOptions, number: number) {
     this.#core = core;
     const settings = consumerSettings(options);
-    this.#settings = { ...settings, onError: (error) => this.#tell(settings.onError, error) };
+    this.#settings = {
+      ...settings,
+      onError: (error) => this.#tell(settings.onError, error),
+      onSlowHandler: (slow) => this.#tell(settings.onSlowHandler, slow),
+    };
     // Two processes may be given one client id by their configuration; as one member both would own the same queues.
     this.#member = `${core.clientId}@${number}-${core.io.random.u32().toString(36)}`;
     this.#fetcher = new Fetcher(core, this.#settings, this.#member, {
@@ -51,9 +57,8 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
       ownershipRefused: (queue) => this.#doubt(queue),
       failed: (error) => this.#settings.onError(error),
     });
-    this.#runner = new HandlerRunner(core.io, this.#settings, {
-      finished: (queue, messages) => this.#finished(queue, messages),
-    });
+    const seams: FailureSeams = { sendBack: null, onAttemptsExhausted: null };
+    this.#runner = new HandlerRunner(core.io, this.#settings, { finished: (queue, messages) => this.#finished(queue, messages) }, seams);
     const { group, commitIntervalMs } = this.#settings;
     this.#committer = new OffsetCommitter(core, { group, member: this.#member, intervalMs: commitIntervalMs }, this.#queues, {
       ownershipRefused: (queue) => this.#doubt(queue),
@@ -74,6 +79,20 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
   }
   get heldBytes(): number {
     return this.#fetcher.heldBytes;
+  }
+
+  /** Handlers that may run at once. */
+  get concurrency(): number {
+    return this.#runner.concurrency;
+  }
+  /** Changes it while messages flow; nothing is interrupted. @throws LedgerError BAD_REQUEST */
+  setConcurrency(concurrency: number): void {
+    mustBe('concurrency', concurrency, 1, MAX_CONCURRENCY);
+    this.#runner.setConcurrency(concurrency);
+  }
+  /** How long handlers took, by topic. */
+  handlerStatistics(): HandlerStatistics[] {
+    return this.#runner.statistics();
   }
 
   /** Joins the group. Resolves once the routes are known and the joins are under way. @throws LedgerError CLOSED, NO_ROUTE */
@@ -327,9 +346,9 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
   }
 
   /** A user's function that throws must not end what called it half done. Thrown again from nowhere, it is still seen. */
-  #tell(onError: (error: unknown) => void, failure: unknown): void {
+  #tell<T>(listener: (news: T) => void, news: T): void {
     try {
-      onError(failure);
+      listener(news);
     } catch (error) {
       this.#core.io.clock.defer(() => {
         throw error;

@@ -1,11 +1,13 @@
 import type { Timer } from '../io/clock.ts';
 import { backoffMs } from './backoff.ts';
 import type { ConsumerSettings } from './consumer-settings.ts';
+import { type FailureSeams, MAX_SUSPEND_MS, MIN_SUSPEND_MS, type TakeFailed } from './failed-messages.ts';
+import { type HandlerCall, HandlerTimings } from './handler-timings.ts';
 import type { ClientIo } from './link.ts';
 import type { ReceivedMessage } from './message.ts';
 import type { ProcessQueue } from './process-queue.ts';
 import { RateCap } from './rate-cap.ts';
-import type { ConsumeContext } from './types.ts';
+import type { ConsumeContext, HandlerStatistics } from './types.ts';
 
 /** Handlers that return at once may keep the event loop for this many calls; sockets and heartbeats come in between. */
 const MAX_CALLS_PER_TURN = 256;
@@ -15,23 +17,34 @@ export interface HandlerRunnerEvents {
   finished(queue: ProcessQueue, messages: readonly ReceivedMessage[]): void;
 }
 
-interface Attempt {
+/** Messages that are to be given, or are given, to a handler together. */
+interface Attempt extends HandlerCall {
   readonly queue: ProcessQueue;
-  readonly messages: readonly ReceivedMessage[];
-  /** Failed attempts so far. */
-  failures: number;
+  /** Failed attempts of this process so far. */
+  readonly failures: number;
 }
+
+const attemptAt = (queue: ProcessQueue, messages: readonly ReceivedMessage[], failures: number): Attempt => ({
+  queue,
+  messages,
+  failures,
+  startedMs: 0,
+  told: false,
+});
 
 /**
  * Gives messages to handlers: `concurrency` at a time, round robin over the queues, in offset order within each; with
- * `ordered` one at a time for each queue. A failed handler is called again with the same messages after a backoff: never
- * acknowledged, never skipped, and the queue's committed offset stays before them meanwhile.
+ * `ordered` one at a time for each queue. What fails goes where `seams` say, or to the handler again after a while: never
+ * acknowledged, never skipped, and the queue's committed offset stays before it meanwhile.
  */
 export class HandlerRunner {
   readonly #io: ClientIo;
   readonly #settings: ConsumerSettings;
   readonly #events: HandlerRunnerEvents;
+  readonly #seams: FailureSeams;
   readonly #rate: RateCap;
+  readonly #timings: HandlerTimings;
+  #concurrency: number;
   /** Queues with messages to start, in turn. */
   #ready: ProcessQueue[] = [];
   readonly #listed = new Set<ProcessQueue>();
@@ -48,19 +61,33 @@ export class HandlerRunner {
   readonly #shelved = new WeakMap<ProcessQueue, Attempt[]>();
   #closed = false;
 
-  constructor(io: ClientIo, settings: ConsumerSettings, events: HandlerRunnerEvents) {
+  constructor(io: ClientIo, settings: ConsumerSettings, events: HandlerRunnerEvents, seams: FailureSeams) {
     this.#io = io;
     this.#settings = settings;
     this.#events = events;
+    this.#seams = seams;
+    this.#concurrency = settings.concurrency;
     this.#rate = new RateCap(io.clock, settings.maxMessagesPerSecond);
+    this.#timings = new HandlerTimings(io.clock, settings);
+  }
+
+  get concurrency(): number {
+    return this.#concurrency;
+  }
+
+  /** Handlers that run above a lower bound end by themselves; no new one starts until there is room. */
+  setConcurrency(concurrency: number): void {
+    this.#concurrency = concurrency;
+    this.#schedule();
+  }
+
+  statistics(): HandlerStatistics[] {
+    return this.#timings.statistics();
   }
 
   /** The queue has messages. */
   offer(queue: ProcessQueue): void {
-    if (!this.#listed.has(queue)) {
-      this.#listed.add(queue);
-      this.#ready.push(queue);
-    }
+    this.#list(queue);
     this.#schedule();
   }
 
@@ -73,6 +100,7 @@ export class HandlerRunner {
 
   close(): void {
     this.#closed = true;
+    this.#timings.close();
     if (this.#rateTimer !== null) this.#io.clock.clearTimer(this.#rateTimer);
     for (const timer of this.#retryTimers) this.#io.clock.clearTimer(timer);
     this.#retryTimers.clear();
@@ -125,12 +153,12 @@ export class HandlerRunner {
     if (queue === null || message === null) return null;
     this.#rate.take(1);
     this.#owners.set(message, queue);
-    this.#relist(queue);
+    if (queue.readyCount > 0) this.#list(queue);
     return message;
   }
 
   #pump(): void {
-    for (let calls = 0; this.#running < this.#settings.concurrency && !this.#closed; calls++) {
+    for (let calls = 0; this.#running < this.#concurrency && !this.#closed; calls++) {
       if (calls === MAX_CALLS_PER_TURN) {
         this.#schedule();
         return;
@@ -146,8 +174,8 @@ export class HandlerRunner {
       const messages = queue.take(this.#rate.atMost(this.#settings.consumeMessageBatchMaxSize));
       this.#rate.take(messages.length);
       // An ordered queue comes back when its handler is done.
-      if (!this.#settings.ordered) this.#relist(queue);
-      this.#run({ queue, messages, failures: 0 });
+      if (!this.#settings.ordered && queue.readyCount > 0) this.#list(queue);
+      this.#run(attemptAt(queue, messages, 0));
     }
   }
 
@@ -160,8 +188,8 @@ export class HandlerRunner {
     return null;
   }
 
-  #relist(queue: ProcessQueue): void {
-    if (queue.readyCount === 0 || this.#listed.has(queue)) return;
+  #list(queue: ProcessQueue): void {
+    if (this.#listed.has(queue)) return;
     this.#listed.add(queue);
     this.#ready.push(queue);
   }
@@ -183,38 +211,71 @@ export class HandlerRunner {
       this.#finish(queue, messages);
       return;
     }
+    const context = this.#contextOf(attempt);
+    this.#timings.begin(attempt);
     let outcome: Promise<void> | void;
     try {
-      outcome = this.#settings.handler?.(messages, this.#contextOf(attempt));
+      outcome = this.#settings.handler?.(messages, context);
     } catch (error) {
-      this.#failed(attempt, error);
+      this.#settled(attempt, context, true, error);
       return;
     }
     if (!isPromiseLike(outcome)) {
-      this.#finish(queue, messages);
+      this.#settled(attempt, context, false, null);
       return;
     }
     this.#running += 1;
+    this.#timings.running(attempt);
     outcome.then(
       () => {
         this.#running -= 1;
-        this.#finish(queue, messages);
+        this.#settled(attempt, context, false, null);
       },
       (error: unknown) => {
         this.#running -= 1;
-        this.#failed(attempt, error);
+        this.#settled(attempt, context, true, error);
       },
     );
   }
 
-  #contextOf({ queue, failures }: Attempt): ConsumeContext {
-    const context = this.#contexts.get(queue);
-    if (failures === 0 && context !== undefined) return context;
-    const made = { group: this.#settings.group, queue: queue.queue, reconsumeTimes: failures, signal: queue.signal };
-    if (failures === 0) this.#contexts.set(queue, made);
-    return made;
+  /** A handler that returns at once costs no context of its own: the queue's last one is free again. */
+  #contextOf({ queue, messages }: Attempt): ConsumeContext {
+    const context: Writable<ConsumeContext> = queue.spareContext ?? {
+      group: this.#settings.group,
+      queue: queue.queue,
+      reconsumeTimes: 0,
+      fencingToken: 0,
+      signal: queue.signal,
+      ackIndex: null,
+      delayLevelWhenNextConsume: 0,
+      suspendCurrentQueueTimeMillis: null,
+    };
+    queue.spareContext = null;
+    context.reconsumeTimes = messages[0]?.reconsumeTimes ?? 0;
+    context.fencingToken = queue.epoch;
+    context.ackIndex = null;
+    context.delayLevelWhenNextConsume = 0;
+    context.suspendCurrentQueueTimeMillis = null;
+    return context;
   }
-  readonly #contexts = new WeakMap<ProcessQueue, ConsumeContext>();
+
+  #settled(attempt: Attempt, context: ConsumeContext, failed: boolean, error: unknown): void {
+    this.#timings.end(attempt, failed);
+    const { queue, messages } = attempt;
+    const { ackIndex, delayLevelWhenNextConsume: delayLevel, suspendCurrentQueueTimeMillis: suspendMs } = context;
+    queue.spareContext = context;
+    const done = Math.min(messages.length, Math.max(0, ackIndex === null ? (failed ? 0 : messages.length) : ackIndex + 1));
+    if (failed) this.#settings.onError(error);
+    if (done === messages.length) {
+      this.#finish(queue, messages);
+      return;
+    }
+    // First those that failed are counted: finishing the others may end what waits for the queue to be idle.
+    const rest = attemptAt(queue, messages.slice(done), attempt.failures + 1);
+    for (const message of rest.messages) message.reconsumeTimes += 1;
+    if (done > 0) this.#finish(queue, messages.slice(0, done));
+    this.#failed(rest, delayLevel, suspendMs, error);
+  }
 
   #finish(queue: ProcessQueue, messages: readonly ReceivedMessage[]): void {
     for (const message of messages) queue.finish(message);
@@ -223,13 +284,47 @@ export class HandlerRunner {
     else if (this.#ready.length > 0 || this.#retries.length > 0) this.#schedule();
   }
 
-  #failed(attempt: Attempt, error: unknown): void {
-    const { reconsumeBackoffBaseMs: baseMs, reconsumeBackoffCapMs: capMs, maxReconsumeTimes, onError } = this.#settings;
-    const exponent = Math.min(attempt.failures, maxReconsumeTimes);
-    const delayMs = backoffMs({ baseMs, factor: 2, capMs, jitter: true }, exponent, this.#io.random);
-    attempt.failures += 1;
-    for (const message of attempt.messages) message.reconsumeTimes = attempt.failures;
-    onError(error);
+  #failed(attempt: Attempt, delayLevel: number, suspendMs: number | null, error: unknown): void {
+    const { queue, messages } = attempt;
+    if (queue.state === 'lost') {
+      this.#finish(queue, messages);
+      return;
+    }
+    this.#schedule();
+    const attempts = Math.max(...messages.map(({ reconsumeTimes }) => reconsumeTimes));
+    const delayMs = this.#delayMs(attempt, suspendMs);
+    const take = this.#takerOf(attempts, delayLevel);
+    if (take === null) this.#retryAfter(attempt, delayMs);
+    else void this.#give(attempt, delayMs, () => take({ queue: queue.queue, messages, attempts, delayLevel, error }));
+  }
+
+  /** Who takes over what failed, if anybody does now. */
+  #takerOf(attempts: number, delayLevel: number): TakeFailed | null {
+    const { ordered, share, maxReconsumeTimes } = this.#settings;
+    const inPlace = ordered || share.strategy === 'broadcasting';
+    if (!inPlace) return this.#seams.sendBack;
+    return attempts > maxReconsumeTimes || delayLevel < 0 ? this.#seams.onAttemptsExhausted : null;
+  }
+
+  #delayMs({ failures }: Attempt, suspendMs: number | null): number {
+    const { ordered, suspendCurrentQueueTimeMillis, reconsumeBackoffBaseMs: baseMs, reconsumeBackoffCapMs: capMs } = this.#settings;
+    if (ordered) return Math.min(Math.max(suspendMs ?? suspendCurrentQueueTimeMillis, MIN_SUSPEND_MS), MAX_SUSPEND_MS);
+    return backoffMs({ baseMs, factor: 2, capMs, jitter: true }, failures - 1, this.#io.random);
+  }
+
+  async #give(attempt: Attempt, delayMs: number, take: () => boolean | Promise<boolean>): Promise<void> {
+    let taken = false;
+    try {
+      taken = await take();
+    } catch (error) {
+      this.#settings.onError(error);
+    }
+    // Also while closing: what is safe elsewhere is part of the last commit.
+    if (taken) this.#finish(attempt.queue, attempt.messages);
+    else this.#retryAfter(attempt, delayMs);
+  }
+
+  #retryAfter(attempt: Attempt, delayMs: number): void {
     // Failed while closing: not done, so it comes again to whoever is next.
     if (this.#closed) return;
     const timer = this.#io.clock.setTimer(delayMs, () => {
@@ -237,7 +332,6 @@ export class HandlerRunner {
       this.#due(attempt);
     });
     this.#retryTimers.add(timer);
-    this.#schedule();
   }
 
   /** A queue that is being given back goes without this message done: the next owner gets it, or we when it stays. */
@@ -249,6 +343,8 @@ export class HandlerRunner {
     } else if (queue.state === 'revoking') this.#shelved.set(queue, [...(this.#shelved.get(queue) ?? []), attempt]);
   }
 }
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
 function isPromiseLike(value: unknown): value is Promise<void> {
   return typeof value === 'object' && value !== null && 'then' in value;

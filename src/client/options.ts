@@ -7,6 +7,7 @@ import type {
   MessageHandler,
   MessageQueueSelector,
   Replication,
+  SlowHandler,
   Subscription,
 } from './types.ts';
 
@@ -142,8 +143,13 @@ export interface ConsumerOptions {
   /** Waits between attempts at a message whose handler failed: base·2ⁿ with full jitter, up to the cap. */
   readonly reconsumeBackoffBaseMs?: number;
   readonly reconsumeBackoffCapMs?: number;
-  /** After this many failed retries the wait stays at the cap and `onError` is told; the message is never skipped. */
+  /** Failed attempts after which a message is given up. −1: 16; with `ordered` no bound; when broadcasting 0. */
   readonly maxReconsumeTimes?: number;
+  /** With `ordered`: how long a queue rests after a failure before the same messages are tried again, 10…30,000 ms. */
+  readonly suspendCurrentQueueTimeMillis?: number;
+  /** A handler that takes longer is told of, by onSlowHandler and on the diagnostics channel `ledgermq.consumer.slow`. 0 = none. */
+  readonly slowHandlerMs?: number;
+  readonly onSlowHandler?: (slow: SlowHandler) => void;
   readonly commitIntervalMs?: number;
   /** Below sessionTimeoutMs. Default 3 s, a third of a session shorter than 9 s. */
   readonly heartbeatIntervalMs?: number;
@@ -170,7 +176,9 @@ export const CONSUMER_DEFAULTS = {
   maxMessagesPerSecond: 0,
   reconsumeBackoffBaseMs: 1_000,
   reconsumeBackoffCapMs: 16_000,
-  maxReconsumeTimes: 16,
+  maxReconsumeTimes: -1,
+  suspendCurrentQueueTimeMillis: 1_000,
+  slowHandlerMs: 1_000,
   commitIntervalMs: 100,
   heartbeatIntervalMs: 3_000,
   sessionTimeoutMs: 10_000,

@@ -1,6 +1,7 @@
 import type { ReceivedBatch, ReceivedMessage } from './message.ts';
 import type { MessageQueue } from './message-queue.ts';
 import type { TagFilter } from './selector.ts';
+import type { ConsumeContext } from './types.ts';
 
 /**
  * A queue in the hands of this consumer: messages prefetched, messages given to handlers, and the offset below which all
@@ -20,6 +21,8 @@ export class ProcessQueue {
   nextOffset: number;
   /** Last offset that the broker acknowledged as committed; −1 = none. */
   committedOffset: number;
+  /** Of the last handler call that is over, to be used again. */
+  spareContext: ConsumeContext | null = null;
   #ready: ReceivedMessage[] = [];
   #readyHead = 0;
   /** Given to handlers, in offset order; done ones leave from the head. */

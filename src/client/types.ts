@@ -55,18 +55,61 @@ export interface Subscription {
   readonly filter?: string;
 }
 
-/** Given to a handler with its messages. */
+/** Given to a handler with its messages, and good until it is done: the next call may be given the same object. */
 export interface ConsumeContext {
   readonly group: string;
   readonly queue: MessageQueue;
-  /** Which attempt at these messages this is, from 0. */
+  /** Failed attempts at these messages before this one. */
   readonly reconsumeTimes: number;
+  /**
+   * Of this ownership of the queue; every later one has a higher token. A store that remembers the highest one it has seen for the
+   * queue and refuses lower ones is safe from an owner that slept past its session.
+   */
+  readonly fencingToken: number;
   /** Aborted when the consumer closes or the queue is lost: what the handler does from here may be done elsewhere too. */
   readonly signal: AbortSignal;
+  /**
+   * Index of the last message of the batch that is done; −1 = none. What comes after it is a failed attempt, also when the handler
+   * returns. null (as it is given): all when the handler returns, none when it throws.
+   */
+  ackIndex: number | null;
+  /** For what fails: 0 = the usual delay, −1 = no further attempt, from 1 a delay level. */
+  delayLevelWhenNextConsume: number;
+  /** Orderly: how long the queue rests when this attempt fails, 10…30,000 ms; null = as the consumer is set. */
+  suspendCurrentQueueTimeMillis: number | null;
 }
 
-/** Called with one message, or with an array when consumeMessageBatchMaxSize > 1. A throw or rejection is a failed attempt. */
+/** A handler took longer than slowHandlerMs. */
+export interface SlowHandler {
+  readonly group: string;
+  readonly queue: MessageQueue;
+  /** Of the first message. */
+  readonly offset: number;
+  /** The first eight. */
+  readonly msgIds: readonly string[];
+  readonly messages: number;
+  readonly durationMs: number;
+  /** It has not come to its end yet. */
+  readonly running: boolean;
+}
+
+/** Handler calls of one group and topic since the consumer was made. */
+export interface HandlerStatistics {
+  readonly group: string;
+  readonly topic: string;
+  readonly count: number;
+  readonly messages: number;
+  /** Calls that threw. */
+  readonly failures: number;
+  readonly sumMs: number;
+  readonly maxMs: number;
+  /** Calls by duration: at most HANDLER_DURATION_BUCKETS_MS[i], and above the one before; the last one is the rest. */
+  readonly buckets: readonly number[];
+}
+
+/** Called with one message. A throw or rejection is a failed attempt. */
 export type MessageHandler = (message: ReceivedMessage, context: ConsumeContext) => Promise<void> | void;
+/** Called with up to consumeMessageBatchMaxSize messages of one queue, in offset order. */
 export type BatchHandler = (messages: readonly ReceivedMessage[], context: ConsumeContext) => Promise<void> | void;
 
 export interface PullOptions {

@@ -195,7 +195,7 @@ describe('consumer', () => {
   test('a loop over buffered messages lets sockets and heartbeats come in between', () => {
     const clock = new ManualClock();
     const settings = consumerSettings({ group: 'cg', topics: ['t'] });
-    const runner = new HandlerRunner({ clock } as never, settings, { finished: () => {} });
+    const runner = new HandlerRunner({ clock } as never, settings, { finished: () => {} }, { sendBack: null, onAttemptsExhausted: null });
     const queue = new ProcessQueue(AT, null, 1, 0);
     queue.add(new ReceivedBatch(makeBatch({ count: 600 }), AT, 0, 1));
     runner.offer(queue);
