@@ -17,6 +17,7 @@ export { HANDLER_DURATION_BUCKETS_MS } from './client/handler-timings.ts';
 export { LedgerClient } from './client/ledger-client.ts';
 export type { ReceivedMessage } from './client/message.ts';
 export type { MessageQueue } from './client/message-queue.ts';
+export type { MessageQuery, MessageQueryResult, SearchedGroup, SearchStatus } from './client/message-search.ts';
 export {
   CLIENT_DEFAULTS,
   type ClientOptions,

@@ -14,6 +14,7 @@ import { type FeatureLevelPorts, FeatureLevelRaiser } from './feature-level-rais
 import { GroupSessions } from './group-sessions.ts';
 import type { BrokerLimits } from './limits.ts';
 import { MessageGet } from './message-get.ts';
+import { MessageQuery } from './message-query.ts';
 import { OffsetCommits } from './offset-commits.ts';
 import { PendingCommands } from './pending-commands.ts';
 import type { AdminHooks, ApplyListener, BrokerMetrics, MessageIdIndex, OwnRoutes } from './ports.ts';
@@ -23,6 +24,7 @@ import { Retention } from './retention.ts';
 import type { BrokerHello, Request, RequestHandler, Session } from './session.ts';
 import type { SettingName } from './settings.ts';
 import type { BrokerStateMachine } from './state-machine.ts';
+import { StoredEntries } from './stored-entries.ts';
 import { type ClusterTopics, TopicReconciler } from './topic-reconciler.ts';
 import { queueKey, recordOf, topicIdOf } from './topics.ts';
 
@@ -77,6 +79,7 @@ export class Broker implements RequestHandler, ApplyListener {
   readonly #reconciler: TopicReconciler | null;
   readonly #admin: Admin;
   readonly #messages: MessageGet;
+  readonly #searches: MessageQuery;
   /** Sessions that asked for a route, and the topics they asked for. */
   readonly #routed = new Map<Session, Set<string>>();
   readonly #toldTopics = new Map<string, TopicRecord>();
@@ -103,7 +106,9 @@ export class Broker implements RequestHandler, ApplyListener {
         ? null
         : new TopicReconciler(this.#context, this.#commands, options.clusterTopics, options.brokerName);
     this.#admin = new Admin(this.#context, this.#commands, options);
-    this.#messages = new MessageGet(this.#context, this.#pulls.reader, options.ids);
+    const entries = new StoredEntries(this.#context, this.#pulls.reader, options.ids);
+    this.#messages = new MessageGet(this.#context, this.#pulls.reader, entries, options.ids);
+    this.#searches = new MessageQuery(this.#context, this.#pulls.reader, entries, options.ids);
     this.#endRouteListener = options.routes.onChange((change) => this.#pushRoutes(change));
     state.listen(this, (role) => this.#roleChanged(role));
     this.onRestored();
@@ -244,6 +249,9 @@ export class Broker implements RequestHandler, ApplyListener {
         break;
       case Op.messageGet:
         this.#messageGet(session, requestId, request.body);
+        break;
+      case Op.messageQuery:
+        this.#admin.read(session, requestId, () => this.#searches.query(session, requestId, request.body));
         break;
       case Op.clusterStatus:
         this.#admin.clusterStatus(session, requestId);

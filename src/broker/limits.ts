@@ -46,6 +46,12 @@ export interface BrokerLimits {
   readonly maxQueuedColdReads: number;
   /** F08: a reader of the files that is further behind the log's end is told to read from a follower; 0 = never. */
   readonly followerReadBehindBytes: number;
+  /** Messages of one page of a search by key at most; a page ends earlier at maxPullBytes. */
+  readonly maxQueryMessages: number;
+  /** Entries that one page of a search reads at most. */
+  readonly maxQueryEntries: number;
+  /** Searches under way; beyond: TOO_MANY. */
+  readonly maxQueries: number;
   readonly maxMessageBytes: number;
   readonly maxPropertiesBytes: number;
   readonly maxBatchBytes: number;
@@ -73,6 +79,9 @@ export const DEFAULT_BROKER_LIMITS: BrokerLimits = {
   maxColdReads: 4,
   maxQueuedColdReads: 4_096,
   followerReadBehindBytes: 64 * 1024 * 1024,
+  maxQueryMessages: 256,
+  maxQueryEntries: 256,
+  maxQueries: 16,
   maxMessageBytes: 4 * 1024 * 1024,
   maxPropertiesBytes: 32_767,
   maxBatchBytes: 4 * 1024 * 1024 + 64 * 1024,

@@ -19,7 +19,15 @@ export interface OwnRoutes extends Routing {
   publishTopic(record: TopicRecord, logIndex: number): void;
 }
 
-/** Message ids → entry positions (F30). Derived data. */
+/** What one look into the key index gave. */
+export interface KeyHits {
+  /** Positions of entries that may hold the key, newest first. The caller reads and verifies them. */
+  readonly positions: readonly number[];
+  /** Entries before this position were not looked at; null: all were. */
+  readonly restBefore: number | null;
+}
+
+/** Message ids and keys → entry positions; entries → rows that deliver them (F30). Derived data. */
 export interface MessageIdIndex {
   /**
    * At apply: `count` messages whose ids have this high half (8 raw bytes, a view: copy) and low halves idLow…idLow + count − 1
@@ -28,6 +36,21 @@ export interface MessageIdIndex {
   putIds(idHigh: Uint8Array, idLow: number, count: number, position: number, logTimeMs: number): void;
   /** Positions of entries that may hold the id, newest first. The caller reads and verifies them. */
   findId(idHigh: Uint8Array, idLow: number): readonly number[] | Promise<readonly number[]>;
+  /** At apply: messages of the batch whose entry is at `position` have keys of these hashes. The list is the caller's again afterwards. */
+  putKeys(topicId: number, keyHashes: readonly number[], position: number, logTimeMs: number): void;
+  /**
+   * Entries before `beforePosition`, of that range of log time, both ends included; `max` positions at most, and fewer when the
+   * search would take too long. Rejects with LedgerError INTERNAL.
+   */
+  findKey(
+    topicId: number,
+    keyHash: number,
+    range: { readonly fromTimeMs: number; readonly toTimeMs: number; readonly beforePosition: number; readonly max: number },
+  ): KeyHits | Promise<KeyHits>;
+  /** At apply: a row at `rowPosition` gave messages of the batch whose entry is at `position` a place in a queue. */
+  putRow(position: number, rowPosition: number, logTimeMs: number): void;
+  /** Positions of rows that may be of that entry, oldest first. */
+  findRows(position: number, max: number): readonly number[] | Promise<readonly number[]>;
   /** The log's start moved: positions below are gone. */
   cut(startPosition: number): void;
 }

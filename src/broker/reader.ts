@@ -180,7 +180,7 @@ export class Reader {
       let nextOffset = range.offset;
       for (const { position, baseOffset, count, logTimeMs, tagBloom } of units) {
         if (tagBloomMatches(tagBloom, range.tagHashes)) {
-          const row = await this.#row(position);
+          const row = await this.row(position);
           if (chosen.length > 0 && (bytes + row.sizeBytes > range.maxBytes || messages + count > range.maxMessages)) break;
           entries.push(await this.entry(row.position, row.sizeBytes));
           chosen.push({ row, position: row.position, sizeBytes: row.sizeBytes, baseOffset, count, logTimeMs });
@@ -236,7 +236,7 @@ export class Reader {
   }
 
   /** @throws LedgerError REPAIRING when the bytes are not those of a row: a peer's are fetched */
-  async #row(position: number): Promise<DeliveryRow> {
+  async row(position: number): Promise<DeliveryRow> {
     const bytes = this.#context.replica.readHot(position, ROW_BYTES) ?? (await this.readBytes(position, ROW_BYTES));
     const row = decodeRow(bytes, 0);
     if (row === null) throw this.#damaged(position);
@@ -246,7 +246,7 @@ export class Reader {
   /** What a ConsumeQueue unit stands for. @throws LedgerError REPAIRING, OFFSET_OUT_OF_RANGE */
   async unit(position: number, sizeBytes: number): Promise<{ readonly entry: Uint8Array; readonly row: DeliveryRow | null }> {
     if (sizeBytes !== ROW_BYTES) return { entry: await this.entry(position, sizeBytes), row: null };
-    const row = await this.#row(position);
+    const row = await this.row(position);
     return { entry: await this.entry(row.position, row.sizeBytes), row };
   }
 

@@ -1,6 +1,7 @@
 import { assert } from '../base/assert.ts';
 import { crc32 } from '../base/crc.ts';
 import { ENTRY_HEADER_BYTES } from '../log/layout.ts';
+import { batchKeyHashes } from '../protocol/batch-keys.ts';
 import type { ErrorCode } from '../protocol/errors.ts';
 import { ERRORS } from '../protocol/errors.ts';
 import {
@@ -52,8 +53,9 @@ export interface StateMachineOptions {
  * The replicated state of a broker group (I6, I7): topics, queue offsets, producer sequences, consumer groups and offsets,
  * the log's start. It reads nothing but entries and itself.
  *
- * ConsumeQueues and the id index are written from here but decide nothing. A batch costs its header, its sequence, one
- * ConsumeQueue unit and one index entry, however many messages it holds (I10; the bloom walks its units once).
+ * ConsumeQueues and the index are written from here but decide nothing. A batch costs its header, its sequence, one
+ * ConsumeQueue unit and one index entry, however many messages it holds (I10; tags and keys each walk its units once), and an
+ * index entry for each key.
  */
 export class BrokerStateMachine implements StateMachine {
   readonly topics: Topics;
@@ -68,6 +70,8 @@ export class BrokerStateMachine implements StateMachine {
   readonly #added: StateTable[] = [];
   readonly #handlers = new Map<Command['type'], CommandHandler>();
   readonly #deferred: DeferredBatches | null = null;
+  /** Of the batch at hand: one list for all. */
+  readonly #keyHashes: number[] = [];
   #listener: ApplyListener | null = null;
   #onRole: ((role: ReplicaRole) => void) | null = null;
   readonly newestFeatureLevel: number;
@@ -205,7 +209,7 @@ export class BrokerStateMachine implements StateMachine {
     assert(this.#deferred !== null, 'deferred batches are known to this release');
     const error = this.#deferred.defer(flag, entry, queue, count);
     if (error !== 0) this.#batchDone(entry, error, NO_OFFSET, queue.nextOffset, entry.logTimeMs);
-    else this.#ids.putIds(batchIdHigh(entry.body, 0), batchIdLow(entry.body, 0), count, entry.position, entry.logTimeMs);
+    else this.indexBatch(entry);
     return error === 0;
   }
 
@@ -220,6 +224,7 @@ export class BrokerStateMachine implements StateMachine {
     const baseOffset = queue.nextOffset;
     queue.nextOffset += row.count;
     queue.index.append(baseOffset, position, logTimeMs, ROW_BYTES, row.count, row.tagBloom);
+    this.#ids.putRow(row.position, position, logTimeMs);
     this.#digest.mix(baseOffset + 1);
     this.#listener?.onPlaced(row.topicId, row.queueId);
     return baseOffset;
@@ -231,8 +236,15 @@ export class BrokerStateMachine implements StateMachine {
     const baseOffset = queue.nextOffset;
     queue.nextOffset += count;
     queue.index.append(baseOffset, position, logTimeMs, ENTRY_HEADER_BYTES + body.length, count, tagBloom(body, 0));
-    this.#ids.putIds(batchIdHigh(body, 0), batchIdLow(body, 0), count, position, logTimeMs);
+    this.indexBatch(entry);
     this.#batchDone(entry, 0, baseOffset, queue.nextOffset, logTimeMs);
+  }
+
+  /** What the batch's messages can be searched by (F30): once where it is stored, and again where its bytes are carried to. */
+  indexBatch({ body, topicId, position, logTimeMs }: Pick<AppliedEntry, 'body' | 'topicId' | 'position' | 'logTimeMs'>): void {
+    this.#ids.putIds(batchIdHigh(body, 0), batchIdLow(body, 0), batchCount(body, 0), position, logTimeMs);
+    batchKeyHashes(body, 0, this.#keyHashes);
+    if (this.#keyHashes.length > 0) this.#ids.putKeys(topicId, this.#keyHashes, position, logTimeMs);
   }
 
   #batchDone(entry: AppliedEntry, error: number, baseOffset: number, nextOffset: number, logTimeMs: number): void {

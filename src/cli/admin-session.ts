@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { askEveryGroup } from '../client/every-group.ts';
 import { Link, type LinkOptions } from '../client/link.ts';
+import type { GroupPort } from '../client/message-search.ts';
 import { TopicAdmin } from '../client/topic-admin.ts';
 import type { Io } from '../io/io.ts';
 import { nodeIo } from '../io/node/io.ts';
@@ -194,18 +195,34 @@ export class AdminSession {
       clock: this.#io.clock,
       random: this.#io.random,
       brokerNames: async () => this.#brokers.map(({ brokerName }) => brokerName),
-      askLeader: async (brokerName, op, body, timeoutMs) => {
-        // A placement may name a group that no broker knows any more.
-        if (!this.#brokers.some((broker) => broker.brokerName === brokerName))
-          throw new LedgerError('NO_ROUTE', `no broker group ${brokerName}`);
-        try {
-          return (await this.leader(op, body, brokerName, timeoutMs)).body;
-        } catch (error) {
-          throw error instanceof LedgerError ? error : new LedgerError('NO_ROUTE', (error as Error).message);
-        }
-      },
+      askLeader: async (brokerName, op, body, timeoutMs) => (await this.#askLeader(brokerName, op, body, timeoutMs)).body,
       sleep: (delayMs) => sleep(delayMs),
     });
+  }
+
+  /** For what asks every broker group and tells apart who could not be asked. */
+  groups(): GroupPort {
+    return {
+      brokerNames: async () => this.#brokers.map(({ brokerName }) => brokerName),
+      askLeader: (brokerName, op, body, timeoutMs) => this.#askLeader(brokerName, op, body, timeoutMs),
+    };
+  }
+
+  /** As leader(), with nothing but LedgerErrors. */
+  async #askLeader<O extends RequestOp>(
+    brokerName: string,
+    op: O,
+    body: Requests[O],
+    timeoutMs?: number,
+  ): Promise<{ body: Responses[O]; raw: Uint8Array }> {
+    // A placement may name a group that no broker knows any more.
+    if (!this.#brokers.some((broker) => broker.brokerName === brokerName))
+      throw new LedgerError('NO_ROUTE', `no broker group ${brokerName}`);
+    try {
+      return await this.leader(op, body, brokerName, timeoutMs);
+    } catch (error) {
+      throw error instanceof LedgerError ? error : new LedgerError('NO_ROUTE', (error as Error).message);
+    }
   }
 
   /** The group of this name, or the only one. @throws CommandError (usage) */

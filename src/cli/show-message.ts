@@ -1,9 +1,9 @@
-import { isReservedProperty, Property } from '../protocol/properties.ts';
-import type { BatchReader } from '../protocol/record-batch-reader.ts';
+import type { ReceivedMessage } from '../client/message.ts';
 
 export interface ShownMessage {
   readonly msgId: string;
   readonly topic: string;
+  readonly brokerName: string;
   readonly queueId: number;
   readonly offset: number;
   readonly tag: string | null;
@@ -19,19 +19,21 @@ export interface ShownMessage {
 }
 
 /** A message as `--json` prints it. */
-export function shownMessage(reader: BatchReader, at: number, topic: string, queueId: number, storeTimeMs: number): ShownMessage {
+export function shownMessage(message: ReceivedMessage): ShownMessage {
+  const { msgId, topic, brokerName, queueId, offset, tag, keys, orderingKey, properties, bornTimeMs, storeTimeMs } = message;
   return {
-    msgId: reader.messageId(at),
+    msgId,
     topic,
+    brokerName,
     queueId,
-    offset: reader.baseOffset + at,
-    tag: reader.tag(at) ?? null,
-    keys: reader.keys(at),
-    orderKey: reader.property(at, Property.shardingKey) ?? null,
-    properties: Object.fromEntries([...reader.properties(at)].filter(([name]) => !isReservedProperty(name))),
-    bornTimeMs: reader.bornTimeMs(at),
+    offset,
+    tag: tag ?? null,
+    keys,
+    orderKey: orderingKey ?? null,
+    properties,
+    bornTimeMs,
     storeTimeMs,
-    ...shownBody(reader.body(at)),
+    ...shownBody(message.body),
   };
 }
 

@@ -1,4 +1,4 @@
-import { type ErrorCode, LedgerError } from '../protocol/errors.ts';
+import type { ErrorCode } from '../protocol/errors.ts';
 import {
   type ClusterStatus,
   type GroupDescription,
@@ -16,8 +16,9 @@ import {
 import type { ClientCore } from './client-core.ts';
 import { askEveryGroup } from './every-group.ts';
 import { mergeGroups } from './group-merge.ts';
-import { ReceivedBatch, ReceivedMessage } from './message.ts';
+import type { ReceivedMessage } from './message.ts';
 import type { MessageQueue } from './message-queue.ts';
+import { findMessage, foundMessage, type GroupPort, type MessageQuery, type MessageQueryResult, queryMessages } from './message-search.ts';
 import { assertApplied, type LeaderPort, TopicAdmin, type TopicOutcome } from './topic-admin.ts';
 import type { Replication } from './types.ts';
 
@@ -136,18 +137,20 @@ export class Admin {
     await this.#core.askLeader(brokerName, Op.raftRemove, { replicaId }, MEMBERSHIP_TIMEOUT_MS);
   }
 
-  /** @throws LedgerError MESSAGE_NOT_FOUND */
+  /**
+   * By id, or by queue and offset.
+   * @throws LedgerError MESSAGE_NOT_FOUND when all that could have it say so; else what kept a broker group from answering
+   */
   async message(at: string | (MessageQueue & { readonly offset: number })): Promise<ReceivedMessage> {
-    if (typeof at !== 'string') return this.#message(at.brokerName, { id: '', topic: at.topic, queueId: at.queueId, offset: at.offset });
-    let failure = new LedgerError('MESSAGE_NOT_FOUND', at);
-    for (const { brokerName } of await this.#core.router.findBrokers(ADMIN_TIMEOUT_MS)) {
-      try {
-        return await this.#message(brokerName, { id: at, topic: '', queueId: 0, offset: 0 });
-      } catch (error) {
-        failure = error as LedgerError;
-      }
-    }
-    throw failure;
+    if (typeof at === 'string') return (await findMessage(groupsOf(this.#core), at, ADMIN_TIMEOUT_MS)).message;
+    const request = { id: '', topic: at.topic, queueId: at.queueId, offset: at.offset };
+    const { body, raw } = await this.#core.askLeader(at.brokerName, Op.messageGet, request, ADMIN_TIMEOUT_MS);
+    return foundMessage(at.brokerName, body, raw).message;
+  }
+
+  /** By topic, key and time, on all broker groups. @throws LedgerError TOPIC_NOT_FOUND, BAD_NAME (key), BAD_REQUEST (cursor) */
+  queryMessages(query: MessageQuery): Promise<MessageQueryResult> {
+    return queryMessages(groupsOf(this.#core), query, query.timeoutMs ?? this.#core.requestTimeoutMs);
   }
 
   /** Hashes of the log of every replica of a broker group, by replica id; equal answers mean equal bytes. */
@@ -162,13 +165,6 @@ export class Admin {
       }),
     );
     return new Map(answers);
-  }
-
-  async #message(brokerName: string, request: Requests[typeof Op.messageGet]): Promise<ReceivedMessage> {
-    const { body, raw } = await this.#core.askLeader(brokerName, Op.messageGet, request, ADMIN_TIMEOUT_MS);
-    const queue = { topic: body.topic, brokerName, queueId: body.queueId };
-    const batch = new ReceivedBatch(raw, queue, body.baseOffset, body.logTimeMs, body.reference);
-    return body.reference === undefined ? new ReceivedMessage(batch, body.messageIndex) : batch.at(body.baseOffset);
   }
 
   /**
@@ -198,6 +194,13 @@ function leadersOf(core: ClientCore): LeaderPort {
     brokerNames: async () => (await core.router.findBrokers(ADMIN_TIMEOUT_MS)).map(({ brokerName }) => brokerName),
     askLeader: async (brokerName, op, body, timeoutMs) => (await core.askLeader(brokerName, op, body, timeoutMs)).body,
     sleep: (delayMs) => core.sleep(delayMs),
+  };
+}
+
+function groupsOf(core: ClientCore): GroupPort {
+  return {
+    brokerNames: async () => (await core.router.findBrokers(ADMIN_TIMEOUT_MS)).map(({ brokerName }) => brokerName),
+    askLeader: (brokerName, op, body, timeoutMs) => core.askLeader(brokerName, op, body, timeoutMs),
   };
 }
 

@@ -27,6 +27,8 @@ const ITEM_BYTES = 24;
 const Item = { hash: 0, position: 4, timeDeltaMs: 12, previous: 16, checksum: 20 } as const;
 /** Items are read back in blocks of this many when a file is loaded. */
 const LOAD_ITEMS = 8192;
+/** And in blocks of this many when a walk goes on in the middle of a chain. */
+const SCAN_ITEMS = 512;
 const FIRST_ITEMS = 64;
 const MAX_TIME_DELTA_MS = 0xffff_ffff;
 
@@ -49,6 +51,12 @@ export interface IndexFileSizes {
 export interface Found {
   readonly position: number;
   readonly logTimeMs: number;
+}
+
+export interface Walked {
+  readonly steps: number;
+  /** Steps ran out: what was not looked at is of entries before this position. null: the chain ended, or was left. */
+  readonly restBefore: number | null;
 }
 
 /**
@@ -213,27 +221,70 @@ export class IndexFile {
   }
 
   /**
-   * Walks the chain of `hash`, newest first, and calls `take` for each of its items until that says false.
+   * Walks the chain of `hash`, newest first, from the newest item of an entry before `beforePosition`, and calls `take` for each
+   * of its items until that says false.
    * @param maxSteps items looked at, those of other hashes in the chain included
-   * @returns steps made @throws DamagedIndexError
+   * @throws DamagedIndexError
    */
-  async walk(hash: number, maxSteps: number, take: (found: Found) => boolean): Promise<number> {
+  async walk(hash: number, maxSteps: number, take: (found: Found) => boolean, beforePosition = Number.MAX_SAFE_INTEGER): Promise<Walked> {
     const slot = hash % this.sizes.slots;
-    let number = await this.#slot(slot);
+    let number = await this.#newestBefore(slot, beforePosition);
     let steps = 0;
+    let position = Number.MAX_SAFE_INTEGER;
     while (number !== 0 && steps < maxSteps) {
       const item = await this.#item(number);
       const itemHash = readU32(item, Item.hash);
       const previous = readU32(item, Item.previous);
       if (itemHash % this.sizes.slots !== slot || previous >= number) throw new DamagedIndexError(`${this.path}: chain of slot ${slot}`);
       steps++;
+      position = readU53(item, Item.position);
       if (itemHash === hash) {
         const logTimeMs = this.beginTimeMs + readU32(item, Item.timeDeltaMs);
-        if (!take({ position: readU53(item, Item.position), logTimeMs })) return steps;
+        if (!take({ position, logTimeMs })) return { steps, restBefore: null };
       }
       number = previous;
     }
-    return steps;
+    return { steps, restBefore: number === 0 ? null : position + 1 };
+  }
+
+  /** Number of the newest item of a slot among those of entries before `position`; 0 = none. */
+  async #newestBefore(slot: number, position: number): Promise<number> {
+    if (this.itemCount === 0 || (await this.#positionOf(this.itemCount)) < position) return this.#slot(slot);
+    let low = 0;
+    let high = this.itemCount - 1;
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2);
+      if ((await this.#positionOf(middle + 1)) >= position) high = middle;
+      else low = middle + 1;
+    }
+    // The chain cannot be entered in the middle by its head. Who comes back here left a long chain, so its next item is near.
+    for (let end = low; end > 0; ) {
+      const first = Math.max(0, end - SCAN_ITEMS);
+      const items = await this.#items(first, end - first);
+      for (let at = items.length - ITEM_BYTES; at >= 0; at -= ITEM_BYTES) {
+        if (readU32(items, at + Item.hash) % this.sizes.slots === slot) return first + at / ITEM_BYTES + 1;
+      }
+      end = first;
+    }
+    return 0;
+  }
+
+  async #positionOf(number: number): Promise<number> {
+    return readU53(await this.#item(number), Item.position);
+  }
+
+  /** Items, from `first` counted from 0; a copy. */
+  async #items(first: number, count: number): Promise<Uint8Array> {
+    const flushed = Math.max(0, Math.min(count, this.#flushedItems - first));
+    const from = (first + flushed - this.#flushedItems) * ITEM_BYTES;
+    const unflushed = flushed === count ? null : this.#pending.slice(from, from + (count - flushed) * ITEM_BYTES);
+    if (flushed === 0) return unflushed ?? new Uint8Array(0);
+    const read = await this.#readItems(first, flushed);
+    if (unflushed === null) return read;
+    const all = new Uint8Array(count * ITEM_BYTES);
+    all.set(read);
+    all.set(unflushed, read.length);
+    return all;
   }
 
   async #slot(slot: number): Promise<number> {
@@ -247,11 +298,7 @@ export class IndexFile {
 
   async #item(number: number): Promise<Uint8Array> {
     if (number > this.itemCount) throw new DamagedIndexError(`${this.path}: item ${number} of ${this.itemCount}`);
-    if (number > this.#flushedItems) {
-      const at = (number - 1 - this.#flushedItems) * ITEM_BYTES;
-      return this.#pending.slice(at, at + ITEM_BYTES);
-    }
-    return this.#readItems(number - 1, 1);
+    return this.#items(number - 1, 1);
   }
 
   async #readItems(first: number, count: number): Promise<Uint8Array> {

@@ -15,12 +15,30 @@ export interface IndexFilesOptions {
   readonly onDamage: (cause: Error) => void;
   readonly sizes?: IndexFileSizes;
   readonly maxOpenFiles?: number;
+  /** Items that one search looks at; default MAX_STEPS. */
+  readonly maxSteps?: number;
+}
+
+export interface IndexRange {
+  /** Log time, both included. */
+  readonly fromTimeMs: number;
+  readonly toTimeMs: number;
+  /** Entries before this position only. */
+  readonly beforePosition: number;
+  readonly max: number;
+}
+
+export interface IndexHits {
+  /** Newest first. */
+  readonly positions: readonly number[];
+  /** Entries before this position were not looked at; null: all were. */
+  readonly restBefore: number | null;
 }
 
 /** 1 MB of slots (in memory for the current file), 25 MB of items. */
 const DEFAULT_SIZES: IndexFileSizes = { slots: 262_144, capacity: 1_048_576 };
 const MAX_OPEN_FILES = 16;
-/** Items that one query looks at: a chain of millions of equal keys must not keep the disk busy. The newest are found. */
+/** Items that one search looks at: a chain of millions of equal keys must not keep the disk busy. More than one entry can have (protocol/batch-keys.ts). */
 const MAX_STEPS = 100_000;
 /** Messages whose ids share an item: one client's consecutive ids. */
 export const ID_BLOCK = 64;
@@ -33,6 +51,11 @@ export function messageIdHash(bytes: Uint8Array, at: number, block: number): num
 /** Index hash of a message key. @param key keyHash() of the key */
 export function keyIndexHash(topicId: number, key: number): number {
   return mix(Math.imul(topicId, 0x9e3779b1) ^ key);
+}
+
+/** Index hash of what refers to an entry. @param position of its header, below 2^53 */
+export function referenceHash(position: number): number {
+  return mix(position ^ Math.imul(Math.floor(position / 2 ** 32), 0x9e3779b1));
 }
 
 /** MurmurHash3's finaliser: neighbouring blocks and topic ids spread over all slots. */
@@ -57,11 +80,13 @@ export class IndexFiles {
   #startPosition = 0;
   readonly #unsynced = new Set<IndexFile>();
   readonly #work = new FileWork();
+  readonly #maxSteps: number;
   #lastPosition = -1;
 
   private constructor(options: IndexFilesOptions) {
     this.#options = options;
     this.#sizes = options.sizes ?? DEFAULT_SIZES;
+    this.#maxSteps = options.maxSteps ?? MAX_STEPS;
     this.#files = new OpenFiles(options.disk, options.maxOpenFiles ?? MAX_OPEN_FILES);
   }
 
@@ -137,12 +162,15 @@ export class IndexFiles {
   }
 
   /**
-   * Entries with this hash in [fromTimeMs, toTimeMs] of log time, newest first, at most `max`.
+   * Positions of entries with this hash within the range, newest first. Hashes collide, and one call looks at MAX_STEPS items at most.
    * Rejects with LedgerError INTERNAL when a file is damaged (the owner hears onDamage).
    */
-  async find(hash: number, fromTimeMs: number, toTimeMs: number, max: number): Promise<number[]> {
+  async search(hash: number, range: IndexRange): Promise<IndexHits> {
+    const { fromTimeMs, toTimeMs, beforePosition, max } = range;
     const positions: number[] = [];
     let steps = 0;
+    /** Start of the file that was looked at last. */
+    let newer = beforePosition;
     const take = ({ position, logTimeMs }: Found): boolean => {
       if (logTimeMs < fromTimeMs) return false;
       // Several items of one entry lie side by side.
@@ -150,10 +178,17 @@ export class IndexFiles {
       return positions.length < max;
     };
     for (const file of [...this.#list].reverse()) {
-      if (positions.length >= max || steps >= MAX_STEPS) break;
+      if (positions.length >= max) break;
       if (file.itemCount === 0 || file.beginTimeMs > toTimeMs || file.endTimeMs < fromTimeMs) continue;
+      if (file.startPosition >= beforePosition) continue;
+      if (steps >= this.#maxSteps) return { positions, restBefore: newer };
       try {
-        steps += await file.walk(hash, MAX_STEPS - steps, take);
+        const walked = await file.walk(hash, this.#maxSteps - steps, take, beforePosition);
+        steps += walked.steps;
+        // An item of the same entry that is not looked at yet says nothing new when the entry is among the positions.
+        if (walked.restBefore !== null)
+          return { positions, restBefore: Math.min(walked.restBefore, positions.at(-1) ?? walked.restBefore) };
+        newer = file.startPosition;
       } catch (error) {
         // Cut away meanwhile: so are its entries.
         if (!this.#list.includes(file)) break;
@@ -161,11 +196,16 @@ export class IndexFiles {
         throw new LedgerError('INTERNAL', `the index cannot be read: ${(error as Error).message}`);
       }
     }
-    return positions;
+    return { positions, restBefore: positions.length >= max && max > 0 ? (positions.at(-1) as number) : null };
+  }
+
+  /** All that search() finds in one call, of any position. */
+  async find(hash: number, fromTimeMs: number, toTimeMs: number, max: number): Promise<readonly number[]> {
+    return (await this.search(hash, { fromTimeMs, toTimeMs, beforePosition: Number.MAX_SAFE_INTEGER, max })).positions;
   }
 
   /** Like find(), by a message id. */
-  findMessageId(id: { readonly high: Uint8Array; readonly low: number }, max: number): Promise<number[]> {
+  findMessageId(id: { readonly high: Uint8Array; readonly low: number }, max: number): Promise<readonly number[]> {
     return this.find(messageIdHash(id.high, 0, Math.floor(id.low / ID_BLOCK)), 0, Number.MAX_SAFE_INTEGER, max);
   }
 

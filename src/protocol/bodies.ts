@@ -23,6 +23,8 @@ import type {
   LogDamage,
   MessageGetRequest,
   MessageGetResponse,
+  MessageQueryRequest,
+  MessageQueryResponse,
   OffsetCommitRequest,
   OffsetCommitResponse,
   OffsetFetchRequest,
@@ -30,6 +32,8 @@ import type {
   Place,
   PulledReference,
   Pushes,
+  QueriedBatch,
+  QueryCursor,
   QueueRangeRequest,
   QueueRangeResponse,
   RaftAddRequest,
@@ -144,6 +148,7 @@ const raftStatus = map<RaftStatus>(
   },
   ['voters', 'learners', 'outgoing', 'featureLevel', 'newestFeatureLevel', 'voteFloor', 'machine', 'priority', 'belowReserve'],
 );
+const queryCursor = map<QueryCursor>({ position: u53, messageIndex: u16 });
 const groupDescription = map<GroupDescription>({
   group: name,
   epoch: u53,
@@ -237,6 +242,11 @@ export const CONTROL_REQUESTS: { readonly [O in Control]: BodyCodec<Requests[O]>
   [Op.raftAdd]: asMap(map<RaftAddRequest>({ replicaId: u16, host: textUpTo(256), port: u16 })),
   [Op.raftRemove]: asMap(map<RaftRemoveRequest>({ replicaId: u16 })),
   [Op.featureLevelRaise]: asMap(map<FeatureLevelRaiseRequest>({ level: u16 })),
+  [Op.messageQuery]: asMap(
+    map<MessageQueryRequest>({ topic: name, key: textUpTo(0xffff), fromTimeMs: u53, toTimeMs: u53, max: u16, before: queryCursor }, [
+      'before',
+    ]),
+  ),
 };
 
 export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O]> } = {
@@ -297,6 +307,25 @@ export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O
   [Op.raftAdd]: asMap(empty),
   [Op.raftRemove]: asMap(empty),
   [Op.featureLevelRaise]: asMap(map<FeatureLevelRaiseResponse>({ featureLevel: u16 })),
+  [Op.messageQuery]: asMap(
+    map<MessageQueryResponse>({
+      found: list(
+        map<QueriedBatch>(
+          {
+            queueId: u16,
+            baseOffset: u53,
+            logTimeMs: u53,
+            position: u53,
+            sizeBytes: u32,
+            messageIndexes: list(u16),
+            reference: pulledReference,
+          },
+          ['reference'],
+        ),
+      ),
+      next: nullable(queryCursor),
+    }),
+  ),
 };
 
 export const PUSHES: { readonly [K in keyof Pushes]: BodyCodec<Pushes[K]> } = {

@@ -169,6 +169,24 @@ export function findProperty(bytes: Buffer, from: number, to: number, name: stri
   return undefined;
 }
 
+/** Where a property's value lies; null when there is none, or what is before it is malformed. For who must not fail by a client's bytes. */
+export function findPropertyRange(
+  bytes: Uint8Array,
+  from: number,
+  to: number,
+  name: string,
+): { readonly from: number; readonly to: number } | null {
+  for (let at = from; at + PROPERTY_HEADER_BYTES <= to; ) {
+    const next = at + PROPERTY_HEADER_BYTES + (bytes[at] as number) + readU16(bytes, at + 1);
+    if (next > to) return null;
+    if (bytes[at] === name.length && isText(bytes, at + PROPERTY_HEADER_BYTES, name)) {
+      return { from: at + PROPERTY_HEADER_BYTES + name.length, to: next };
+    }
+    at = next;
+  }
+  return null;
+}
+
 function isText(bytes: Uint8Array, at: number, text: string): boolean {
   for (let i = 0; i < text.length; i++) if (bytes[at + i] !== text.charCodeAt(i)) return false;
   return true;

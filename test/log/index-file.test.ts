@@ -85,6 +85,40 @@ describe('F30 IndexFile', () => {
     }
   });
 
+  test('F30 a search that is cut short goes on where it ended: nothing is found twice, nothing is left out', async () => {
+    for (const [max, maxSteps] of [
+      [3, 100_000],
+      [1e9, 4],
+      [2, 7],
+      // More than one entry's items, else there is no way on.
+      [1, 3],
+    ] as const) {
+      const { open } = setup();
+      const puts = makePuts(230);
+      const index = await open({ maxSteps });
+      apply(index, puts);
+      // Files that are sealed, one that is half on disk, and items in memory only.
+      await index.flush(endOf(puts.slice(0, 215)));
+      for (let hash = 0; hash < 20; hash++) {
+        for (const [fromTimeMs, toTimeMs] of [
+          [0, FOREVER],
+          [5_000_405, 5_001_805],
+        ] as const) {
+          const found: number[] = [];
+          let pages = 0;
+          for (let beforePosition: number | null = FOREVER; beforePosition !== null && pages < 1_000; pages++) {
+            const hits = await index.search(hash, { fromTimeMs, toTimeMs, beforePosition, max });
+            expect(hits.positions.length).toBeLessThanOrEqual(max);
+            found.push(...hits.positions);
+            beforePosition = hits.restBefore;
+          }
+          expect(pages).toBeLessThan(1_000);
+          expect(found).toEqual(expected(puts, hash, fromTimeMs, toTimeMs));
+        }
+      }
+    }
+  });
+
   test('F30 crash, cut and replay give the index of a replica that never fell', async () => {
     await fc.assert(
       fc.asyncProperty(

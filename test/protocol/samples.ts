@@ -82,6 +82,7 @@ export const REQUESTS: { readonly [O in keyof Requests]: Requests[O] } = {
   [Op.raftAdd]: { replicaId: 4, host: 'h', port: 7460 },
   [Op.raftRemove]: { replicaId: 4 },
   [Op.featureLevelRaise]: { level: 2 },
+  [Op.messageQuery]: { topic: 't', key: 'k', fromTimeMs: 1, toTimeMs: 2 ** 52, max: 32, before: { position: 2 ** 40, messageIndex: 3 } },
 };
 
 export const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send>]: Responses[O] } = {
@@ -131,6 +132,10 @@ export const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send
   [Op.raftAdd]: {},
   [Op.raftRemove]: {},
   [Op.featureLevelRaise]: { featureLevel: 2 },
+  [Op.messageQuery]: {
+    found: [{ queueId: 1, baseOffset: 5, logTimeMs: 6, position: 7, sizeBytes: 8, messageIndexes: [9, 2] }],
+    next: { position: 7, messageIndex: 2 },
+  },
 };
 
 export const PUSHES: { readonly [K in keyof Pushes]: Pushes[K] } = {

@@ -23,6 +23,8 @@ export interface BatchOptions {
   readonly sequence?: number;
   readonly count?: number;
   readonly tags?: readonly (string | undefined)[];
+  /** Of each message. */
+  readonly keys?: readonly (readonly string[])[];
   readonly idHigh?: Uint8Array;
   readonly idLow?: number;
   readonly bodyBytes?: number;
@@ -30,11 +32,12 @@ export interface BatchOptions {
 
 /** A sealed batch of small messages. Producer id 0 = one-way. */
 export function makeBatch(options: BatchOptions = {}): Uint8Array {
-  const { producerId = 0, epoch = 0, sequence = 0, tags, count = tags?.length ?? 1, idLow = 0, bodyBytes = 10 } = options;
+  const { producerId = 0, epoch = 0, sequence = 0, tags, keys, count = (tags ?? keys)?.length ?? 1, idLow = 0, bodyBytes = 10 } = options;
   const messages = Array.from({ length: count }, (_, i) => ({
     body: new Uint8Array(bodyBytes).fill(idLow + i),
     bornTimeMs: 1_700_000_000_000,
     tag: tags?.[i],
+    keys: keys?.[i],
   }));
   const idHigh = options.idHigh ?? Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
   return encodeBatch(messages, { producerId, producerEpoch: epoch, firstSequence: sequence, idHigh, idLow }).bytes.slice();

@@ -1,6 +1,6 @@
 import { assert } from '../../src/base/assert.ts';
 import { equalBytes } from '../../src/base/bytes.ts';
-import type { MessageIdIndex, QueueStore } from '../../src/broker/ports.ts';
+import type { KeyHits, MessageIdIndex, QueueStore } from '../../src/broker/ports.ts';
 import type { ConsumeQueue, UnitBatch } from '../../src/log/consume-queue-types.ts';
 
 interface Row {
@@ -83,6 +83,29 @@ export class MemoryIds implements MessageIdIndex {
       .filter(({ high, low, count, position }) => equalBytes(high, idHigh) && idLow >= low && idLow < low + count && position >= this.start)
       .map(({ position }) => position)
       .reverse();
+  }
+  readonly keys: { readonly topicId: number; readonly hash: number; readonly position: number; readonly logTimeMs: number }[] = [];
+  putKeys(topicId: number, keyHashes: readonly number[], position: number, logTimeMs: number): void {
+    for (const hash of keyHashes) this.keys.push({ topicId, hash, position, logTimeMs });
+  }
+  findKey(topicId: number, hash: number, range: { fromTimeMs: number; toTimeMs: number; beforePosition: number; max: number }): KeyHits {
+    const all = this.keys.filter(
+      (key) =>
+        key.topicId === topicId &&
+        key.hash === hash &&
+        key.position < range.beforePosition &&
+        key.logTimeMs >= range.fromTimeMs &&
+        key.logTimeMs <= range.toTimeMs,
+    );
+    const positions = [...new Set(all.map(({ position }) => position))].reverse().slice(0, range.max);
+    return { positions, restBefore: positions.length === range.max ? (positions.at(-1) as number) : null };
+  }
+  readonly rows: { readonly position: number; readonly rowPosition: number }[] = [];
+  putRow(position: number, rowPosition: number): void {
+    this.rows.push({ position, rowPosition });
+  }
+  findRows(position: number): number[] {
+    return this.rows.filter((row) => row.position === position).map(({ rowPosition }) => rowPosition);
   }
   cut(startPosition: number): void {
     this.start = startPosition;

@@ -1,0 +1,102 @@
+import { readU16, readU32, readU53 } from '../base/bytes.ts';
+import { UnitBatch } from '../log/consume-queue-types.ts';
+import { ENTRY_HEADER_BYTES, Entry, MAX_ENTRY_BODY_BYTES } from '../log/layout.ts';
+import { LedgerError } from '../protocol/errors.ts';
+import { batchFlags, DEFERRED_FLAGS } from '../protocol/record-batch.ts';
+import type { BrokerContext } from './context.ts';
+import type { DeliveryRow } from './delivery.ts';
+import type { MessageIdIndex } from './ports.ts';
+import type { Reader } from './reader.ts';
+import type { QueueState } from './topics.ts';
+
+/** Where messages of a stored batch lie in a queue. */
+export interface StoredPlace {
+  readonly queue: QueueState;
+  readonly baseOffset: number;
+  /** Of a delivery by reference, else null. */
+  readonly row: DeliveryRow | null;
+}
+
+/** Rows looked at for one batch: a batch of single deliveries has one for each message, and one for each attempt. The first ones are what is looked for. */
+const MAX_ROWS_OF_BATCH = 4_096;
+
+/** Whole entries by their position, verified, and the places of their messages: for who found a position in an index. */
+export class StoredEntries {
+  readonly #context: BrokerContext;
+  readonly #reader: Reader;
+  readonly #ids: MessageIdIndex;
+
+  constructor(context: BrokerContext, reader: Reader, ids: MessageIdIndex) {
+    this.#context = context;
+    this.#reader = reader;
+    this.#ids = ids;
+  }
+
+  /**
+   * The entry whose header lies at `position`. The header itself says how long it is.
+   * @returns null when the log was cut behind it @throws LedgerError REPAIRING when it is damaged here
+   */
+  async at(position: number): Promise<Uint8Array | null> {
+    const { replica, state } = this.#context;
+    if (position < state.startPosition()) return null;
+    try {
+      const header = replica.readHot(position, ENTRY_HEADER_BYTES) ?? (await this.#reader.readBytes(position, ENTRY_HEADER_BYTES));
+      const whole = header.length === ENTRY_HEADER_BYTES && readU53(header, Entry.position) === position;
+      const sizeBytes = whole ? readU32(header, Entry.sizeBytes) : 0;
+      // Only what was applied is indexed: what is no entry here is damage, and must not pass for "there is none".
+      if (sizeBytes <= ENTRY_HEADER_BYTES || sizeBytes > ENTRY_HEADER_BYTES + MAX_ENTRY_BODY_BYTES)
+        return this.#reader.verified(header, position);
+      return await this.#reader.entry(position, sizeBytes);
+    } catch (error) {
+      if (error instanceof LedgerError && error.code === 'OFFSET_OUT_OF_RANGE') return null;
+      throw error;
+    }
+  }
+
+  /**
+   * Where a batch's messages lie in its own topic: its own place, or the first ones that rows gave it. Empty for what is in no
+   * queue: a duplicate, and what waits for its time or its transaction and nobody is to see.
+   */
+  async placesOf(entry: Uint8Array): Promise<readonly StoredPlace[]> {
+    const position = readU53(entry, Entry.position);
+    const topicId = readU32(entry, Entry.topicId);
+    if ((batchFlags(entry, ENTRY_HEADER_BYTES) & DEFERRED_FLAGS) !== 0) return this.#delivered(position, topicId);
+    const queue = this.#context.state.topics.queue(topicId, readU16(entry, Entry.queueId));
+    const baseOffset = queue === undefined ? null : await baseOffsetOf(queue, position);
+    return queue === undefined || baseOffset === null ? [] : [{ queue, baseOffset, row: null }];
+  }
+
+  /** Of several deliveries of a message (a retry, a dead letter) only that in its own topic counts. */
+  async #delivered(position: number, topicId: number): Promise<StoredPlace[]> {
+    const places: StoredPlace[] = [];
+    for (const rowPosition of await this.#ids.findRows(position, MAX_ROWS_OF_BATCH)) {
+      if (rowPosition < this.#context.state.startPosition()) continue;
+      const row = await this.#reader.row(rowPosition);
+      if (row.position !== position || row.topicId !== topicId) continue;
+      const queue = this.#context.state.topics.queue(row.topicId, row.queueId);
+      const baseOffset = queue === undefined ? null : await baseOffsetOf(queue, rowPosition);
+      if (queue !== undefined && baseOffset !== null) places.push({ queue, baseOffset, row });
+    }
+    return places;
+  }
+}
+
+/**
+ * Units lie in the order of the log, so the one of a position is found by halves.
+ * @returns null when the queue has none: a duplicate that apply refused lies in the log but in no queue
+ */
+async function baseOffsetOf(queue: QueueState, position: number): Promise<number | null> {
+  const units = new UnitBatch(1);
+  let low = queue.minOffset;
+  let high = queue.nextOffset;
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2);
+    const found = await queue.index.readUnits(middle, 1, units);
+    const baseOffset = units.baseOffset[0] as number;
+    const unitPosition = units.position[0] as number;
+    if (found > 0 && unitPosition === position) return baseOffset;
+    if (found === 0 || unitPosition > position) high = Math.min(middle, found === 0 ? middle : baseOffset);
+    else low = baseOffset + (units.count[0] as number);
+  }
+  return null;
+}
