@@ -4,11 +4,10 @@ import { LedgerError } from '../../protocol/errors.ts';
 import { Op } from '../../protocol/requests.ts';
 import { AdminSession } from '../admin-session.ts';
 import { type Context, Exit, usageError } from '../context.ts';
-import { type ClientFlags, integer, parseTimeMs, withClientFlags } from '../options.ts';
+import { type ClientFlags, integer, parseTimeMs, positive, withClientFlags } from '../options.ts';
 import { formatTable, note, write, writeJson } from '../output.ts';
 import { shownMessage } from '../show-message.ts';
 
-/** Looking for a leader takes this long at most; then its group counts as failed. */
 const GROUP_TIMEOUT_MS = 10_000;
 const SHOWN_BODY_CHARACTERS = 60;
 
@@ -25,6 +24,7 @@ interface QueryFlags extends ClientFlags {
   readonly to?: number;
   readonly max: number;
   readonly cursor?: string;
+  readonly timeout: number;
 }
 
 const MESSAGE_ID = /^[0-9A-F]{32}$/;
@@ -45,6 +45,7 @@ export function register(program: Command, context: Context): void {
     .option('--to <time>', 'stored at or before', parseTimeMs)
     .option('--max <n>', 'messages at most', integer(1, 256), 32)
     .option('--cursor <text>', 'the next page: `next` of the page before')
+    .option('--timeout <seconds>', 'for how long a broker group without a leader is asked', positive, GROUP_TIMEOUT_MS / 1_000)
     .action((flags: QueryFlags) => query(context, flags));
 }
 
@@ -103,7 +104,7 @@ async function query(context: Context, flags: QueryFlags): Promise<void> {
     ...(to === undefined ? {} : { toTimeMs: to }),
     ...(cursor === undefined ? {} : { cursor }),
   };
-  const result = await queryMessages(session.groups(), wanted, GROUP_TIMEOUT_MS);
+  const result = await queryMessages(session.groups(), wanted, flags.timeout * 1_000);
   const messages = result.messages.map(shownMessage);
   const groups = result.groups.map(({ brokerName, status, error }) => ({
     brokerName,
