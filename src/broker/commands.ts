@@ -141,6 +141,40 @@ export interface FeatureLevelRaise {
   readonly level: number;
 }
 
+/** The delay of each level, level 1 first, ms. */
+export interface DelayLevelsSet {
+  readonly type: 'delayLevelsSet';
+  readonly delaysMs: readonly number[];
+}
+/**
+ * A level's messages of [from, to) are due; the rows deliver them. `position`, `dueMs`: of the last unit of them. `released`: pairs
+ * [segment base, references that end].
+ */
+export interface DelayLevelDue {
+  readonly type: 'delayLevelDue';
+  readonly level: number;
+  readonly from: number;
+  readonly to: number;
+  readonly position: number;
+  readonly dueMs: number;
+  readonly released: readonly number[];
+}
+/**
+ * All timers after the first place in the order of delivery, up to the second one, are due; the rows deliver them. `asOf`: index up to
+ * which whoever gathered them had applied the log, and the log's time there. `passed`: pairs [bucket, units].
+ */
+export interface TimersDue {
+  readonly type: 'timersDue';
+  readonly fromDueMs: number;
+  readonly fromPosition: number;
+  readonly toDueMs: number;
+  readonly toPosition: number;
+  readonly asOf: number;
+  readonly asOfLogTimeMs: number;
+  readonly passed: readonly number[];
+  readonly released: readonly number[];
+}
+
 export type Command =
   | TopicCreate
   | TopicUpdate
@@ -157,7 +191,10 @@ export type Command =
   | SetSetting
   | FeatureLevelRaise
   | TopicPut
-  | TopicForget;
+  | TopicForget
+  | DelayLevelsSet
+  | DelayLevelDue
+  | TimersDue;
 
 interface CommandLayout {
   readonly number: number;
@@ -190,6 +227,17 @@ const LAYOUT: Layout = {
   groupJoinBy: {
     number: 16,
     fields: ['group', 'member', 'address', 'topics', 'strategy', 'sessionTimeoutMs', 'zone', 'queues', 'brokerZones', 'machineRooms'],
+    level: FEATURE_LEVELS.messaging,
+  },
+  delayLevelsSet: { number: 20, fields: ['delaysMs'], level: FEATURE_LEVELS.messaging },
+  delayLevelDue: {
+    number: 21,
+    fields: ['level', 'from', 'to', 'position', 'dueMs', 'released'],
+    level: FEATURE_LEVELS.messaging,
+  },
+  timersDue: {
+    number: 22,
+    fields: ['fromDueMs', 'fromPosition', 'toDueMs', 'toPosition', 'asOf', 'asOfLogTimeMs', 'passed', 'released'],
     level: FEATURE_LEVELS.messaging,
   },
 };

@@ -37,6 +37,15 @@ export class Segments {
     return this.#starts;
   }
 
+  /** Where the segment of a retained position begins, as far as it is noted: that of a new entry always is. */
+  baseOf(position: number): number {
+    for (let i = this.#starts.length - 1; i >= 0; i--) {
+      const start = this.#starts[i] as SegmentStart;
+      if (start.position <= position) return start.position;
+    }
+    return this.startPosition;
+  }
+
   /** @returns false when this segment start is noted already */
   note(position: number, logTimeMs: number): boolean {
     const last = this.#starts.at(-1);

@@ -5,6 +5,7 @@ import { batchKeyHashes } from '../protocol/batch-keys.ts';
 import type { ErrorCode } from '../protocol/errors.ts';
 import { ERRORS } from '../protocol/errors.ts';
 import {
+  BatchFlag,
   batchCount,
   batchFirstSequence,
   batchFlags,
@@ -32,6 +33,7 @@ import type { SettingName } from './settings.ts';
 import { isSetting, SETTINGS } from './settings.ts';
 import { packState, unpackState } from './snapshot.ts';
 import type { CommandHandler, DeferredBatches, PlacedRows, StateTable } from './state-table.ts';
+import { DELAY_FLAGS, Timers } from './timers.ts';
 import { recordFault, recordOfPut } from './topic-records.ts';
 import type { QueueState, TopicState } from './topics.ts';
 import { queueKey, recordOf, Topics } from './topics.ts';
@@ -69,7 +71,9 @@ export class BrokerStateMachine implements StateMachine {
   /** What the features keep besides, and who applies their commands. */
   readonly #added: StateTable[] = [];
   readonly #handlers = new Map<Command['type'], CommandHandler>();
-  readonly #deferred: DeferredBatches | null = null;
+  /** Who takes over batches that are not placed when they are stored, by BatchFlag. */
+  readonly #deferred = new Map<number, DeferredBatches>();
+  readonly timers: Timers;
   /** Of the batch at hand: one list for all. */
   readonly #keyHashes: number[] = [];
   #listener: ApplyListener | null = null;
@@ -91,6 +95,19 @@ export class BrokerStateMachine implements StateMachine {
     this.topics = new Topics(options.queues, options.brokerName);
     this.groups = new Groups(this.topics, options.brokerName);
     this.segments = new Segments(this.topics);
+    this.timers = new Timers({
+      topics: this.topics,
+      segments: this.segments,
+      placeRow: (row, position, logTimeMs) => this.placeRow(row, position, logTimeMs),
+      dropInternal: (topic) => this.#dropInternal(topic),
+    });
+    this.#addTimers(this.timers);
+  }
+
+  #addTimers(timers: Timers): void {
+    this.#added.push(timers);
+    for (const flag of [BatchFlag.delayLevel, BatchFlag.deliverAt, BatchFlag.delayMs]) this.#deferred.set(flag, timers);
+    for (const type of ['delayLevelsSet', 'delayLevelDue', 'timersDue'] as const) this.#handlers.set(type, timers);
   }
 
   /** The services of this replica; at most one, for good. */
@@ -179,7 +196,8 @@ export class BrokerStateMachine implements StateMachine {
       return;
     }
     const count = batchCount(body, 0);
-    const deferral = batchFlags(body, 0) & DEFERRED_FLAGS;
+    const flag = batchFlags(body, 0) & DEFERRED_FLAGS;
+    const deferral = (flag & DELAY_FLAGS) !== 0 && this.timers.isDue(flag, entry) ? 0 : flag;
     if (batchHasSequence(body, 0)) {
       const producerId = batchProducerId(body, 0);
       const epoch = batchProducerEpoch(body, 0);
@@ -206,8 +224,9 @@ export class BrokerStateMachine implements StateMachine {
 
   /** @returns whether it was taken; if not, the sequence must not move, so that the producer may send it again */
   #defer(flag: number, entry: AppliedEntry, queue: QueueState, count: number): boolean {
-    assert(this.#deferred !== null, 'deferred batches are known to this release');
-    const error = this.#deferred.defer(flag, entry, queue, count);
+    const taker = this.#deferred.get(flag);
+    assert(taker !== undefined, `batches of flag ${flag} are known to this release`);
+    const error = taker.defer(flag, entry, queue, count);
     if (error !== 0) this.#batchDone(entry, error, NO_OFFSET, queue.nextOffset, entry.logTimeMs);
     else this.indexBatch(entry);
     return error === 0;
@@ -300,8 +319,16 @@ export class BrokerStateMachine implements StateMachine {
         this.#featureLevel = Math.max(this.#featureLevel, command.level);
         this.#commandDone(index, 0, NO_RESULT);
         break;
-      default:
+      case 'groupJoin':
+      case 'groupJoinBy':
+      case 'groupLeave':
+      case 'groupExpire':
+      case 'groupRevokeTimeout':
+      case 'groupResetOffset':
         this.#applyGroup(command, index);
+        break;
+      default:
+        assert(false, `${command.type} has no handler`);
     }
   }
 
@@ -369,11 +396,15 @@ export class BrokerStateMachine implements StateMachine {
   }
 
   #dropTopic(topic: TopicState, record: TopicRecord): void {
+    this.#dropInternal(topic);
+    this.topics.bury(record);
+  }
+
+  #dropInternal(topic: TopicState): void {
     this.producers.dropTopic(topic);
     this.groups.dropTopic(topic.id);
     for (const table of this.#added) table.topicDropped?.(topic);
     this.topics.delete(topic);
-    this.topics.bury(record);
   }
 
   #topicChanged(record: TopicRecord, topicId: number, index: number): void {

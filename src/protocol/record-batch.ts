@@ -56,9 +56,11 @@ export const BatchFlag = {
   deliverAt: 4,
   /** Half messages: invisible until their transaction's outcome is known (F14). Never delayed, as RocketMQ has it. */
   half: 8,
+  /** The delay field is a time from the entry's log time on, ms: no clock but the log's decides (F13). */
+  delayMs: 16,
 } as const;
 /** Of a batch whose messages are not placed in their queue when they are stored. */
-export const DEFERRED_FLAGS = BatchFlag.delayLevel | BatchFlag.deliverAt | BatchFlag.half;
+export const DEFERRED_FLAGS = BatchFlag.delayLevel | BatchFlag.deliverAt | BatchFlag.delayMs | BatchFlag.half;
 const KNOWN_FLAGS = BatchFlag.noSequence | DEFERRED_FLAGS;
 export const UnitFlag = { hasKeys: 1, manyKeys: 2 } as const;
 
@@ -91,7 +93,7 @@ export const batchChecksum = (bytes: Uint8Array, at: number): number => readU32(
 export const batchSizeBytes = (bytes: Uint8Array, at: number): number => readU32(bytes, at + Batch.sizeBytes);
 export const batchCodec = (bytes: Uint8Array, at: number): number => bytes[at + Batch.codec] as number;
 export const batchFlags = (bytes: Uint8Array, at: number): number => readU16(bytes, at + Batch.flags);
-/** A level with BatchFlag.delayLevel, ms since 1970 with BatchFlag.deliverAt, else 0. */
+/** A level with BatchFlag.delayLevel, ms since 1970 with BatchFlag.deliverAt, ms with BatchFlag.delayMs, else 0. */
 export const batchDelay = (bytes: Uint8Array, at: number): number =>
   readU32(bytes, at + Batch.delayLow) + readU32(bytes, at + Batch.delayHigh) * 2 ** 32;
 /** False for a one-way batch: no duplicate check, no order across retries. */
@@ -188,7 +190,8 @@ function checkHeader(bytes: Uint8Array, limits: BatchLimits): ErrorCode | null {
 /** One kind of deferral at most, and a delay only with its flag. NaN fails the comparison. */
 function delayIsSound(deferred: number, delay: number): boolean {
   if (deferred === 0 || deferred === BatchFlag.half) return delay === 0;
-  return (deferred === BatchFlag.delayLevel || deferred === BatchFlag.deliverAt) && delay > 0 && delay <= Number.MAX_SAFE_INTEGER;
+  const known = deferred === BatchFlag.delayLevel || deferred === BatchFlag.deliverAt || deferred === BatchFlag.delayMs;
+  return known && delay > 0 && delay <= Number.MAX_SAFE_INTEGER;
 }
 
 function checkUnits(bytes: Uint8Array, limits: BatchLimits): ErrorCode | null {

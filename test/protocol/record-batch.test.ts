@@ -268,7 +268,7 @@ describe('record batch v1: damage', () => {
     for (const [at, value] of [
       [Batch.format, 2],
       [Batch.codec, Codec.zstd],
-      [Batch.flags, 16],
+      [Batch.flags, 32],
       [unitAt(0, 0) + Unit.flags, 4],
     ] as const) {
       const { bytes } = encodeBatch([message('abc')], header);

@@ -1,0 +1,207 @@
+import { ENTRY_HEADER_BYTES } from '../log/layout.ts';
+import { ERRORS, type ErrorCode } from '../protocol/errors.ts';
+import { BatchFlag, batchDelay, tagBloom } from '../protocol/record-batch.ts';
+import type { AppliedEntry } from '../replica/types.ts';
+import type { Command, DelayLevelDue, TimersDue } from './commands.ts';
+import { DelayLevels } from './delay-levels.ts';
+import { areDelayLevels, MAX_DELAY_MS } from './delay-table.ts';
+import { type DeliveryRow, ROW_BYTES } from './delivery.ts';
+import { SegmentReferences } from './segment-references.ts';
+import type { Segments } from './segments.ts';
+import type { CommandHandler, CommandResult, DeferredBatches, PlacedRows, StateTable } from './state-table.ts';
+import { isAfter, type TimerKey, TimerWheel } from './timer-wheel.ts';
+import type { QueueState, TopicState, Topics } from './topics.ts';
+
+/** BatchFlag bits of a batch that waits for its time. */
+export const DELAY_FLAGS = BatchFlag.delayLevel | BatchFlag.deliverAt | BatchFlag.delayMs;
+
+/** What the timers need of the state machine. */
+export interface TimersPorts {
+  readonly topics: Topics;
+  readonly segments: Segments;
+  /** @returns the offset, or −1: the queue is not here any more */
+  placeRow(row: DeliveryRow, position: number, logTimeMs: number): number;
+  dropInternal(topic: TopicState): void;
+}
+
+/** The services of this replica hear what came to wait, on every replica, in log order. */
+export interface TimersListener {
+  /** A level's queue grew. */
+  onLevel(level: number): void;
+  /** @param position of the unit, `sizeBytes` and the rest as the unit has them */
+  onTimer(dueMs: number, position: number, sizeBytes: number, count: number, bloom: number): void;
+}
+
+const refused = (code: ErrorCode): CommandResult => ({ error: ERRORS[code].number, results: [] });
+
+/** @returns when a delayed batch is due, ms of log time; NaN: by its level @param delay as the batch has it */
+export function dueOf(flag: number, delay: number, logTimeMs: number): number {
+  if (flag === BatchFlag.delayLevel) return Number.NaN;
+  return flag === BatchFlag.delayMs ? logTimeMs + delay : delay;
+}
+
+/** Also true of what is due already. The same at the broker and at apply. */
+export function delayIsAllowed(flag: number, delay: number, logTimeMs: number): boolean {
+  const dueMs = dueOf(flag, delay, logTimeMs);
+  return Number.isNaN(dueMs) || dueMs - logTimeMs <= MAX_DELAY_MS;
+}
+
+/**
+ * Delayed delivery (F13): the replicated part. What waits is an index unit in the queue of its level or of its time bucket, pointing
+ * at the stored batch, or at the row, that waits. The leader proposes entries of rows for what is due; each says from where to where it
+ * goes, and does nothing unless the state stands exactly at its beginning: so everything is delivered exactly once, whoever
+ * proposed it and however often. Due is what log time has reached: the entry's own, so nothing is early.
+ */
+export class Timers implements StateTable, CommandHandler, DeferredBatches {
+  readonly name = 'timers';
+  readonly levels: DelayLevels;
+  readonly wheel: TimerWheel;
+  /** Into the log, of everything that waits. */
+  readonly references: SegmentReferences;
+  readonly #ports: TimersPorts;
+  #listener: TimersListener | null = null;
+  /** Since this process started, replay included; not part of the state. */
+  deliveredMessages = 0;
+  droppedMessages = 0;
+
+  constructor(ports: TimersPorts) {
+    this.#ports = ports;
+    this.levels = new DelayLevels(ports.topics);
+    this.wheel = new TimerWheel(ports.topics);
+    this.references = new SegmentReferences(ports.segments);
+  }
+
+  listen(listener: TimersListener): void {
+    this.#listener = listener;
+  }
+
+  clear(): void {
+    this.levels.clear();
+    this.wheel.clear();
+    this.references.clear();
+  }
+
+  pack(): unknown {
+    return [this.levels.pack(), this.wheel.pack(), this.references.pack()];
+  }
+
+  unpack(packed: unknown): void {
+    const [levels, wheel, references] = packed as [unknown, unknown, number[]];
+    this.levels.unpack(levels);
+    this.wheel.unpack(wheel);
+    this.references.unpack(references);
+  }
+
+  // ---- what comes to wait, at apply ----------------------------------------------------------------------------------------
+
+  /** A batch whose time has come already when it is stored: it is not delayed at all. */
+  isDue(flag: number, entry: AppliedEntry): boolean {
+    return dueOf(flag, batchDelay(entry.body, 0), entry.logTimeMs) <= entry.logTimeMs;
+  }
+
+  defer(flag: number, entry: AppliedEntry, _queue: QueueState, count: number): number {
+    const { body, position, logTimeMs, index } = entry;
+    const delay = batchDelay(body, 0);
+    if (!delayIsAllowed(flag, delay, logTimeMs)) return ERRORS.BAD_DELAY.number;
+    const sizeBytes = ENTRY_HEADER_BYTES + body.length;
+    const bloom = tagBloom(body, 0);
+    if (flag === BatchFlag.delayLevel) this.#addToLevel(this.levels.clamp(delay), position, logTimeMs, sizeBytes, count, bloom);
+    else this.#addToWheel(dueOf(flag, delay, logTimeMs), position, sizeBytes, count, bloom, index);
+    this.references.add(position);
+    return 0;
+  }
+
+  /**
+   * The row's message is delivered to the row's queue when log time has reached `dueMs`; at once when it has already. Log time +
+   * MAX_DELAY_MS at most: a later one is due then.
+   * @param position of the row, in the entry that is being applied
+   */
+  deferRow(row: DeliveryRow, position: number, dueMs: number, { index, logTimeMs }: Pick<AppliedEntry, 'index' | 'logTimeMs'>): void {
+    if (dueMs <= logTimeMs) {
+      this.#place(row, position, logTimeMs);
+      return;
+    }
+    this.#addToWheel(Math.min(dueMs, logTimeMs + MAX_DELAY_MS), position, ROW_BYTES, row.count, row.tagBloom, index);
+    this.#refer(row, position);
+  }
+
+  /** @param level 1…; above the last it is the last @param position of the row, in the entry that is being applied */
+  deferRowAtLevel(row: DeliveryRow, position: number, level: number, { logTimeMs }: Pick<AppliedEntry, 'logTimeMs'>): void {
+    this.#addToLevel(this.levels.clamp(level), position, logTimeMs, ROW_BYTES, row.count, row.tagBloom);
+    this.#refer(row, position);
+  }
+
+  /** A row that waits needs its own bytes and those that it points at. */
+  #refer(row: DeliveryRow, position: number): void {
+    this.references.add(position);
+    this.references.add(row.position);
+  }
+
+  #addToLevel(level: number, position: number, logTimeMs: number, sizeBytes: number, count: number, bloom: number): void {
+    const queue = this.levels.queue(level);
+    queue.index.append(queue.nextOffset, position, logTimeMs, sizeBytes, count, bloom);
+    queue.nextOffset += count;
+    this.#listener?.onLevel(level);
+  }
+
+  #addToWheel(dueMs: number, position: number, sizeBytes: number, count: number, bloom: number, index: number): void {
+    this.wheel.add(dueMs, position, sizeBytes, count, bloom, index);
+    this.#listener?.onTimer(dueMs, position, sizeBytes, count, bloom);
+  }
+
+  // ---- what is due, at apply -----------------------------------------------------------------------------------------------
+
+  handle(command: Command, entry: AppliedEntry, rows: PlacedRows): CommandResult {
+    switch (command.type) {
+      case 'delayLevelsSet':
+        if (!areDelayLevels(command.delaysMs)) return refused('BAD_REQUEST');
+        this.levels.delaysMs = [...command.delaysMs];
+        return { error: 0, results: [] };
+      case 'delayLevelDue':
+        return this.#levelDue(command, entry, rows);
+      case 'timersDue':
+        return this.#timersDue(command, entry, rows);
+      default:
+        return refused('UNKNOWN_OPERATION');
+    }
+  }
+
+  #levelDue(command: DelayLevelDue, entry: AppliedEntry, rows: PlacedRows): CommandResult {
+    const { level, from, to, position, dueMs, released } = command;
+    const queue = this.levels.known(level);
+    if (queue === undefined || this.levels.delivered(level) !== from) return refused('FENCED');
+    if (dueMs > entry.logTimeMs) return refused('NOT_READY');
+    if (to > queue.nextOffset || !this.references.canRelease(released)) return refused('BAD_REQUEST');
+    this.levels.deliver(level, to, position);
+    this.references.release(released);
+    return this.#placeAll(rows, entry.logTimeMs);
+  }
+
+  #timersDue(command: TimersDue, entry: AppliedEntry, rows: PlacedRows): CommandResult {
+    const { cursor, addedIndex } = this.wheel;
+    const { asOf, asOfLogTimeMs, passed, released } = command;
+    const to: TimerKey = { dueMs: command.toDueMs, position: command.toPosition };
+    if (cursor.dueMs !== command.fromDueMs || cursor.position !== command.fromPosition) return refused('FENCED');
+    if (to.dueMs > entry.logTimeMs) return refused('NOT_READY');
+    // Something came that may be due in between, and whoever gathered the rows did not know it.
+    if (addedIndex > asOf && to.dueMs > asOfLogTimeMs) return refused('NOT_READY');
+    if (!isAfter(to.dueMs, to.position, cursor)) return refused('BAD_REQUEST');
+    if (!this.wheel.canPass(passed) || !this.references.canRelease(released)) return refused('BAD_REQUEST');
+    for (const topic of this.wheel.pass(to, passed, entry.logTimeMs)) this.#ports.dropInternal(topic);
+    this.references.release(released);
+    return this.#placeAll(rows, entry.logTimeMs);
+  }
+
+  #placeAll(placed: PlacedRows, logTimeMs: number): CommandResult {
+    placed.rows.forEach((row, i) => {
+      this.#place(row, placed.rowPosition(i), logTimeMs);
+    });
+    return { error: 0, results: [] };
+  }
+
+  /** A queue that was deleted meanwhile takes what was meant for it along. */
+  #place(row: DeliveryRow, position: number, logTimeMs: number): void {
+    if (this.#ports.placeRow(row, position, logTimeMs) < 0) this.droppedMessages += row.count;
+    else this.deliveredMessages += row.count;
+  }
+}
