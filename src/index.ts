@@ -12,6 +12,7 @@
  *     for await (const message of consumer) console.log(message.offset, message.text());
  */
 export { Admin, type TopicDefinition } from './client/admin.ts';
+export type { Backlog, FailedGroup, QueueLag, QueueReset, ResetOutcome, ResetScope, ResetTarget } from './client/backlog.ts';
 export { Consumer } from './client/consumer.ts';
 export { HANDLER_DURATION_BUCKETS_MS } from './client/handler-timings.ts';
 export { LedgerClient } from './client/ledger-client.ts';

@@ -2,6 +2,7 @@ import type { ErrorCode } from '../protocol/errors.ts';
 import { LedgerError } from '../protocol/errors.ts';
 import { checkNewTopicName, checkUserGroupName } from '../protocol/names.ts';
 import type {
+  GroupLagRequest,
   GroupResetOffsetRequest,
   QueueRangeRequest,
   RaftAddRequest,
@@ -15,6 +16,7 @@ import type {
 } from '../protocol/requests.ts';
 import { Op, ReplicationMode } from '../protocol/requests.ts';
 import { MAX_REPLICAS } from '../raft/quorum.ts';
+import { groupLagOf } from './backlog.ts';
 import type { BrokerContext } from './context.ts';
 import { groupDescription, groupLag, topicDescription, topicRoute } from './describe.ts';
 import { StateLimits } from './limits.ts';
@@ -159,6 +161,20 @@ export class Admin {
       const group = this.#context.state.groups.named(name);
       if (group === undefined) session.refuse(requestId, 'GROUP_NOT_FOUND');
       else session.respond(Op.groupDescribe, requestId, groupDescription(group, this.#context.state));
+    });
+  }
+
+  groupLag(session: Session, requestId: number, { group: name, topic }: GroupLagRequest): void {
+    this.read(session, requestId, () => {
+      const { state, replica } = this.#context;
+      const group = state.groups.named(name);
+      if (group === undefined) session.refuse(requestId, 'GROUP_NOT_FOUND');
+      else {
+        groupLagOf(group, topic, state, replica.logTimeMs()).then(
+          (lag) => session.respond(Op.groupLag, requestId, lag),
+          (error: unknown) => refuseWith(session, requestId, error),
+        );
+      }
     });
   }
 

@@ -241,6 +241,9 @@ export class Broker implements RequestHandler, ApplyListener {
       case Op.groupDescribe:
         this.#admin.groupDescribe(session, requestId, request.body.group);
         break;
+      case Op.groupLag:
+        this.#admin.groupLag(session, requestId, request.body);
+        break;
       case Op.groupResetOffset:
         this.#admin.groupResetOffset(session, requestId, request.body);
         break;

@@ -13,6 +13,7 @@ import {
   type TopicRoute,
   type VerifyChainResponse,
 } from '../protocol/requests.ts';
+import { type Backlog, backlog, type ResetOutcome, type ResetScope, type ResetTarget, resetOffsets } from './backlog.ts';
 import type { ClientCore } from './client-core.ts';
 import { askEveryGroup } from './every-group.ts';
 import { mergeGroups } from './group-merge.ts';
@@ -100,6 +101,29 @@ export class Admin {
   async resetOffset(group: string, { topic, queueId, brokerName }: MessageQueue, offset: number): Promise<number | null> {
     const { body } = await this.#core.askLeader(brokerName, Op.groupResetOffset, { group, topic, queueId, offset }, ADMIN_TIMEOUT_MS);
     return body.previous < 0 ? null : body.previous;
+  }
+
+  /**
+   * Not consumed yet, by queue, in messages and by the age of the oldest. Broker groups that could not be asked are named.
+   * @param topic default: all
+   * @param timeoutMs for how long a broker group without a leader is asked
+   * @throws LedgerError GROUP_NOT_FOUND when all say so
+   */
+  backlog(group: string, topic = '', timeoutMs = ADMIN_TIMEOUT_MS): Promise<Backlog> {
+    return backlog(groupsOf(this.#core), group, topic, timeoutMs);
+  }
+
+  /**
+   * Moves a group's offsets on all broker groups while its members go on; RocketMQ's resetOffsetByTime.
+   * @throws LedgerError TOPIC_NOT_FOUND, QUEUE_NOT_FOUND, BAD_REQUEST (an offset without one queue)
+   */
+  resetOffsets(group: string, topic: string, to: ResetTarget, scope: ResetScope = {}): Promise<ResetOutcome> {
+    return resetOffsets(groupsOf(this.#core), group, topic, to, scope, ADMIN_TIMEOUT_MS);
+  }
+
+  /** What is stored now is not consumed any more; what comes is. RocketMQ's skipAccumulatedMessage. */
+  skipAccumulatedMessages(group: string, topic: string): Promise<ResetOutcome> {
+    return this.resetOffsets(group, topic, 'last');
   }
 
   async clusterStatus(): Promise<ClusterStatus> {

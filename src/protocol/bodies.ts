@@ -13,6 +13,8 @@ import type {
   GroupHeartbeatRequest,
   GroupHeartbeatResponse,
   GroupJoinRequest,
+  GroupLagRequest,
+  GroupLagResponse,
   GroupListResponse,
   GroupMemberRequest,
   GroupReleaseRequest,
@@ -247,6 +249,7 @@ export const CONTROL_REQUESTS: { readonly [O in Control]: BodyCodec<Requests[O]>
       'before',
     ]),
   ),
+  [Op.groupLag]: asMap(map<GroupLagRequest>({ group: name, topic: name })),
 };
 
 export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O]> } = {
@@ -324,6 +327,22 @@ export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O
         ),
       ),
       next: nullable(queryCursor),
+    }),
+  ),
+  [Op.groupLag]: asMap(
+    map<GroupLagResponse>({
+      logTimeMs: u53,
+      queues: list(
+        map<GroupLagResponse['queues'][number]>({
+          topic: name,
+          queueId: u16,
+          owner: name,
+          committedOffset: u53OrNone,
+          maxOffset: u53,
+          lag: u53,
+          oldestTimeMs: u53OrNone,
+        }),
+      ),
     }),
   ),
 };

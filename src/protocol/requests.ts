@@ -45,6 +45,7 @@ export const Op = {
   raftRemove: 45,
   featureLevelRaise: 47,
   messageQuery: 90,
+  groupLag: 91,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
@@ -333,6 +334,25 @@ export interface MessageGetResponse {
   /** `baseOffset` is the place of that message alone, which was stored before. */
   readonly reference?: PulledReference;
 }
+/** An empty topic asks for all. */
+export interface GroupLagRequest {
+  readonly group: string;
+  readonly topic: string;
+}
+export interface GroupLagResponse {
+  /** Of the broker group, now: what ages count from. */
+  readonly logTimeMs: number;
+  readonly queues: readonly {
+    readonly topic: string;
+    readonly queueId: number;
+    readonly owner: string;
+    readonly committedOffset: number;
+    readonly maxOffset: number;
+    readonly lag: number;
+    /** Log time of the oldest message that is not committed; −1 = there is none, or it could not be read. */
+    readonly oldestTimeMs: number;
+  }[];
+}
 /** Where a search goes on: entries before `position`, and of the entry there the messages before `messageIndex`. */
 export interface QueryCursor {
   readonly position: number;
@@ -528,6 +548,7 @@ export interface Requests {
   [Op.raftRemove]: RaftRemoveRequest;
   [Op.featureLevelRaise]: FeatureLevelRaiseRequest;
   [Op.messageQuery]: MessageQueryRequest;
+  [Op.groupLag]: GroupLagRequest;
 }
 /** Bodies of successful responses by operation. */
 export interface Responses {
@@ -560,6 +581,7 @@ export interface Responses {
   [Op.raftRemove]: Empty;
   [Op.featureLevelRaise]: FeatureLevelRaiseResponse;
   [Op.messageQuery]: MessageQueryResponse;
+  [Op.groupLag]: GroupLagResponse;
 }
 export type RequestOp = keyof Requests;
 

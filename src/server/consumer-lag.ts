@@ -1,3 +1,4 @@
+import { oldestTimeMs } from '../broker/backlog.ts';
 import { groupDescription } from '../broker/describe.ts';
 import type { BrokerStateMachine } from '../broker/state-machine.ts';
 import { UnitBatch } from '../log/consume-queue-types.ts';
@@ -35,13 +36,7 @@ export async function consumerLags(state: BrokerStateMachine): Promise<TopicLag[
         sum.oldestTimeMs = Number.NaN;
         continue;
       }
-      try {
-        const found = await queue.index.readUnits(Math.max(queue.minOffset, committedOffset), 1, units);
-        if (found > 0) sum.oldestTimeMs = Math.min(sum.oldestTimeMs, units.logTimeMs[0] as number);
-      } catch {
-        // Damaged index files are told by their owner; a scrape must not fail by them.
-        sum.oldestTimeMs = Number.NaN;
-      }
+      sum.oldestTimeMs = Math.min(sum.oldestTimeMs, (await oldestTimeMs(queue, committedOffset, units)) ?? Number.NaN);
     }
     lags.push(...byTopic.values());
   }

@@ -133,12 +133,17 @@ describe('administration', () => {
   });
 
   test('F42 command line: lag of a group, of all topics and of one', async () => {
-    const script = answering(Op.groupDescribe, GROUP);
-    expect(json(await ask(script, ['group', 'lag', 'billing', '--json']))).toMatchObject({ group: 'billing', lag: 9 });
+    const script: Script = (_replica, request) => {
+      if (request.op !== Op.groupLag) return undefined;
+      const { topic } = request.body;
+      const queues = GROUP.queues.filter((queue) => topic === '' || queue.topic === topic);
+      return { logTimeMs: 50_000, queues: queues.map((queue) => ({ ...queue, oldestTimeMs: 20_000 + queue.lag })) };
+    };
+    expect(json(await ask(script, ['group', 'lag', 'billing', '--json']))).toMatchObject({ group: 'billing', lag: 9, ageMs: 29_997 });
     await brokers?.close();
-    expect(json(await ask(script, ['group', 'lag', 'billing', '--topic', 'orders', '--json']))).toMatchObject({ lag: 6 });
+    expect(json(await ask(script, ['group', 'lag', 'billing', '--topic', 'orders', '--json']))).toMatchObject({ lag: 6, ageMs: 29_994 });
     await brokers?.close();
-    expect((await ask(script, ['group', 'describe', 'billing'])).stdout).toContain('lag 9');
+    expect((await ask(answering(Op.groupDescribe, GROUP), ['group', 'describe', 'billing'])).stdout).toContain('lag 9');
   });
 
   test('F42 command line: reset-offset moves every queue of the topic', async () => {

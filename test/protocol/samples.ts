@@ -83,6 +83,7 @@ export const REQUESTS: { readonly [O in keyof Requests]: Requests[O] } = {
   [Op.raftRemove]: { replicaId: 4 },
   [Op.featureLevelRaise]: { level: 2 },
   [Op.messageQuery]: { topic: 't', key: 'k', fromTimeMs: 1, toTimeMs: 2 ** 52, max: 32, before: { position: 2 ** 40, messageIndex: 3 } },
+  [Op.groupLag]: { group: 'g', topic: '' },
 };
 
 export const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send>]: Responses[O] } = {
@@ -135,6 +136,10 @@ export const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send
   [Op.messageQuery]: {
     found: [{ queueId: 1, baseOffset: 5, logTimeMs: 6, position: 7, sizeBytes: 8, messageIndexes: [9, 2] }],
     next: { position: 7, messageIndex: 2 },
+  },
+  [Op.groupLag]: {
+    logTimeMs: 9,
+    queues: [{ ...queue, owner: '', committedOffset: -1, maxOffset: 2, lag: 2, oldestTimeMs: 5 }],
   },
 };
 

@@ -1,19 +1,25 @@
 import type { Command } from 'commander';
+import { backlog, type FailedGroup, type ResetTarget, resetOffsets } from '../../client/backlog.ts';
 import { mergeGroups } from '../../client/group-merge.ts';
 import { LedgerError } from '../../protocol/errors.ts';
 import { type GroupDescription, Op } from '../../protocol/requests.ts';
 import { AdminSession } from '../admin-session.ts';
-import { type Context, usageError } from '../context.ts';
+import { type Context, Exit, usageError } from '../context.ts';
 import { type ClientFlags, type From, integer, parseFrom, withClientFlags } from '../options.ts';
-import { formatTable, write, writeJson } from '../output.ts';
+import { formatTable, note, write, writeJson } from '../output.ts';
+
+/** For how long a broker group without a leader is asked; the command then says so. */
+const GROUP_TIMEOUT_MS = 15_000;
 
 interface LagFlags extends ClientFlags {
   readonly topic?: string;
 }
-interface ResetFlags extends ClientFlags {
+interface SkipFlags extends ClientFlags {
   readonly topic: string;
   readonly brokerGroup?: string;
   readonly queue?: number;
+}
+interface ResetFlags extends SkipFlags {
   readonly offset?: number;
   readonly to?: From;
 }
@@ -25,11 +31,11 @@ export function register(program: Command, context: Context): void {
   sub('describe', 'Members, queues, owners and offsets of a group.')
     .argument('<group>')
     .action((name: string, flags: ClientFlags) => describe(context, name, flags));
-  sub('lag', 'Messages that a group has not committed yet.')
+  sub('lag', 'Messages that a group has not committed yet, and how old the oldest is.')
     .argument('<group>')
     .option('--topic <topic>', 'of this topic only')
     .action((name: string, flags: LagFlags) => lag(context, name, flags));
-  sub('reset-offset', 'Moves the committed offset of a group.')
+  sub('reset-offset', 'Moves the committed offset of a group, also while its members run.')
     .argument('<group>')
     .requiredOption('--topic <topic>', 'topic')
     .option('--broker-group <brokerName>', 'queues of this broker group (default: of all)')
@@ -37,6 +43,12 @@ export function register(program: Command, context: Context): void {
     .option('--offset <n>', 'to this queue offset', integer(0))
     .option('--to <where>', 'first, last, or a time (ms since 1970 or ISO 8601)', parseFrom)
     .action((name: string, flags: ResetFlags) => resetOffset(context, name, flags));
+  sub('skip', 'Skips what is stored now: the group goes on with what comes.')
+    .argument('<group>')
+    .requiredOption('--topic <topic>', 'topic')
+    .option('--broker-group <brokerName>', 'queues of this broker group (default: of all)')
+    .option('--queue <id>', 'one queue (default: all of the topic)', integer(0, 65_535))
+    .action((name: string, flags: SkipFlags) => reset(context, name, flags, 'last'));
 }
 
 async function list(context: Context, flags: ClientFlags): Promise<void> {
@@ -103,18 +115,42 @@ async function describe(context: Context, name: string, flags: ClientFlags): Pro
 }
 
 async function lag(context: Context, name: string, flags: LagFlags): Promise<void> {
-  const group = await fetchGroup(context, name, flags);
-  const queues = group.queues.filter((queue) => flags.topic === undefined || queue.topic === flags.topic);
-  const total = sumLag(queues);
-  if (flags.json) return writeJson(context, { group: name, lag: total, queues });
-  write(
-    context,
-    formatTable(
-      ['topic', 'group', 'queue', 'committed', 'next', 'lag'],
-      queues.map((queue) => [queue.topic, queue.brokerName, queue.queueId, queue.committedOffset, queue.maxOffset, queue.lag]),
-    ),
-  );
-  write(context, `total lag ${total}\n`);
+  using session = await AdminSession.open(context, flags.endpoint);
+  const found = await backlog(session.groups(), name, flags.topic ?? '', GROUP_TIMEOUT_MS);
+  const queues = found.queues.toSorted((a, b) => compare(a.topic, b.topic) || compare(a.brokerName, b.brokerName) || a.queueId - b.queueId);
+  const seconds = (ageMs: number | null): number | null => (ageMs === null ? null : Math.round(ageMs) / 1_000);
+  if (flags.json) writeJson(context, { group: name, lag: found.lag, ageMs: found.ageMs, queues, failed: shownFailures(found.failed) });
+  else {
+    write(
+      context,
+      formatTable(
+        ['topic', 'group', 'queue', 'committed', 'next', 'lag', 'age s'],
+        queues.map((queue) => [
+          queue.topic,
+          queue.brokerName,
+          queue.queueId,
+          queue.committedOffset ?? -1,
+          queue.maxOffset,
+          queue.lag,
+          seconds(queue.ageMs),
+        ]),
+      ),
+    );
+    write(context, `total lag ${found.lag}, oldest ${seconds(found.ageMs)} s\n`);
+  }
+  noteFailures(context, found.failed);
+}
+
+const compare = (a: string, b: string): number => (a < b ? -1 : Number(a > b));
+
+function shownFailures(failed: readonly FailedGroup[]): object[] {
+  return failed.map(({ brokerName, error }) => ({ brokerName, error: error.code, detail: error.detail }));
+}
+
+/** What the others said is shown; the command has failed all the same. */
+function noteFailures(context: Context, failed: readonly FailedGroup[]): void {
+  for (const { brokerName, error } of failed) note(context, `broker group ${brokerName}: ${error.message}`);
+  if (failed.length > 0) context.exit = Exit.failed;
 }
 
 function sumLag(queues: readonly OwnedQueue[]): number {
@@ -124,25 +160,24 @@ function sumLag(queues: readonly OwnedQueue[]): number {
 async function resetOffset(context: Context, group: string, flags: ResetFlags): Promise<void> {
   if ((flags.offset === undefined) === (flags.to === undefined)) throw usageError('give either --offset or --to');
   if (flags.offset !== undefined && flags.queue === undefined) throw usageError('--offset needs --queue: offsets are of one queue');
+  await reset(context, group, flags, flags.offset === undefined ? (flags.to as From) : { offset: flags.offset });
+}
+
+async function reset(context: Context, group: string, flags: SkipFlags, to: ResetTarget): Promise<void> {
   using session = await AdminSession.open(context, flags.endpoint);
   const { topic } = flags;
-  const parts = await session.leaders(Op.topicList, { topics: [topic] });
-  const all = parts.flatMap(({ brokerName, body }) => (body.topics[0]?.queues ?? []).map(({ queueId }) => ({ brokerName, queueId })));
-  if (all.length === 0) throw new LedgerError('TOPIC_NOT_FOUND', topic);
-  const chosen = all.filter(
-    ({ brokerName, queueId }) =>
-      (flags.queue === undefined || queueId === flags.queue) && (flags.brokerGroup === undefined || brokerName === flags.brokerGroup),
-  );
-  if (chosen.length === 0) throw new LedgerError('QUEUE_NOT_FOUND', `${topic} has no such queue`);
-  if (flags.offset !== undefined && chosen.length > 1)
-    throw usageError('--offset: several broker groups have that queue; add --broker-group');
-  const results: { brokerName: string; queueId: number; previous: number; offset: number }[] = [];
-  for (const { brokerName, queueId } of chosen) {
-    const offset = flags.offset ?? (await target(session, brokerName, topic, queueId, flags.to as From));
-    const { previous } = (await session.leader(Op.groupResetOffset, { group, topic, queueId, offset }, brokerName)).body;
-    results.push({ brokerName, queueId, previous, offset });
-  }
-  if (flags.json) writeJson(context, { group, topic, queues: results });
+  const scope = {
+    ...(flags.queue === undefined ? {} : { queueId: flags.queue }),
+    ...(flags.brokerGroup === undefined ? {} : { brokerName: session.broker(flags.brokerGroup).brokerName }),
+  };
+  const outcome = await resetOffsets(session.groups(), group, topic, to, scope, GROUP_TIMEOUT_MS).catch((error: unknown) => {
+    if (error instanceof LedgerError && error.code === 'BAD_REQUEST')
+      throw usageError('--offset: several broker groups have that queue; add --broker-group');
+    throw error;
+  });
+  const results = outcome.queues.map(({ previous, ...rest }) => ({ ...rest, previous: previous ?? -1 }));
+  const failed = outcome.failed.length === 0 ? {} : { failed: shownFailures(outcome.failed) };
+  if (flags.json) writeJson(context, { group, topic, queues: results, ...failed });
   else
     write(
       context,
@@ -151,11 +186,5 @@ async function resetOffset(context: Context, group: string, flags: ResetFlags): 
         results.map((result) => [result.brokerName, result.queueId, result.previous, result.offset]),
       ),
     );
-}
-
-async function target(session: AdminSession, brokerName: string, topic: string, queueId: number, to: From): Promise<number> {
-  const timeMs = typeof to === 'string' ? 0 : to.timeMs;
-  const range = (await session.leader(Op.queueRange, { topic, queueId, timeMs }, brokerName)).body;
-  if (to === 'first') return range.minOffset;
-  return to === 'last' ? range.maxOffset : range.timeOffset;
+  noteFailures(context, outcome.failed);
 }

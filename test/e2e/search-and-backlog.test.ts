@@ -2,7 +2,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { LedgerClient, MessageQueryResult, SendResult } from '../../src/index.ts';
-import { TestCluster } from './test-cluster.ts';
+import { dense, numbered, TestCluster, until } from './test-cluster.ts';
 
 const GROUPS = ['a', 'b'];
 
@@ -17,7 +17,7 @@ afterAll(() => cluster.stop());
 const idsOf = ({ messages }: MessageQueryResult): string[] => messages.map(({ msgId }) => msgId);
 const byTime = (results: readonly SendResult[]): string[] => results.map(({ msgId }) => msgId).reverse();
 
-describe('searching', () => {
+describe('search and backlog', () => {
   const sent: SendResult[] = [];
   let secondHalfAt = 0;
 
@@ -90,7 +90,90 @@ describe('searching', () => {
     expect(new Set(idsOf(all))).toEqual(new Set(byTime(sent)));
   });
 
-  test('F30 a broker group that is down is failed, by key and by id; what the other one has is given', async () => {
+  test('F27 backlog over two broker groups: in messages and by the age of the oldest; offsets reset and skipped while a member runs', async () => {
+    const admin = client.admin();
+    await admin.createTopic('work', { queues: 2 });
+    const producer = client.producer();
+    const send = (from: number, count: number): Promise<SendResult[]> =>
+      Promise.all(
+        dense(count).map((i) =>
+          producer.send({
+            topic: 'work',
+            body: `m${from + i}`,
+            queue: { topic: 'work', brokerName: GROUPS[i % 2] as string, queueId: (i >> 1) % 2 },
+          }),
+        ),
+      );
+    await send(0, 40);
+    const handled: string[] = [];
+    let gate = Promise.resolve();
+    const consumer = client.consumer({
+      group: 'desk',
+      topics: ['work'],
+      consumeFromWhere: 'first',
+      concurrency: 1,
+      handler: async (message) => {
+        await gate;
+        handled.push(message.text());
+      },
+    });
+    await consumer.start();
+    const committed = async (): Promise<boolean> => (await admin.backlog('desk', 'work')).lag === 0;
+    const all = numbered(40);
+    await until('all is handled', async () => handled.length === 40 && (await committed()));
+    expect(await admin.backlog('desk', 'work')).toMatchObject({ lag: 0, ageMs: 0, failed: [] });
+    const member = consumer.member;
+
+    // Back to the first: the same member handles all of it again, without being started anew.
+    handled.length = 0;
+    const back = await admin.resetOffsets('desk', 'work', 'first');
+    expect(back.queues.map(({ brokerName, queueId, previous, offset }) => [brokerName, queueId, previous, offset])).toEqual([
+      ['a', 0, 10, 0],
+      ['a', 1, 10, 0],
+      ['b', 0, 10, 0],
+      ['b', 1, 10, 0],
+    ]);
+    await until('all is handled again', async () => handled.length === 40 && (await committed()));
+    expect(new Set(handled)).toEqual(new Set(all));
+
+    // To a time: what was stored from then on.
+    handled.length = 0;
+    const later = await send(40, 8);
+    const [first] = later as [SendResult];
+    const { storeTimeMs } = await admin.message(first.msgId);
+    await until('the later ones are handled', async () => handled.length === 8 && (await committed()));
+    handled.length = 0;
+    expect((await admin.resetOffsets('desk', 'work', { timeMs: storeTimeMs }, { brokerName: 'a', queueId: 0 })).queues).toHaveLength(1);
+    await until('it is handled again', async () => handled.includes('m40') && (await committed()));
+    expect(new Set(handled)).toEqual(new Set(['m40', 'm44']));
+
+    // Skipped: what is stored now is passed over but for what handlers have at hand; what comes is handled.
+    let open = (): void => {};
+    gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    handled.length = 0;
+    await send(100, 40);
+    const behind = await cluster.json('group', 'lag', 'desk', '--topic', 'work');
+    expect(behind).toMatchObject({ lag: 40, failed: [] });
+    const ages = (behind['queues'] as { ageMs: number }[]).map(({ ageMs }) => ageMs);
+    expect(ages).toHaveLength(4);
+    expect(Math.max(...ages)).toBe(behind['ageMs']);
+    const skipped = await cluster.json('group', 'skip', 'desk', '--topic', 'work');
+    expect(skipped['queues']).toHaveLength(4);
+    expect(await admin.backlog('desk', 'work')).toMatchObject({ lag: 0 });
+    open();
+    await send(200, 4);
+    await until('what came after is handled', async () => numbered(4, 200).every((body) => handled.includes(body)));
+    expect(handled.filter((body) => Number(body.slice(1)) < 200).length).toBeLessThanOrEqual(4);
+    expect(consumer.member).toBe(member);
+    await consumer.close();
+    await expect(admin.backlog('nobody')).rejects.toThrow('GROUP_NOT_FOUND');
+    await expect(admin.resetOffsets('desk', 'nope', 'first')).rejects.toThrow('TOPIC_NOT_FOUND');
+    await expect(admin.resetOffsets('desk', 'work', { offset: 1 })).rejects.toThrow('BAD_REQUEST');
+  });
+
+  test('F30 F27 a broker group that is down is failed, by key and by id; what the other one has is given', async () => {
     await cluster.local.killGroup('b');
     const admin = client.admin();
     const found = await admin.queryMessages({ topic: 'orders', key: 'customer-7', max: 100, timeoutMs: 1_000 });
@@ -101,6 +184,9 @@ describe('searching', () => {
     expect(ran.exit).toBe(1);
     expect(JSON.parse(ran.stdout)).toMatchObject({ status: 'failed', messages: [] });
     expect(ran.stderr).toContain('broker group b could not be asked');
+    const known = await admin.backlog('desk', 'work', 1_000);
+    expect(known.failed.map(({ brokerName }) => brokerName)).toEqual(['b']);
+    expect(known.queues.every(({ brokerName }) => brokerName === 'a')).toBe(true);
     await cluster.local.restartGroup('b');
     expect(await admin.queryMessages({ topic: 'orders', key: 'nothing', timeoutMs: 15_000 })).toMatchObject({ status: 'notFound' });
   }, 60_000);
