@@ -14,11 +14,13 @@
 export { Admin, type TopicDefinition } from './client/admin.ts';
 export type { Backlog, FailedGroup, QueueLag, QueueReset, ResetOutcome, ResetScope, ResetTarget } from './client/backlog.ts';
 export { Consumer } from './client/consumer.ts';
+export { FileOffsetStore } from './client/file-offset-store.ts';
 export { HANDLER_DURATION_BUCKETS_MS } from './client/handler-timings.ts';
 export { LedgerClient } from './client/ledger-client.ts';
 export type { ReceivedMessage } from './client/message.ts';
 export type { MessageQueue } from './client/message-queue.ts';
 export type { MessageQuery, MessageQueryResult, SearchedGroup, SearchStatus } from './client/message-search.ts';
+export type { OffsetOwner, OffsetStore, StoredOffset, StoredQueue } from './client/offset-store.ts';
 export {
   CLIENT_DEFAULTS,
   type ClientOptions,
@@ -38,6 +40,7 @@ export type {
   HandlerStatistics,
   Message,
   MessageHandler,
+  MessageModel,
   MessageQueueSelector,
   PullOptions,
   PullResult,

@@ -1,13 +1,16 @@
 import { LedgerError } from '../protocol/errors.ts';
-import { checkTopicName, checkUserGroupName } from '../protocol/names.ts';
+import { checkGroupName, checkTopicName, checkUserGroupName } from '../protocol/names.ts';
+import { broadcastGroupOf } from './broker-offset-store.ts';
 import { MAX_SUSPEND_MS, MIN_SUSPEND_MS } from './failed-messages.ts';
 import type { GroupShare } from './group-session.ts';
+import type { OffsetStore } from './offset-store.ts';
 import { CONSUMER_DEFAULTS, type ConsumerOptions } from './options.ts';
 import { parseTagFilter, type TagFilter } from './selector.ts';
-import type { BatchHandler, ConsumeFromWhere, SlowHandler } from './types.ts';
+import type { BatchHandler, ConsumeFromWhere, MessageModel, SlowHandler } from './types.ts';
 
 /** Bounds that RocketMQ checks as well: threads of a consumer, messages of a call. */
 export const MAX_CONCURRENCY = 100_000;
+const INSTANCE_NAME = /^[A-Za-z0-9_-]{1,64}$/;
 const MAX_CONSUME_BATCH = 65_535;
 const DEFAULT_RECONSUME_TIMES = 16;
 
@@ -28,6 +31,10 @@ export interface ConsumerSettings {
   readonly prefetchBytes: number;
   readonly consumeFromWhere: ConsumeFromWhere;
   readonly share: GroupShare;
+  readonly broadcasting: boolean;
+  readonly offsetStore: OffsetStore | 'broker' | 'memory';
+  readonly instanceName: string;
+  readonly persistConsumerOffsetIntervalMs: number;
   readonly maxMessagesPerSecond: number;
   readonly reconsumeBackoffBaseMs: number;
   readonly reconsumeBackoffCapMs: number;
@@ -68,6 +75,8 @@ export function consumerSettings(given: ConsumerOptions): ConsumerSettings {
     heartbeatIntervalMs,
     filters,
     share: shareOf(given),
+    broadcasting: options.messageModel === 'broadcasting',
+    instanceName: instanceNameOf(given),
     handler: batchHandler ?? (handler === undefined ? null : (messages, context) => handler(messages[0] as never, context)),
     consumeMessageBatchMaxSize: handler === undefined ? batchSize : 1,
     maxReconsumeTimes: maxReconsumeTimesOf(options),
@@ -77,9 +86,10 @@ export function consumerSettings(given: ConsumerOptions): ConsumerSettings {
 }
 
 /** RocketMQ's: 16 retries, in order without end, when broadcasting none. */
-function maxReconsumeTimesOf({ maxReconsumeTimes, ordered }: { maxReconsumeTimes: number; ordered: boolean }): number {
-  if (maxReconsumeTimes >= 0) return maxReconsumeTimes;
-  return ordered ? Number.POSITIVE_INFINITY : DEFAULT_RECONSUME_TIMES;
+function maxReconsumeTimesOf(options: { maxReconsumeTimes: number; ordered: boolean; messageModel: MessageModel }): number {
+  if (options.maxReconsumeTimes >= 0) return options.maxReconsumeTimes;
+  if (options.ordered) return Number.POSITIVE_INFINITY;
+  return options.messageModel === 'broadcasting' ? 0 : DEFAULT_RECONSUME_TIMES;
 }
 
 /** @throws LedgerError BAD_REQUEST */
@@ -90,18 +100,35 @@ export function mustBe(option: string, value: number, min: number, max: number):
 
 /** What a strategy needs, and nothing that another one would: a member that says more than its strategy uses was mistaken. */
 function shareOf(given: ConsumerOptions): GroupShare {
+  if (given.messageModel === 'broadcasting') {
+    mustFit(given.allocateMessageQueueStrategy, false, 'allocateMessageQueueStrategy', 'messageModel broadcasting');
+    return { strategy: 'broadcasting' };
+  }
   const { allocateMessageQueueStrategy: strategy = CONSUMER_DEFAULTS.allocateMessageQueueStrategy } = given;
   const { messageQueueList, brokerZones, machineRooms } = given;
   const byZone = strategy === 'byMachineRoom' || strategy === 'machineRoomNearby';
-  mustFit(messageQueueList, strategy === 'byConfig', 'messageQueueList', strategy);
-  mustFit(brokerZones, byZone, 'brokerZones', strategy);
-  mustFit(machineRooms, strategy === 'byMachineRoom', 'machineRooms', strategy);
+  const told = `allocateMessageQueueStrategy ${strategy}`;
+  mustFit(messageQueueList, strategy === 'byConfig', 'messageQueueList', told);
+  mustFit(brokerZones, byZone, 'brokerZones', told);
+  mustFit(machineRooms, strategy === 'byMachineRoom', 'machineRooms', told);
   const queues = messageQueueList?.map(({ topic, brokerName, queueId }) => ({ topic, brokerName, queueId }));
   const zones = brokerZones && Object.entries(brokerZones).map(([brokerName, zone]) => ({ brokerName, zone }));
   return { strategy, ...(queues && { queues }), ...(zones && { brokerZones: zones }), ...(machineRooms && { machineRooms }) };
 }
 
-function mustFit(value: unknown, wanted: boolean, option: string, strategy: string): void {
+function mustFit(value: unknown, wanted: boolean, option: string, told: string): void {
   if ((value !== undefined) === wanted) return;
-  throw new LedgerError('BAD_REQUEST', `${option} ${wanted ? 'is missing' : 'is not used'} with allocateMessageQueueStrategy ${strategy}`);
+  throw new LedgerError('BAD_REQUEST', `${option} ${wanted ? 'is missing' : 'is not used'} with ${told}`);
+}
+
+/** @throws LedgerError BAD_REQUEST, BAD_NAME */
+function instanceNameOf({ group, messageModel, offsetStore = 'memory', instanceName }: ConsumerOptions): string {
+  const kept = offsetStore !== 'memory';
+  if (kept && messageModel !== 'broadcasting') throw new LedgerError('BAD_REQUEST', 'offsetStore is not used with messageModel clustering');
+  mustFit(instanceName, kept, 'instanceName', kept ? 'an offsetStore' : 'offsets that are not kept');
+  if (instanceName === undefined) return '';
+  if (!INSTANCE_NAME.test(instanceName))
+    throw new LedgerError('BAD_NAME', `instanceName ${JSON.stringify(instanceName)}: 1–64 of A–Z a–z 0–9 _ -`);
+  if (offsetStore === 'broker') checkGroupName(broadcastGroupOf({ group, instanceName }));
+  return instanceName;
 }

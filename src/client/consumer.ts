@@ -1,6 +1,8 @@
 import type { Timer } from '../io/clock.ts';
 import { LedgerError } from '../protocol/errors.ts';
 import { type AssignedQueue, type Assignment, Op } from '../protocol/requests.ts';
+import { BroadcastOffsets } from './broadcast-offsets.ts';
+import { BrokerOffsetStore } from './broker-offset-store.ts';
 import type { ClientCore } from './client-core.ts';
 import { type ConsumerSettings, consumerSettings, MAX_CONCURRENCY, mustBe } from './consumer-settings.ts';
 import type { FailureSeams } from './failed-messages.ts';
@@ -9,7 +11,7 @@ import { GroupSession } from './group-session.ts';
 import { HandlerRunner } from './handler-runner.ts';
 import type { ReceivedMessage } from './message.ts';
 import type { MessageQueue } from './message-queue.ts';
-import { OffsetCommitter } from './offset-committer.ts';
+import { OffsetCommitter, type OffsetKeeper } from './offset-committer.ts';
 import type { ConsumerOptions } from './options.ts';
 import { ProcessQueue } from './process-queue.ts';
 import type { HandlerStatistics } from './types.ts';
@@ -36,7 +38,9 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
   readonly #sessions = new Map<string, GroupSession>();
   readonly #fetcher: Fetcher;
   readonly #runner: HandlerRunner;
-  readonly #committer: OffsetCommitter;
+  readonly #committer: OffsetKeeper;
+  /** null: clustering. */
+  readonly #broadcast: BroadcastOffsets | null;
   #placementTimer: Timer | null = null;
   #forgetRoutes: () => void = () => undefined;
   #started = false;
@@ -57,12 +61,16 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
       ownershipRefused: (queue) => this.#doubt(queue),
       failed: (error) => this.#settings.onError(error),
     });
-    const seams: FailureSeams = { sendBack: null, onAttemptsExhausted: null };
+    // RocketMQ's way: a message that failed is given up, and onError was told (F18). Sent back, all members would get it again.
+    const seams: FailureSeams = { sendBack: null, onAttemptsExhausted: settings.broadcasting ? () => true : null };
     this.#runner = new HandlerRunner(core.io, this.#settings, { finished: (queue, messages) => this.#finished(queue, messages) }, seams);
     const { group, commitIntervalMs } = this.#settings;
-    this.#committer = new OffsetCommitter(core, { group, member: this.#member, intervalMs: commitIntervalMs }, this.#queues, {
-      ownershipRefused: (queue) => this.#doubt(queue),
-    });
+    this.#broadcast = settings.broadcasting ? broadcastOffsets(core, this.#settings, this.#queues) : null;
+    this.#committer =
+      this.#broadcast ??
+      new OffsetCommitter(core, { group, member: this.#member, intervalMs: commitIntervalMs }, this.#queues, {
+        ownershipRefused: (queue) => this.#doubt(queue),
+      });
   }
 
   /** The name of this member in its group. */
@@ -211,6 +219,7 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
       void session.leave(this.#settings.releaseTimeoutMs);
       for (const [key, queue] of this.#queues) if (queue.queue.brokerName === brokerName) this.#lose(key, queue);
     }
+    if (this.#broadcast !== null) for (const [brokerName, session] of this.#sessions) if (session.joined) this.#ownAll(brokerName);
     if ([...placed].every((brokerName) => this.#sessions.has(brokerName))) return;
     this.#openSessions(false).catch((error: unknown) => this.#settings.onError(error));
   }
@@ -235,6 +244,10 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
 
   #assigned(brokerName: string, assignment: Assignment): void {
     if (this.#closing !== null) return;
+    if (this.#broadcast !== null) {
+      this.#ownAll(brokerName);
+      return;
+    }
     const revoking = new Set(assignment.revoking.map(({ topic, queueId }) => keyOf(topic, brokerName, queueId)));
     const owned = new Set<string>();
     for (const assigned of assignment.queues) {
@@ -274,6 +287,25 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
     else void this.#findStart(queue);
   }
 
+  /** Broadcasting: a member owns every queue that there is (F18), from the moment that the broker group knows it. */
+  #ownAll(brokerName: string): void {
+    const placed = new Set<string>();
+    for (const topic of this.#settings.filters.keys()) {
+      const route = this.#core.router.topic(topic)?.route;
+      const queues = route?.placement.find((place) => place.brokerName === brokerName)?.queues ?? 0;
+      for (let queueId = 0; queueId < queues; queueId++) {
+        const key = keyOf(topic, brokerName, queueId);
+        placed.add(key);
+        // No owner, so no epoch of one: the topic's number tells its queues from those of one that was made again.
+        const epoch = route?.topicId ?? 0;
+        const old = this.#queues.get(key);
+        if (old !== undefined && old.epoch !== epoch) this.#lose(key, old);
+        this.#own(key, brokerName, { topic, queueId, committedOffset: -1, epoch });
+      }
+    }
+    for (const [key, queue] of this.#queues) if (queue.queue.brokerName === brokerName && !placed.has(key)) this.#lose(key, queue);
+  }
+
   /** A group that never committed on this queue starts where consumeFromWhere says; the place is committed with the next round. */
   async #findStart(queue: ProcessQueue): Promise<void> {
     const { consumeFromWhere, sessionTimeoutMs } = this.#settings;
@@ -281,8 +313,16 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
     const timeMs = typeof consumeFromWhere === 'object' ? consumeFromWhere.timeMs : 0;
     while (queue.state === 'active' && this.#closing === null) {
       try {
+        const stored = (await this.#broadcast?.load(queue)) ?? -1;
         const { body } = await this.#core.askLeader(brokerName, Op.queueRange, { topic, queueId, timeMs }, sessionTimeoutMs);
-        const start = consumeFromWhere === 'first' ? body.minOffset : consumeFromWhere === 'last' ? body.maxOffset : body.timeOffset;
+        const start =
+          stored >= 0
+            ? stored
+            : consumeFromWhere === 'first'
+              ? body.minOffset
+              : consumeFromWhere === 'last'
+                ? body.maxOffset
+                : body.timeOffset;
         if (queue.nextOffset < 0) queue.nextOffset = start;
         this.#fetcher.add(queue);
         return;
@@ -363,6 +403,12 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
     this.#fetcher.released(messages.length, sizeBytes);
     if (queue.state === 'active') this.#fetcher.resume(queue);
   }
+}
+
+function broadcastOffsets(core: ClientCore, settings: ConsumerSettings, queues: ReadonlyMap<string, ProcessQueue>): BroadcastOffsets {
+  const { group, instanceName, offsetStore, persistConsumerOffsetIntervalMs: intervalMs, onError } = settings;
+  const store = offsetStore === 'memory' ? null : offsetStore === 'broker' ? new BrokerOffsetStore(core) : offsetStore;
+  return new BroadcastOffsets(core, { owner: { group, instanceName }, store, intervalMs, onError }, queues);
 }
 
 function keyOf(topic: string, brokerName: string, queueId: number): string {

@@ -300,9 +300,8 @@ export class HandlerRunner {
 
   /** Who takes over what failed, if anybody does now. */
   #takerOf(attempts: number, delayLevel: number): TakeFailed | null {
-    const { ordered, share, maxReconsumeTimes } = this.#settings;
-    const inPlace = ordered || share.strategy === 'broadcasting';
-    if (!inPlace) return this.#seams.sendBack;
+    const { ordered, broadcasting, maxReconsumeTimes } = this.#settings;
+    if (!ordered && !broadcasting) return this.#seams.sendBack;
     return attempts > maxReconsumeTimes || delayLevel < 0 ? this.#seams.onAttemptsExhausted : null;
   }
 

@@ -14,6 +14,13 @@ export interface OffsetCommitterEvents {
   ownershipRefused(queue: ProcessQueue): void;
 }
 
+/** Keeps the done offsets of a consumer somewhere. */
+export interface OffsetKeeper {
+  start(): void;
+  /** Keeps once more what is done. */
+  close(timeoutMs: number): Promise<void>;
+}
+
 interface Round {
   readonly brokerName: string;
   readonly epoch: number;
@@ -22,7 +29,7 @@ interface Round {
 }
 
 /** Commits the done offsets that changed, every interval, in one request for each leader and epoch; one round in flight. */
-export class OffsetCommitter {
+export class OffsetCommitter implements OffsetKeeper {
   readonly #core: ClientCore;
   readonly #options: OffsetCommitterOptions;
   readonly #queues: ReadonlyMap<string, ProcessQueue>;
@@ -48,7 +55,6 @@ export class OffsetCommitter {
     });
   }
 
-  /** Commits once more what is done. */
   async close(timeoutMs: number): Promise<void> {
     this.#closed = true;
     if (this.#timer !== null) this.#core.io.clock.clearTimer(this.#timer);

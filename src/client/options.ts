@@ -1,10 +1,12 @@
 import type { Io } from '../io/io.ts';
 import type { MessageQueue } from './message-queue.ts';
+import type { OffsetStore } from './offset-store.ts';
 import type {
   AllocateMessageQueueStrategy,
   BatchHandler,
   ConsumeFromWhere,
   MessageHandler,
+  MessageModel,
   MessageQueueSelector,
   Replication,
   SlowHandler,
@@ -127,6 +129,14 @@ export interface ConsumerOptions {
   readonly prefetchMessages?: number;
   readonly prefetchBytes?: number;
   readonly consumeFromWhere?: ConsumeFromWhere;
+  /** All members of a group give the same (else GROUP_MODE_CONFLICT). Broadcasting needs brokers of feature level 3. */
+  readonly messageModel?: MessageModel;
+  /** Broadcasting: where this member keeps how far it came. `memory`: nowhere; a restarted one begins where consumeFromWhere says. */
+  readonly offsetStore?: OffsetStore | 'broker' | 'memory';
+  /** Broadcasting, with an offset store: the name that this member's offsets have there, 1…64 of A–Z a–z 0–9 _ -. */
+  readonly instanceName?: string;
+  /** Broadcasting: time between two saves of the offsets. After a crash what was handled since the last one comes again. */
+  readonly persistConsumerOffsetIntervalMs?: number;
   /**
    * How queues are shared out among the members of the group; all members give the same (else GROUP_MODE_CONFLICT). Others than
    * `sticky` need brokers of feature level 3. `machineRoomNearby` goes by `zone` of the client.
@@ -172,6 +182,9 @@ export const CONSUMER_DEFAULTS = {
   prefetchMessages: 32_768,
   prefetchBytes: 64 * 1024 * 1024,
   consumeFromWhere: 'last',
+  messageModel: 'clustering',
+  offsetStore: 'memory',
+  persistConsumerOffsetIntervalMs: 5_000,
   allocateMessageQueueStrategy: 'sticky',
   maxMessagesPerSecond: 0,
   reconsumeBackoffBaseMs: 1_000,

@@ -49,6 +49,9 @@ export type ConsumeFromWhere = 'first' | 'last' | { readonly timeMs: number };
  */
 export type AllocateMessageQueueStrategy = Exclude<AllocateStrategy, 'broadcasting'>;
 
+/** `clustering`: one member of the group gets a message. `broadcasting`: every member gets every message. */
+export type MessageModel = 'clustering' | 'broadcasting';
+
 export interface Subscription {
   readonly topic: string;
   /** Tag expression: `*` (all, the default) or `A || B`. */

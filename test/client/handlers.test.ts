@@ -100,7 +100,7 @@ describe('F19 orderly handlers', () => {
     const first = queue(0, 3);
     queue(1, 3);
     await clock.run(1_000);
-    expect(seen.toSorted()).toEqual(['0/0', '1/0', '1/1', '1/2']);
+    expect(new Set(seen)).toEqual(new Set(['0/0', '1/0', '1/1', '1/2']));
     expect(first.doneOffset).toBe(1);
     await clock.run(100_000);
     expect(seen.slice(4)).toEqual(['0/1', '0/2']);
