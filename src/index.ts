@@ -37,6 +37,7 @@ export type {
   BatchHandler,
   ConsumeContext,
   ConsumeFromWhere,
+  FilterFunction,
   HandlerStatistics,
   Message,
   MessageHandler,

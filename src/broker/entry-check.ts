@@ -1,7 +1,6 @@
 import { readU32, readU53 } from '../base/bytes.ts';
 import { crc32 } from '../base/crc.ts';
 import { ENTRY_HEADER_BYTES, ENTRY_MAGIC, Entry } from '../log/layout.ts';
-import { batchCount, Unit, unitAt } from '../protocol/record-batch.ts';
 import { EntryType } from '../replica/types.ts';
 
 /**
@@ -20,11 +19,4 @@ export function isIntactBatchEntry(entry: Uint8Array, position: number): boolean
     readU32(entry, Entry.bodyChecksum) === readU32(entry, ENTRY_HEADER_BYTES) &&
     readU32(entry, Entry.bodyChecksum) === crc32(entry.subarray(ENTRY_HEADER_BYTES + 4))
   );
-}
-
-/** Does a message of the batch at `at` have one of these tags? Exact to the hash; the client compares the text. */
-export function batchHasTag(bytes: Uint8Array, at: number, wanted: readonly number[]): boolean {
-  const count = batchCount(bytes, at);
-  for (let i = 0; i < count; i++) if (wanted.includes(readU32(bytes, unitAt(at, i) + Unit.tagHash))) return true;
-  return false;
 }

@@ -41,6 +41,10 @@ export interface BrokerLimits {
   /** A pull's answer at most (a single larger batch goes alone). */
   readonly maxPullBytes: number;
   readonly maxPullMessages: number;
+  /** Compiled filter expressions; beyond: the one not asked for longest is compiled again when it is. ≈ 4 KB each, 100 KB at most. */
+  readonly maxSqlFilters: number;
+  /** What testing batches against an expression may cost one pull: bytes of index units and properties, or their worth; then it is answered with what there is. */
+  readonly maxFilterWorkBytes: number;
   /** Pulls that read segment files at the same time; beyond: they queue. */
   readonly maxColdReads: number;
   readonly maxQueuedColdReads: number;
@@ -76,6 +80,8 @@ export const DEFAULT_BROKER_LIMITS: BrokerLimits = {
   maxPullWaitMs: 60_000,
   maxPullBytes: 8 * 1024 * 1024,
   maxPullMessages: 65_535,
+  maxSqlFilters: 1_024,
+  maxFilterWorkBytes: 1024 * 1024,
   maxColdReads: 4,
   maxQueuedColdReads: 4_096,
   followerReadBehindBytes: 64 * 1024 * 1024,

@@ -71,6 +71,8 @@ export interface AdminHooks {
 export interface BrokerMetrics {
   messagesIn(topic: string, messages: number, bytes: number): void;
   messagesOut(topic: string, group: string, messages: number, bytes: number): void;
+  /** Bytes of batches that a pull's filter left out: they were not sent. */
+  filteredOut(topic: string, group: string, bytes: number): void;
   /** Bytes of pulls that came from segment files, not from the hot tail. */
   coldReadBytes(bytes: number): void;
   /** Stored bytes failed their checksum when read. They were not served. */
@@ -92,6 +94,7 @@ export interface BrokerMetrics {
 export const NO_METRICS: BrokerMetrics = {
   messagesIn: () => {},
   messagesOut: () => {},
+  filteredOut: () => {},
   coldReadBytes: () => {},
   damagedRead: () => {},
   sendLatencyMs: () => {},

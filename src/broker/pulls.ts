@@ -3,6 +3,8 @@ import { LedgerError } from '../protocol/errors.ts';
 import { noTopicText } from '../protocol/names.ts';
 import type { PullRequest } from '../protocol/requests.ts';
 import { Op } from '../protocol/requests.ts';
+import type { SqlFilter } from '../protocol/sql-filter/sql-filter.ts';
+import { SqlFilters } from './batch-filter.ts';
 import type { BrokerContext } from './context.ts';
 import { ownership } from './groups.ts';
 import type { ReadResult } from './reader.ts';
@@ -28,18 +30,29 @@ export class Pulls {
   readonly #context: BrokerContext;
   readonly reader: Reader;
   readonly waiters: Waiters;
+  readonly #sqlFilters: SqlFilters;
   /** Pulls of sessions that take no more bytes for now; bounded by the requests that a connection may have open. */
   readonly #parked = new Map<Session, Waiter[]>();
 
   constructor(context: BrokerContext) {
     this.#context = context;
     this.reader = new Reader(context);
+    this.#sqlFilters = new SqlFilters(context.limits.maxSqlFilters);
     this.waiters = new Waiters(context.deadlines, context.limits, (waiter, timedOut) => this.#resume(waiter, timedOut));
   }
 
   pull(session: Session, requestId: number, request: PullRequest): void {
-    const waitMs = Math.min(Math.max(request.waitMs, 0), this.#context.limits.maxPullWaitMs);
-    this.#try(new Waiter(session, requestId, request, waitMs, this.#context.clock.monotonicMs()), waitMs === 0);
+    const { limits, clock } = this.#context;
+    const waitMs = Math.min(Math.max(request.waitMs, 0), limits.maxPullWaitMs);
+    let sql: SqlFilter | null = null;
+    try {
+      if (request.filter !== undefined) sql = this.#sqlFilters.get(request.filter);
+    } catch (error) {
+      if (!(error instanceof LedgerError)) throw error;
+      session.refuse(requestId, error.code, error.detail);
+      return;
+    }
+    this.#try(new Waiter(session, requestId, request, waitMs, clock.monotonicMs(), sql), waitMs === 0);
   }
 
   #resume(waiter: Waiter, timedOut: boolean): void {
@@ -126,6 +139,7 @@ export class Pulls {
       maxBytes: Math.min(request.maxBytes, maxPullBytes),
       maxMessages: Math.min(request.maxMessages, maxPullMessages),
       tagHashes: request.tagHashes,
+      sql: waiter.sql,
       session: waiter.session,
     });
     if (!(result instanceof Promise)) {
@@ -168,7 +182,10 @@ export class Pulls {
 
   #done(waiter: Waiter, queue: QueueState, read: ReadResult, last: boolean): void {
     waiter.offset = read.nextOffset;
-    // Nothing but batches of other tags up to the end: the pull goes on waiting from there.
+    if (read.filteredBytes > 0) {
+      this.#context.metrics.filteredOut(waiter.request.topic, waiter.request.group, read.filteredBytes);
+    }
+    // Nothing but batches that are not wanted up to the end: the pull goes on waiting from there.
     const waits = read.raw === null && !last && read.nextOffset === queue.nextOffset && !this.#atFollower(waiter.request);
     if (waits && this.#hold(waiter, queue)) return;
     this.#answer(waiter, queue, read);

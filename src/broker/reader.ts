@@ -6,9 +6,10 @@ import { pullHeadroomBytes } from '../protocol/frame.ts';
 import type { PulledBatch, PulledReference } from '../protocol/requests.ts';
 import { tagBloomMatches } from '../protocol/tag-hash.ts';
 import type { LogReader } from '../replica/types.ts';
+import { type BatchFilter, batchMatches } from './batch-filter.ts';
 import type { BrokerContext } from './context.ts';
 import { type DeliveryRow, decodeRow, ROW_BYTES, WHOLE_BATCH } from './delivery.ts';
-import { batchHasTag, isIntactBatchEntry } from './entry-check.ts';
+import { isIntactBatchEntry } from './entry-check.ts';
 import type { Session } from './session.ts';
 import type { QueueState } from './topics.ts';
 
@@ -25,6 +26,8 @@ export interface ReadResult {
   readonly nextOffset: number;
   readonly batches: readonly PulledBatch[];
   readonly messages: number;
+  /** Of batches that were left out because no message in them is wanted; without those that rows stand for where the row said so. */
+  readonly filteredBytes: number;
   /** `headroomBytes` free bytes, then the batches back to back; null when there are none. */
   readonly raw: Uint8Array | null;
   readonly headroomBytes: number;
@@ -33,11 +36,10 @@ export interface ReadResult {
 }
 
 /** What to read: bounds are already those of the broker. */
-export interface ReadRange {
+export interface ReadRange extends BatchFilter {
   readonly offset: number;
   readonly maxBytes: number;
   readonly maxMessages: number;
-  readonly tagHashes: readonly number[];
   /** Whom it is for. Gone, or not taking what it has already, nothing is read for it from the files. */
   readonly session: Pick<Session, 'closed' | 'congested'>;
 }
@@ -62,6 +64,11 @@ interface ColdRow {
   readonly tagBloom: number;
 }
 
+/** What a pull passes over, beside what it sends. */
+type Passed = Pick<ReadResult, 'nextOffset' | 'filteredBytes'>;
+
+/** The message that a row places; −1: all of the batch. */
+const messageOf = (row: DeliveryRow | null): number => (row === null || row.messageIndex === WHOLE_BATCH ? -1 : row.messageIndex);
 const isWithin = ({ position, sizeBytes }: Chosen, end: number): boolean => position + sizeBytes <= end;
 
 /**
@@ -105,11 +112,13 @@ export class Reader {
 
   /** Chooses batches within the bounds: all hot, or all cold. */
   #collect(queue: QueueState, range: ReadRange, units: UnitBatch, length: number): ReadResult | Promise<ReadResult | null> {
-    const { replica } = this.#context;
+    const { replica, limits } = this.#context;
     const chosen: Chosen[] = [];
     let bytes = 0;
     let messages = 0;
     let nextOffset = range.offset;
+    let filteredBytes = 0;
+    let work = 0;
     let cold = false;
     for (let i = 0; i < length; i++) {
       const baseOffset = units.baseOffset[i] as number;
@@ -137,20 +146,24 @@ export class Reader {
         const view = replica.readHot(position, entryBytes);
         // Hot and cold are not mixed: what is hot may not be in the files yet (the quorum may be ahead of the own disk).
         if (chosen.length > 0 && (view === null) !== cold) break;
+        // An expression is no hash in the unit that costs nothing to look at: one pull must not keep the event loop.
+        if (work > limits.maxFilterWorkBytes) break;
+        if (range.sql !== null) work += view === null ? entryBytes : range.sql.work(view, ENTRY_HEADER_BYTES);
         cold = view === null;
-        if (view === null || range.tagHashes.length === 0 || batchHasTag(view, ENTRY_HEADER_BYTES, range.tagHashes)) {
+        if (view === null || batchMatches(view, ENTRY_HEADER_BYTES, range, messageOf(row))) {
           chosen.push({ row, position, sizeBytes: entryBytes, baseOffset, count, logTimeMs: units.logTimeMs[i] as number });
           bytes += entryBytes;
           messages += count;
-        }
-      }
+        } else filteredBytes += entryBytes - ENTRY_HEADER_BYTES;
+      } else if (sizeBytes !== ROW_BYTES) filteredBytes += sizeBytes - ENTRY_HEADER_BYTES;
       nextOffset = end;
     }
-    if (chosen.length === 0) return { nextOffset, batches: [], messages: 0, raw: null, headroomBytes: 0, coldFrom: -1 };
-    return cold ? this.#readCold(queue, range, chosen, nextOffset) : this.#copyHot(chosen, nextOffset, messages, bytes);
+    if (chosen.length === 0) return { nextOffset, batches: [], messages: 0, filteredBytes, raw: null, headroomBytes: 0, coldFrom: -1 };
+    const passed = { nextOffset, filteredBytes };
+    return cold ? this.#readCold(queue, range, chosen, passed) : this.#copyHot(chosen, passed, messages, bytes);
   }
 
-  #copyHot(chosen: readonly Chosen[], nextOffset: number, messages: number, bytes: number): ReadResult {
+  #copyHot(chosen: readonly Chosen[], passed: Passed, messages: number, bytes: number): ReadResult {
     this.hotAnswers++;
     const headroomBytes = pullHeadroomBytes(chosen.length);
     const raw = new Uint8Array(headroomBytes + bytes - chosen.length * ENTRY_HEADER_BYTES);
@@ -160,13 +173,13 @@ export class Reader {
       raw.set(view.subarray(ENTRY_HEADER_BYTES), at);
       at += sizeBytes - ENTRY_HEADER_BYTES;
     }
-    return { nextOffset, batches: chosen.map(this.#describe), messages, raw, headroomBytes, coldFrom: -1 };
+    return { ...passed, batches: chosen.map(this.#describe), messages, raw, headroomBytes, coldFrom: -1 };
   }
 
-  #readCold(queue: QueueState, range: ReadRange, chosen: readonly Chosen[], nextOffset: number): Promise<ReadResult | null> {
+  #readCold(queue: QueueState, range: ReadRange, chosen: readonly Chosen[], passed: Passed): Promise<ReadResult | null> {
     return this.#inColdSlot(range, async () => {
       const entries = await this.#readEntries(chosen);
-      return this.#coldResult(queue, range, chosen, entries, nextOffset);
+      return this.#coldResult(queue, range, chosen, entries, passed);
     });
   }
 
@@ -189,7 +202,7 @@ export class Reader {
         }
         nextOffset = baseOffset + count;
       }
-      return this.#coldResult(queue, range, chosen, entries, nextOffset);
+      return this.#coldResult(queue, range, chosen, entries, { nextOffset, filteredBytes: 0 });
     });
   }
 
@@ -198,15 +211,12 @@ export class Reader {
     range: ReadRange,
     chosen: readonly Chosen[],
     entries: readonly Uint8Array[],
-    nextOffset: number,
+    { nextOffset, filteredBytes }: Passed,
   ): ReadResult {
     const first = chosen[0];
     if (first !== undefined && first.baseOffset + first.count <= queue.minOffset)
       throw new LedgerError('OFFSET_OUT_OF_RANGE', 'the log was cut while it was read');
-    const kept = chosen.filter((_, i) => {
-      const entry = entries[i] as Uint8Array;
-      return range.tagHashes.length === 0 || batchHasTag(entry, ENTRY_HEADER_BYTES, range.tagHashes);
-    });
+    const kept = chosen.filter(({ row }, i) => batchMatches(entries[i] as Uint8Array, ENTRY_HEADER_BYTES, range, messageOf(row)));
     const bodies = new Map(chosen.map((choice, i) => [choice, (entries[i] as Uint8Array).subarray(ENTRY_HEADER_BYTES)]));
     const headroomBytes = pullHeadroomBytes(kept.length);
     const bytes = kept.reduce((sum, { sizeBytes }) => sum + sizeBytes - ENTRY_HEADER_BYTES, 0);
@@ -217,8 +227,16 @@ export class Reader {
       at += choice.sizeBytes - ENTRY_HEADER_BYTES;
     }
     const messages = kept.reduce((sum, { count }) => sum + count, 0);
-    const coldFrom = first?.position ?? -1;
-    return { nextOffset, batches: kept.map(this.#describe), messages, raw: kept.length === 0 ? null : raw, headroomBytes, coldFrom };
+    const chosenBytes = chosen.reduce((sum, { sizeBytes }) => sum + sizeBytes - ENTRY_HEADER_BYTES, 0);
+    return {
+      nextOffset,
+      batches: kept.map(this.#describe),
+      messages,
+      filteredBytes: filteredBytes + chosenBytes - bytes,
+      raw: kept.length === 0 ? null : raw,
+      headroomBytes,
+      coldFrom: first?.position ?? -1,
+    };
   }
 
   async #inColdSlot(range: ReadRange, work: () => Promise<ReadResult>): Promise<ReadResult | null> {

@@ -1,4 +1,5 @@
 import type { PullRequest } from '../protocol/requests.ts';
+import type { SqlFilter } from '../protocol/sql-filter/sql-filter.ts';
 import type { Deadline, Deadlines } from './deadlines.ts';
 import type { BrokerLimits } from './limits.ts';
 import type { Session } from './session.ts';
@@ -10,6 +11,8 @@ export class Waiter implements Deadline {
   readonly request: PullRequest;
   readonly waitMs: number;
   readonly arrivedMs: number;
+  /** Compiled from the request's filter. */
+  readonly sql: SqlFilter | null;
   /** Where to read: moves on past what the filter drops. */
   offset: number;
   key = -1;
@@ -17,12 +20,13 @@ export class Waiter implements Deadline {
   slot = -1;
   home: Waiters | null = null;
 
-  constructor(session: Session, requestId: number, request: PullRequest, waitMs: number, arrivedMs: number) {
+  constructor(session: Session, requestId: number, request: PullRequest, waitMs: number, arrivedMs: number, sql: SqlFilter | null) {
     this.session = session;
     this.requestId = requestId;
     this.request = request;
     this.waitMs = waitMs;
     this.arrivedMs = arrivedMs;
+    this.sql = sql;
     this.offset = request.offset;
   }
 

@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import { parseTagFilter } from '../client/selector.ts';
+import { messageFilter } from '../client/message-filter.ts';
 import type { LedgerError } from '../protocol/errors.ts';
 import { DEFAULT_ENDPOINT } from './admin-session.ts';
 
@@ -43,14 +43,25 @@ export function parseTimeMs(text: string): number {
   return value;
 }
 
-/** A tag filter that the client takes. */
-export function parseFilter(text: string): string {
+/** What --filter says to a subscription. */
+export interface Filter {
+  /** Tags. */
+  readonly filter?: string;
+  readonly sql?: string;
+}
+
+/** What stands between || when tags are meant: no spaces inside, quotes, parentheses or signs of comparison. */
+const TAG = /^\s*[^\s'"()=<>]*\s*$/;
+
+/** Tags where it is words with || between them, else SQL92. A tag of two words is asked for by `TAGS = 'two words'`. */
+export function parseFilter(text: string): Filter {
+  const filter = text.split('||').every((word) => TAG.test(word)) ? { filter: text } : { sql: text };
   try {
-    parseTagFilter(text);
+    messageFilter(filter.filter, filter.sql);
   } catch (error) {
     throw new InvalidArgumentError((error as LedgerError).detail);
   }
-  return text;
+  return filter;
 }
 
 export type From = 'first' | 'last' | { readonly timeMs: number };

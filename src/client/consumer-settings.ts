@@ -3,9 +3,9 @@ import { checkGroupName, checkTopicName, checkUserGroupName } from '../protocol/
 import { broadcastGroupOf } from './broker-offset-store.ts';
 import { MAX_SUSPEND_MS, MIN_SUSPEND_MS } from './failed-messages.ts';
 import type { GroupShare } from './group-session.ts';
+import { failingOpen, type MessageFilter, messageFilter } from './message-filter.ts';
 import type { OffsetStore } from './offset-store.ts';
 import { CONSUMER_DEFAULTS, type ConsumerOptions } from './options.ts';
-import { parseTagFilter, type TagFilter } from './selector.ts';
 import type { BatchHandler, ConsumeFromWhere, MessageModel, SlowHandler } from './types.ts';
 
 /** Bounds that RocketMQ checks as well: threads of a consumer, messages of a call. */
@@ -17,7 +17,7 @@ const DEFAULT_RECONSUME_TIMES = 16;
 /** ConsumerOptions with every default filled in and checked. */
 export interface ConsumerSettings {
   readonly group: string;
-  readonly filters: ReadonlyMap<string, TagFilter>;
+  readonly filters: ReadonlyMap<string, MessageFilter | null>;
   readonly handler: BatchHandler | null;
   readonly concurrency: number;
   readonly ordered: boolean;
@@ -50,12 +50,15 @@ export interface ConsumerSettings {
   readonly onError: (error: unknown) => void;
 }
 
-/** @throws LedgerError BAD_NAME, BAD_REQUEST */
+/** @throws LedgerError BAD_NAME, BAD_REQUEST, BAD_FILTER */
 export function consumerSettings(given: ConsumerOptions): ConsumerSettings {
   checkUserGroupName(given.group);
-  const filters = new Map<string, TagFilter>();
+  const filters = new Map<string, MessageFilter | null>();
   for (const topic of given.topics ?? []) filters.set(topic, null);
-  for (const { topic, filter } of given.subscriptions ?? []) filters.set(topic, parseTagFilter(filter));
+  for (const { topic, filter, sql } of given.subscriptions ?? []) {
+    const guarded = typeof filter === 'function' ? failingOpen(filter, given.onError ?? (() => {})) : filter;
+    filters.set(topic, messageFilter(guarded, sql));
+  }
   if (filters.size === 0) throw new LedgerError('BAD_REQUEST', 'a consumer needs a topic');
   for (const topic of filters.keys()) checkTopicName(topic);
   const { handler, batchHandler } = given;

@@ -6,6 +6,7 @@ import { type ClientCore, isTransient } from './client-core.ts';
 import type { ConsumerSettings } from './consumer-settings.ts';
 import { ANSWER_GRACE_MS, type Link } from './link.ts';
 import { ReceivedBatch } from './message.ts';
+import { pullFilter } from './message-filter.ts';
 import type { ProcessQueue } from './process-queue.ts';
 import { ROUTE_WAIT_MS } from './router.ts';
 
@@ -141,7 +142,7 @@ export class Fetcher {
       group: settings.group,
       member: this.#member,
       epoch: queue.epoch,
-      tagHashes: queue.filter?.hashes ?? [],
+      ...pullFilter(queue.filter),
       ...(fetch.atFollower ? { suggested: true } : {}),
     };
     const timeoutMs = fetch.atFollower ? FOLLOWER_TIMEOUT_MS : settings.pullWaitMs + ANSWER_GRACE_MS;

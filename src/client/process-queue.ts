@@ -1,6 +1,6 @@
 import type { ReceivedBatch, ReceivedMessage } from './message.ts';
+import { type MessageFilter, wanted } from './message-filter.ts';
 import type { MessageQueue } from './message-queue.ts';
-import type { TagFilter } from './selector.ts';
 import type { ConsumeContext } from './types.ts';
 
 /**
@@ -9,7 +9,7 @@ import type { ConsumeContext } from './types.ts';
  */
 export class ProcessQueue {
   readonly queue: MessageQueue;
-  readonly filter: TagFilter;
+  readonly filter: MessageFilter | null;
   readonly #abort = new AbortController();
   /** Epoch at which this member became the owner. */
   epoch: number;
@@ -31,7 +31,7 @@ export class ProcessQueue {
   #bytes = 0;
   #drained: (() => void)[] = [];
 
-  constructor(queue: MessageQueue, filter: TagFilter, epoch: number, committedOffset: number) {
+  constructor(queue: MessageQueue, filter: MessageFilter | null, epoch: number, committedOffset: number) {
     this.queue = queue;
     this.filter = filter;
     this.epoch = epoch;
@@ -64,17 +64,19 @@ export class ProcessQueue {
 
   /** Takes in what a pull brought: drops what was not asked for or is already here. @returns messages added */
   add(batch: ReceivedBatch): number {
-    let added = 0;
+    const messages: ReceivedMessage[] = [];
     // A pull in the middle of a batch gets the whole batch.
     for (let offset = Math.max(batch.baseOffset, this.nextOffset); offset < batch.endOffset; offset++) {
-      if (this.filter !== null && !matches(batch, batch.indexAt(offset), this.filter)) continue;
-      const message = batch.at(offset);
+      const message = wanted(batch, offset, this.filter);
+      if (message !== null) messages.push(message);
+    }
+    // All of it or, when a malformed message throws, nothing: it is pulled again as a whole.
+    for (const message of messages) {
       this.#ready.push(message);
       this.#bytes += message.sizeBytes;
-      added += 1;
     }
     this.nextOffset = Math.max(this.nextOffset, batch.endOffset);
-    return added;
+    return messages.length;
   }
 
   /** The next messages for a handler; they stay this queue's until finished. */
@@ -141,11 +143,4 @@ export class ProcessQueue {
       this.#startedHead = 0;
     }
   }
-}
-
-/** The broker leaves out batches without a match; the rest is dropped here. Hashes first: equal hashes may be other tags. */
-function matches(batch: ReceivedBatch, index: number, filter: NonNullable<TagFilter>): boolean {
-  if (!filter.hashes.includes(batch.tagHash(index))) return false;
-  const tag = batch.tag(index);
-  return tag !== undefined && filter.tags.has(tag);
 }

@@ -3,8 +3,8 @@ import { Op } from '../protocol/requests.ts';
 import type { ClientCore } from './client-core.ts';
 import { ANSWER_GRACE_MS } from './link.ts';
 import { ReceivedBatch, type ReceivedMessage } from './message.ts';
+import { messageFilter, pullFilter, wanted } from './message-filter.ts';
 import type { MessageQueue } from './message-queue.ts';
-import { parseTagFilter } from './selector.ts';
 import type { PullOptions, PullResult, QueueRange } from './types.ts';
 
 const DEFAULT_MAX_MESSAGES = 1_024;
@@ -23,12 +23,12 @@ export class PullConsumer {
     return (await this.#core.router.find(topic, this.#core.requestTimeoutMs)).queues;
   }
 
-  /** @throws LedgerError OFFSET_OUT_OF_RANGE, TOPIC_NOT_FOUND, QUEUE_NOT_FOUND, NO_PERMISSION, NO_ROUTE */
+  /** @throws LedgerError BAD_FILTER, OFFSET_OUT_OF_RANGE, TOPIC_NOT_FOUND, QUEUE_NOT_FOUND, NO_PERMISSION, NO_ROUTE */
   async pull(queue: MessageQueue, offset: number, options: PullOptions = {}): Promise<PullResult> {
     const { maxMessages = DEFAULT_MAX_MESSAGES, maxBytes = DEFAULT_MAX_BYTES, waitMs = 0 } = options;
-    const filter = parseTagFilter(options.filter);
+    const filter = messageFilter(options.filter, options.sql);
     const { topic, queueId, brokerName } = queue;
-    const plain = { group: '', member: '', epoch: 0, tagHashes: filter?.hashes ?? [] };
+    const plain = { group: '', member: '', epoch: 0, ...pullFilter(filter) };
     const request = { topic, queueId, offset, maxBytes, maxMessages, waitMs, ...plain };
     const { body, raw } = await this.#core.askLeader(brokerName, Op.pull, request, waitMs + ANSWER_GRACE_MS);
     const messages: ReceivedMessage[] = [];
@@ -37,8 +37,8 @@ export class PullConsumer {
       const batch = new ReceivedBatch(raw.subarray(at, at + sizeBytes), queue, baseOffset, logTimeMs, reference);
       at += sizeBytes;
       for (let i = Math.max(offset, baseOffset); i < batch.endOffset; i++) {
-        const message = batch.at(i);
-        if (filter === null || filter.tags.has(message.tag ?? '')) messages.push(message);
+        const message = wanted(batch, i, filter);
+        if (message !== null) messages.push(message);
       }
     }
     return { messages, nextOffset: body.nextOffset, minOffset: body.minOffset, maxOffset: body.maxOffset };

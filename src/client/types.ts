@@ -54,9 +54,17 @@ export type MessageModel = 'clustering' | 'broadcasting';
 
 export interface Subscription {
   readonly topic: string;
-  /** Tag expression: `*` (all, the default) or `A || B`. */
-  readonly filter?: string;
+  /**
+   * Tag expression, `*` (all, the default) or `A || B`, for the broker; or a function for this client: messages that it says false
+   * of are dropped as if they were done. One that throws is reported, and the message is handed over.
+   */
+  readonly filter?: string | FilterFunction;
+  /** SQL92 over properties, TAGS and KEYS among them, for the broker: `amount > 100 AND region IN ('eu', 'us')`. With `filter`, both hold. */
+  readonly sql?: string;
 }
+
+/** Called with each message that the broker sent, before any handler; quick, since it runs while messages are taken in. */
+export type FilterFunction = (message: ReceivedMessage) => boolean;
 
 /** Given to a handler with its messages, and good until it is done: the next call may be given the same object. */
 export interface ConsumeContext {
@@ -121,8 +129,9 @@ export interface PullOptions {
   readonly maxBytes?: number;
   /** Long poll: how long the broker holds an empty pull. 0 (default) answers at once. */
   readonly waitMs?: number;
-  /** Tag expression; default all. */
-  readonly filter?: string;
+  /** As in Subscription; one that throws rejects the pull. */
+  readonly filter?: string | FilterFunction;
+  readonly sql?: string;
 }
 export interface PullResult {
   readonly messages: readonly ReceivedMessage[];

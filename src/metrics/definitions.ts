@@ -43,6 +43,11 @@ export const METRICS = {
     'Messages sent to consumers; the group is empty when it is none that the log knows.',
   ),
   rocketmq_throughput_out_total: counter('bytes', TOPIC_OUT, 'Bytes of record batches sent to consumers.'),
+  ledgermq_filtered_out_bytes_total: counter(
+    'bytes',
+    TOPIC_OUT,
+    'Bytes of record batches that were not sent because no message in them passed the filter of the pull.',
+  ),
   rocketmq_message_size: histogram(
     'bytes',
     TOPIC_IN,

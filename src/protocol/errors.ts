@@ -24,6 +24,7 @@ export const ERRORS = {
   MESSAGE_TOO_LARGE: define(5, 'no', 'A message, its properties or the batch exceeds the limit.'),
   BAD_NAME: define(6, 'no', 'A topic, group or property name is empty, too long, reserved or has forbidden characters.'),
   BAD_DELAY: define(7, 'no', 'The delivery time is more than 40 days ahead, or the delay is none.'),
+  BAD_FILTER: define(8, 'no', 'The filter expression does not parse; the detail says at which character, and why.'),
   TOPIC_NOT_FOUND: define(10, 'no', 'No such topic.'),
   TOPIC_EXISTS: define(11, 'no', 'A topic of this name exists with another definition.'),
   QUEUE_NOT_FOUND: define(12, 'redirect', 'This broker group has no such queue of the topic.'),

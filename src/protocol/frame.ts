@@ -94,9 +94,14 @@ export function encodeRequest<O extends RequestOp>(
   // Fractions are not on the wire, and a deadline that has nearly passed must not become "not said".
   const deadline = deadlineMs === 0 ? 0 : Math.max(1, Math.ceil(deadlineMs));
   const header = [op, requestId, deadline, (REQUESTS[op] as BodyCodec<Requests[O]>).encode(body)];
-  // A fifth element is passed over by releases that do not know it: a flat body has no room for what may be missing.
-  if (op === Op.pull && (body as Requests[typeof Op.pull]).suggested === true) header.push(1);
+  if (op === Op.pull) pushPullOptions(header, body as Requests[typeof Op.pull]);
   return encodeFrame(header, raw, headroomBytes);
+}
+
+/** A fifth and a sixth element are passed over by releases that do not know them: a flat body has no room for what may be missing. */
+function pushPullOptions(header: unknown[], { suggested, filter }: Requests[typeof Op.pull]): void {
+  if (filter !== undefined) header.push(suggested === true ? 1 : 0, filter);
+  else if (suggested === true) header.push(1);
 }
 
 export function encodeResponse<O extends Answered>(
@@ -161,10 +166,16 @@ export function decodeRequest(frame: Uint8Array): Request | BadRequest {
   const codec = REQUEST_CODECS.get(op);
   if (codec === undefined) return { requestId, error: new LedgerError('UNKNOWN_OPERATION', `operation ${op}`) };
   let body = codec.decode(header[3]);
-  if (op === Op.pull && header[4] === 1) body = { ...(body as Requests[typeof Op.pull]), suggested: true };
+  if (op === Op.pull && header.length > 4) body = withPullOptions(body as Requests[typeof Op.pull], header);
   if (op === Op.send) checkSendSizes(body as Requests[typeof Op.send], raw.length);
   // Only sends carry batches; a held pull must not keep a large frame alive.
   return { op, requestId, deadlineMs, body, raw: op === Op.send ? raw : NO_BYTES } as Request;
+}
+
+function withPullOptions(body: Requests[typeof Op.pull], header: readonly unknown[]): Requests[typeof Op.pull] {
+  const suggested = header[4] === 1 ? { suggested: true } : {};
+  const filter = header[5] === undefined ? {} : { filter: text(header[5], 'filter') };
+  return { ...body, ...suggested, ...filter };
 }
 
 /** The parts must tile the raw region: what follows reads batches at these offsets. */

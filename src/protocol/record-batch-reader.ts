@@ -19,6 +19,7 @@ import {
   UnitFlag,
   unitAt,
 } from './record-batch.ts';
+import type { SqlFilter } from './sql-filter/sql-filter.ts';
 
 /** Restores the bodies region of a compressed batch. @throws when the bytes are damaged */
 export type Decompress = (codec: number, stored: Uint8Array, sizeBytes: number) => Uint8Array;
@@ -111,6 +112,12 @@ export class BatchReader {
     if (sizeBytes === 0) return undefined;
     const at = this.#propertiesAt + readU32(this.#bytes, unit + Unit.propertiesAt);
     return findProperty(this.#bytes, at, at + sizeBytes, name);
+  }
+
+  /** Is the expression true of the message's properties? */
+  passes(i: number, filter: SqlFilter): boolean {
+    assert(i >= 0 && i < this.count, `message ${i} of ${this.count}`);
+    return filter.matches(this.#bytes, i);
   }
 
   tag(i: number): string | undefined {

@@ -154,6 +154,8 @@ export interface PullRequest {
   readonly epoch: number;
   /** Tag hashes wanted; empty = all. Batches without a match are not sent. */
   readonly tagHashes: readonly number[];
+  /** SQL92 over the messages' properties (docs/guide/filters.md); missing = all. A release that does not know it sends all. */
+  readonly filter?: string;
   /** The leader said to read here (PullResponse.suggest): a follower serves it from what it has applied, or says NOT_LEADER. */
   readonly suggested?: boolean;
 }

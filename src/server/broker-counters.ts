@@ -12,6 +12,7 @@ export class TopicIn {
 export interface TopicOut {
   messages: number;
   bytes: number;
+  filteredBytes: number;
 }
 
 /** What exists now: series of everything else end. */
@@ -56,6 +57,16 @@ export class BrokerCounters implements BrokerMetrics {
   }
 
   messagesOut(topic: string, group: string, messages: number, bytes: number): void {
+    const counts = this.#topicOut(topic, group);
+    counts.messages += messages;
+    counts.bytes += bytes;
+  }
+
+  filteredOut(topic: string, group: string, bytes: number): void {
+    this.#topicOut(topic, group).filteredBytes += bytes;
+  }
+
+  #topicOut(topic: string, group: string): TopicOut {
     let groups = this.topicsOut.get(topic);
     if (groups === undefined) {
       groups = new Map();
@@ -66,12 +77,11 @@ export class BrokerCounters implements BrokerMetrics {
     let counts = groups.get(label);
     if (counts === undefined) {
       if (this.#outSeries >= MAX_SERIES_PER_METRIC) this.forgetDeleted();
-      counts = { messages: 0, bytes: 0 };
+      counts = { messages: 0, bytes: 0, filteredBytes: 0 };
       groups.set(label, counts);
       this.#outSeries++;
     }
-    counts.messages += messages;
-    counts.bytes += bytes;
+    return counts;
   }
 
   coldReadBytes(bytes: number): void {

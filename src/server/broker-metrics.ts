@@ -3,7 +3,7 @@ import type { BucketCounts } from '../metrics/bucket-counts.ts';
 import type { MetricsRegistry } from '../metrics/registry.ts';
 import { errorCodeOf } from '../protocol/errors.ts';
 import { isReservedTopic, isRetryTopic, isSystemGroup } from '../protocol/names.ts';
-import type { BrokerCounters } from './broker-counters.ts';
+import type { BrokerCounters, TopicOut } from './broker-counters.ts';
 import type { BindGauge, Sampled } from './sampled.ts';
 import type { ServerView } from './server-view.ts';
 
@@ -12,6 +12,7 @@ const PROTOCOL = 'native';
 const MAX_AGENTS = 32;
 const OTHER_AGENT = ['other', 'other'] as const;
 
+type OutMetric = 'rocketmq_messages_out_total' | 'rocketmq_throughput_out_total' | 'ledgermq_filtered_out_bytes_total';
 type CountsByAgent = Map<string, { readonly labels: readonly [string, string]; count: number }>;
 
 const isSystem = (topic: string, group = ''): string => String(isReservedTopic(topic) || isSystemGroup(group));
@@ -67,7 +68,7 @@ function bindTopics(registry: MetricsRegistry, view: ServerView, counters: Broke
   registry.histogram('rocketmq_message_size', (emit) => {
     for (const [topic, { messageBytes }] of counters.topicsIn) emit(messageBytes, topic, typeOf(topic), isSystem(topic));
   });
-  const out = (name: 'rocketmq_messages_out_total' | 'rocketmq_throughput_out_total', value: 'messages' | 'bytes'): void => {
+  const out = (name: OutMetric, value: keyof TopicOut): void => {
     registry.source(name, (emit) => {
       for (const [topic, groups] of counters.topicsOut) {
         for (const [group, counts] of groups) emit(counts[value], topic, group, isSystem(topic, group), String(isRetryTopic(topic)));
@@ -76,6 +77,7 @@ function bindTopics(registry: MetricsRegistry, view: ServerView, counters: Broke
   };
   out('rocketmq_messages_out_total', 'messages');
   out('rocketmq_throughput_out_total', 'bytes');
+  out('ledgermq_filtered_out_bytes_total', 'filteredBytes');
 }
 
 function bindLatencies(registry: MetricsRegistry, counters: BrokerCounters): void {

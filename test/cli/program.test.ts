@@ -130,7 +130,7 @@ describe('command line', () => {
     const ran = await cli(['send', 't', '--body', 'x', '--endpoint', endpoint]);
     expect(ran.stderr).toBe(`trying ${endpoint} for 3 s …\nledgermq: no broker answers at ${endpoint}\n`);
     const filtered = await cli(['consume', 't', '--group', 'g', '--filter', 'a &&& b']);
-    expect(filtered.stderr).toContain('the tag filter "a &&& b" is not of the form * or A || B');
+    expect(filtered.stderr).toContain('character 3 of "a &&& b": "&" has no meaning here');
   });
 
   test('F42 command line: bench names a directory that it cannot use', async () => {

@@ -12,6 +12,7 @@ import {
   pullHeadroomBytes,
   sendHeadroomBytes,
 } from '../../src/protocol/frame.ts';
+import { unpack } from '../../src/protocol/msgpack.ts';
 import { Op, PushKind, type Requests } from '../../src/protocol/requests.ts';
 import { forEachSendAck, SendAckWriter } from '../../src/protocol/send-acks.ts';
 import { assignment, REQUESTS, RESPONSES } from './samples.ts';
@@ -40,6 +41,24 @@ describe('frame', () => {
     const body = RESPONSES[op as keyof typeof RESPONSES];
     const frame = encodeResponse(op as never, 9, body as never, rawOf(op));
     expect(decodeBrokerFrame(frame, () => op)).toEqual({ kind: 'response', requestId: 9, body, raw: rawOf(op) });
+  });
+
+  test('F24 F08 what a pull may say besides comes back as it was, and an older release passes over it', () => {
+    for (const options of [{}, { suggested: true }, { filter: "a = 'x'" }, { suggested: true, filter: '' }]) {
+      const body = { ...REQUESTS[Op.pull], ...options };
+      const frame = encodeRequest(Op.pull, 1, 0, body);
+      expect(decodeRequest(frame)).toMatchObject({ body });
+      const header = unpack(frame.subarray(4)) as unknown[];
+      expect(header.slice(0, 4)).toEqual((unpack(encodeRequest(Op.pull, 1, 0, REQUESTS[Op.pull]).subarray(4)) as unknown[]).slice(0, 4));
+    }
+    for (const [flag, filter] of [
+      [0, 5],
+      [1, null],
+      [1, 'x'.repeat(4_097)],
+    ]) {
+      const [op, id, deadline, body] = unpack(encodeRequest(Op.pull, 1, 0, REQUESTS[Op.pull]).subarray(4)) as unknown[];
+      expect(code(() => decodeRequest(encodeFrame([op, id, deadline, body, flag, filter])))).toBe('BAD_REQUEST');
+    }
   });
 
   test('refusals, pushes and late answers', () => {

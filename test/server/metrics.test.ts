@@ -110,7 +110,7 @@ describe('metrics of a server', () => {
     for (let at = 0; at < 1000; at++) counters.messagesOut('orders', `made-up-${at}`, 1, 10);
     counters.messagesOut('orders', 'billing', 2, 20);
     expect([...(counters.topicsOut.get('orders')?.keys() ?? [])]).toEqual(['', 'billing']);
-    expect(counters.topicsOut.get('orders')?.get('')).toEqual({ messages: 1000, bytes: 10_000 });
+    expect(counters.topicsOut.get('orders')?.get('')).toEqual({ messages: 1000, bytes: 10_000, filteredBytes: 0 });
   });
 
   test('F39 metrics: counters of deleted topics and groups are dropped, also when nobody scrapes', () => {

@@ -6,6 +6,7 @@ import { NO_METRICS } from '../../src/broker/ports.ts';
 import type { Request } from '../../src/broker/session.ts';
 import type { SettingName } from '../../src/broker/settings.ts';
 import { BrokerStateMachine } from '../../src/broker/state-machine.ts';
+import type { PropertyList } from '../../src/protocol/properties.ts';
 import { encodeBatch } from '../../src/protocol/record-batch-encoder.ts';
 import type { PullRequest, RequestOp, Requests, Responses } from '../../src/protocol/requests.ts';
 import { Op } from '../../src/protocol/requests.ts';
@@ -25,6 +26,8 @@ export interface BatchOptions {
   readonly tags?: readonly (string | undefined)[];
   /** Of each message. */
   readonly keys?: readonly (readonly string[])[];
+  /** Of each message; default none. */
+  readonly properties?: readonly PropertyList[];
   readonly idHigh?: Uint8Array;
   readonly idLow?: number;
   readonly bodyBytes?: number;
@@ -32,12 +35,23 @@ export interface BatchOptions {
 
 /** A sealed batch of small messages. Producer id 0 = one-way. */
 export function makeBatch(options: BatchOptions = {}): Uint8Array {
-  const { producerId = 0, epoch = 0, sequence = 0, tags, keys, count = (tags ?? keys)?.length ?? 1, idLow = 0, bodyBytes = 10 } = options;
+  const {
+    producerId = 0,
+    epoch = 0,
+    sequence = 0,
+    tags,
+    keys,
+    properties,
+    count = (tags ?? keys ?? properties)?.length ?? 1,
+    idLow = 0,
+    bodyBytes = 10,
+  } = options;
   const messages = Array.from({ length: count }, (_, i) => ({
     body: new Uint8Array(bodyBytes).fill(idLow + i),
     bornTimeMs: 1_700_000_000_000,
     tag: tags?.[i],
     keys: keys?.[i],
+    properties: properties?.[i],
   }));
   const idHigh = options.idHigh ?? Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
   return encodeBatch(messages, { producerId, producerEpoch: epoch, firstSequence: sequence, idHigh, idLow }).bytes.slice();
@@ -54,6 +68,7 @@ export class BrokerHarness {
   readonly routing: StaticRouting;
   readonly events: string[] = [];
   readonly damaged: number[] = [];
+  filteredBytes = 0;
   /** A member was not heard: the level stays. */
   readonly featureLevel = { announcedLevel: () => 0, autoRaise: true };
   /** What the replica's side makes of a membership change. */
@@ -73,6 +88,9 @@ export class BrokerHarness {
     const metrics: BrokerMetrics = {
       ...NO_METRICS,
       event: (name) => this.events.push(name),
+      filteredOut: (_topic, _group, bytes) => {
+        this.filteredBytes += bytes;
+      },
       damagedRead: (position) => this.damaged.push(position),
     };
     const status = { brokerName: 'broker-a' } as never;

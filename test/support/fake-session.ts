@@ -16,6 +16,8 @@ export class FakeSession implements Session {
   closed = false;
   /** By request id: the body of a response, or the code of a refusal. */
   readonly answers = new Map<number, unknown>();
+  /** What refusals say besides their code. */
+  readonly details = new Map<number, string>();
   readonly raws = new Map<number, Uint8Array>();
   readonly pushes: unknown[] = [];
   answerCount = 0;
@@ -29,8 +31,9 @@ export class FakeSession implements Session {
     this.#answer(requestId, body);
     if (raw !== undefined) this.raws.set(requestId, raw.subarray(headroomBytes));
   }
-  refuse(requestId: number, code: ErrorCode): void {
+  refuse(requestId: number, code: ErrorCode, detail?: string): void {
     this.#answer(requestId, code);
+    if (detail !== undefined) this.details.set(requestId, detail);
   }
   sendAck(requestId: number, error: number, baseOffset: number, logTimeMs: number): void {
     this.#answer(requestId, [error, baseOffset, logTimeMs]);

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import type { ReceivedMessage } from '../../client/message.ts';
 import { AdminSession, endpointsOf } from '../admin-session.ts';
 import { type Context, Exit } from '../context.ts';
-import { type ClientFlags, type From, integer, parseFilter, parseFrom, positive, withClientFlags } from '../options.ts';
+import { type ClientFlags, type Filter, type From, integer, parseFilter, parseFrom, positive, withClientFlags } from '../options.ts';
 import { note, write, writeJson } from '../output.ts';
 import { shownBody } from '../show-message.ts';
 
@@ -10,7 +10,7 @@ interface ConsumeFlags extends ClientFlags {
   readonly group: string;
   readonly max?: number;
   readonly from: From;
-  readonly filter: string;
+  readonly filter?: Filter;
   readonly timeout?: number;
 }
 
@@ -26,7 +26,7 @@ export function register(program: Command, context: Context): void {
     .requiredOption('--group <group>', 'consumer group; its committed offsets say where it goes on')
     .option('--max <n>', 'end after this many messages', integer(1))
     .option('--from <where>', 'where a new group starts: first, last, or a time (ms since 1970 or ISO 8601)', parseFrom, 'last')
-    .option('--filter <expression>', 'tags: A || B', parseFilter, '*')
+    .option('--filter <expression>', 'tags, A || B, or SQL92 over properties, "amount > 100 AND TAGS = \'A\'"; default all', parseFilter)
     .option('--timeout <s>', 'end after this many seconds; exit code 4 when --max was not reached', positive)
     .action((topic: string, flags: ConsumeFlags) => consume(context, topic, flags));
 }
@@ -41,7 +41,7 @@ async function consume(context: Context, topic: string, flags: ConsumeFlags): Pr
   let lastError = '';
   const consumer = client.consumer({
     group: flags.group,
-    subscriptions: [{ topic, filter: flags.filter }],
+    subscriptions: [{ topic, ...flags.filter }],
     consumeFromWhere: flags.from,
     releaseTimeoutMs: RELEASE_TIMEOUT_MS,
     onError: (error) => {
