@@ -29,6 +29,8 @@ export {
   PRODUCER_DEFAULTS,
   type ProducerOptions,
 } from './client/options.ts';
+export { POP_CONSUMER_DEFAULTS, PopConsumer, type PopConsumerOptions } from './client/pop/pop-consumer.ts';
+export { PoppedMessage } from './client/pop/popped-message.ts';
 export { Producer } from './client/producer.ts';
 export { PullConsumer } from './client/pull-consumer.ts';
 export { selectByOrderingKeyHash } from './client/selector.ts';

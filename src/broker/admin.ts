@@ -1,18 +1,15 @@
 import type { ErrorCode } from '../protocol/errors.ts';
 import { LedgerError } from '../protocol/errors.ts';
 import { checkNewTopicName, checkUserGroupName } from '../protocol/names.ts';
+import type { RaftAddRequest, RaftRemoveRequest, RaftTransferRequest, VerifyChainRequest } from '../protocol/raft-requests.ts';
 import type {
   GroupLagRequest,
   GroupResetOffsetRequest,
   QueueRangeRequest,
-  RaftAddRequest,
-  RaftRemoveRequest,
-  RaftTransferRequest,
   TopicCreateRequest,
   TopicListRequest,
   TopicPutRequest,
   TopicUpdateRequest,
-  VerifyChainRequest,
 } from '../protocol/requests.ts';
 import { Op, ReplicationMode } from '../protocol/requests.ts';
 import { MAX_REPLICAS } from '../raft/quorum.ts';

@@ -17,6 +17,7 @@ import { MessageGet } from './message-get.ts';
 import { MessageQuery } from './message-query.ts';
 import { OffsetCommits } from './offset-commits.ts';
 import { PendingCommands } from './pending-commands.ts';
+import { Pops } from './pop/pops.ts';
 import type { AdminHooks, ApplyListener, BrokerMetrics, MessageIdIndex, OwnRoutes } from './ports.ts';
 import { Produce } from './produce.ts';
 import { Pulls } from './pulls.ts';
@@ -72,6 +73,7 @@ export class Broker implements RequestHandler, ApplyListener {
   readonly #commands: PendingCommands;
   readonly #produce: Produce;
   readonly #pulls: Pulls;
+  readonly #pops: Pops;
   readonly #commits: OffsetCommits;
   readonly #groups: GroupSessions;
   readonly #retention: Retention;
@@ -93,6 +95,7 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#commands = new PendingCommands(this.#context);
     this.#produce = new Produce(this.#context);
     this.#pulls = new Pulls(this.#context);
+    this.#pops = new Pops(this.#context, this.#commands, this.#pulls.reader);
     this.#commits = new OffsetCommits(this.#context, this.#commands);
     this.#groups = new GroupSessions(this.#context, this.#commands);
     this.#retention = new Retention(this.#context, this.#commands);
@@ -212,6 +215,15 @@ export class Broker implements RequestHandler, ApplyListener {
       case Op.groupLeave:
         this.#groups.leave(session, requestId, request.body);
         break;
+      case Op.pop:
+        this.#pops.pop(session, requestId, request.body);
+        break;
+      case Op.popAck:
+        this.#pops.ack(session, requestId, request.body);
+        break;
+      case Op.popChange:
+        this.#pops.change(session, requestId, request.body);
+        break;
       default:
         this.#dispatchAdmin(session, request);
     }
@@ -324,6 +336,7 @@ export class Broker implements RequestHandler, ApplyListener {
   closed(session: Session): void {
     this.#routed.delete(session);
     this.#pulls.closed(session);
+    this.#pops.closed(session);
     this.#groups.closed(session);
   }
 
@@ -338,12 +351,13 @@ export class Broker implements RequestHandler, ApplyListener {
     _nextOffset: number,
     logTimeMs: number,
   ): void {
-    if (error === 0) this.#pulls.waiters.grew(queueKey(topicId, queueId));
+    if (error === 0) this.onPlaced(topicId, queueId);
     this.#produce.applied(index, topicId, queueId, error, baseOffset, logTimeMs);
   }
 
   onPlaced(topicId: number, queueId: number): void {
     this.#pulls.waiters.grew(queueKey(topicId, queueId));
+    this.#pops.grew(topicId);
   }
 
   onCommand(index: number, error: number, result: readonly number[]): void {
@@ -384,6 +398,7 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#commands.runApplied();
     this.#groups.runApplied();
     this.#pulls.waiters.wakeGrown();
+    this.#pops.wakeGrown();
   }
 
   #proposeSettings(): void {
@@ -419,5 +434,6 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#reconciler?.leadershipLost();
     this.#featureLevel.leadershipLost();
     this.#pulls.leadershipLost();
+    this.#pops.leadershipLost();
   }
 }

@@ -5,6 +5,7 @@ import { crc32 } from '../base/crc.ts';
 import type { AllocateStrategy } from '../protocol/allocate-strategies.ts';
 import type { ConfiguredQueue } from './assignment/types.ts';
 import { assertLevelKnown, FEATURE_LEVELS, NEWEST_FEATURE_LEVEL } from './feature-level.ts';
+import type { PopCommand } from './pop/commands.ts';
 
 /**
  * Commands of the state machine: the bodies of `command` entries, [CRC-32 u32][msgpack array [level, number, …fields]].
@@ -194,7 +195,8 @@ export type Command =
   | TopicForget
   | DelayLevelsSet
   | DelayLevelDue
-  | TimersDue;
+  | TimersDue
+  | PopCommand;
 
 interface CommandLayout {
   readonly number: number;
@@ -240,6 +242,15 @@ const LAYOUT: Layout = {
     fields: ['fromDueMs', 'fromPosition', 'toDueMs', 'toPosition', 'asOf', 'asOfLogTimeMs', 'passed', 'released'],
     level: FEATURE_LEVELS.messaging,
   },
+  popTake: {
+    number: 50,
+    fields: ['group', 'topicId', 'queueId', 'from', 'count', 'invisibleMs'],
+    level: FEATURE_LEVELS.messaging,
+  },
+  popRevive: { number: 51, fields: ['group', 'topicId', 'queueId', 'checkpoint', 'invisibleMs'], level: FEATURE_LEVELS.messaging },
+  popAck: { number: 52, fields: ['receipts'], level: FEATURE_LEVELS.messaging },
+  popChange: { number: 53, fields: ['receipt', 'invisibleMs'], level: FEATURE_LEVELS.messaging },
+  popBury: { number: 54, fields: ['group', 'topicId', 'queueId', 'checkpoint'], level: FEATURE_LEVELS.messaging },
 };
 
 const TYPE_OF = new Map((Object.keys(LAYOUT) as Command['type'][]).map((type) => [LAYOUT[type].number, type]));

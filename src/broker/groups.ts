@@ -182,6 +182,18 @@ export class Groups {
     return null;
   }
 
+  /** The offset of a group without members, either way. @returns TOO_MANY at a bound */
+  setOffset(groupName: string, topicId: number, queueId: number, offset: number): ErrorCode | null {
+    const key = queueKey(topicId, queueId);
+    const isNew = this.#byName.get(groupName)?.offsets.has(key) !== true;
+    if (isNew && this.#offsetCount >= StateLimits.maxOffsets) return 'TOO_MANY';
+    const group = this.#demand(groupName);
+    if (group === null) return 'TOO_MANY';
+    if (isNew) this.#offsetCount++;
+    group.offsets.set(key, offset);
+    return null;
+  }
+
   /** A topic was made, grew or went away. @returns names of the groups that changed */
   topicChanged(topic: string, index: number): string[] {
     const changed: string[] = [];

@@ -23,6 +23,11 @@ export const StateLimits = {
   producerExpiryMs: 24 * 3_600_000,
   /** Batch results kept per (producer id, queue): also the number of batches a producer may have in flight there. */
   keptBatchResults: 8,
+  /** (group, queue) pairs that were popped; beyond: pops are TOO_MANY. */
+  maxPopQueues: 100_000,
+  /** Deliveries whose messages are invisible, in all and of one group and queue; beyond: that queue gives nothing until some are done. ≈ 200 bytes each. */
+  maxPopCheckpoints: 200_000,
+  maxPopCheckpointsPerQueue: 4_096,
 } as const;
 
 /** Topic and group names: protocol/names.ts. */

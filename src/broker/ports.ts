@@ -1,5 +1,5 @@
 import type { ConsumeQueue } from '../log/consume-queue-types.ts';
-import type { RaftStatus, VerifyChainRequest, VerifyChainResponse } from '../protocol/requests.ts';
+import type { RaftStatus, VerifyChainRequest, VerifyChainResponse } from '../protocol/raft-requests.ts';
 import type { TopicRecord } from '../routing/records.ts';
 import type { Routing } from '../routing/routing.ts';
 

@@ -26,6 +26,7 @@ import { Delivery, type DeliveryRow, ROW_BYTES } from './delivery.ts';
 import { Digest } from './digest.ts';
 import { FIRST_FEATURE_LEVEL, NEWEST_FEATURE_LEVEL } from './feature-level.ts';
 import { Groups } from './groups.ts';
+import { PopTable } from './pop/pop-table.ts';
 import type { ApplyListener, MessageIdIndex, QueueStore } from './ports.ts';
 import { Producers } from './producers.ts';
 import { Segments } from './segments.ts';
@@ -42,6 +43,11 @@ const NO_RESULT: readonly number[] = [];
 const NO_ROWS: PlacedRows = { rows: [], rowPosition: () => 0 };
 const NO_OFFSET = -1;
 const numberOf = (code: ErrorCode | null): number => (code === null ? 0 : ERRORS[code].number);
+
+type GroupCommand = Extract<
+  Command,
+  { type: 'groupJoin' | 'groupJoinBy' | 'groupLeave' | 'groupExpire' | 'groupRevokeTimeout' | 'groupResetOffset' }
+>;
 
 export interface StateMachineOptions {
   readonly brokerName: string;
@@ -64,6 +70,7 @@ export class BrokerStateMachine implements StateMachine {
   readonly producers = new Producers();
   readonly groups: Groups;
   readonly segments: Segments;
+  readonly pop: PopTable;
   readonly #settings = new Map<string, number>();
   readonly #queues: QueueStore;
   readonly #ids: MessageIdIndex;
@@ -102,12 +109,26 @@ export class BrokerStateMachine implements StateMachine {
       dropInternal: (topic) => this.#dropInternal(topic),
     });
     this.#addTimers(this.timers);
+    this.pop = new PopTable({
+      topics: this.topics,
+      hasMembers: (group) => (this.groups.named(group)?.members.size ?? 0) > 0,
+      committedOffset: (group, topicId, queueId) => this.groups.named(group)?.offsets.get(queueKey(topicId, queueId)),
+      setOffset: (group, topicId, queueId, offset) => this.groups.setOffset(group, topicId, queueId, offset),
+      placeRow: (row, position, logTimeMs) => this.placeRow(row, position, logTimeMs),
+    });
+    this.#add(this.pop, PopTable.COMMANDS, this.pop);
   }
 
   #addTimers(timers: Timers): void {
     this.#added.push(timers);
     for (const flag of [BatchFlag.delayLevel, BatchFlag.deliverAt, BatchFlag.delayMs]) this.#deferred.set(flag, timers);
     for (const type of ['delayLevelsSet', 'delayLevelDue', 'timersDue'] as const) this.#handlers.set(type, timers);
+  }
+
+  /** A table of the state, and whoever applies its feature's commands. */
+  #add(table: StateTable, commands: readonly Command['type'][], handler: CommandHandler): void {
+    this.#added.push(table);
+    for (const command of commands) this.#handlers.set(command, handler);
   }
 
   /** The services of this replica; at most one, for good. */
@@ -332,20 +353,14 @@ export class BrokerStateMachine implements StateMachine {
     }
   }
 
-  #applyGroup(
-    command: Extract<
-      Command,
-      { type: 'groupJoin' | 'groupJoinBy' | 'groupLeave' | 'groupExpire' | 'groupRevokeTimeout' | 'groupResetOffset' }
-    >,
-    index: number,
-  ): void {
+  #applyGroup(command: GroupCommand, index: number): void {
     let error: ErrorCode | null = null;
     let changed = true;
     let results = NO_RESULT;
     switch (command.type) {
       case 'groupJoin':
       case 'groupJoinBy':
-        error = this.groups.join(command, index);
+        error = this.pop.isPopping(command.group) ? 'GROUP_MODE_CONFLICT' : this.groups.join(command, index);
         break;
       case 'groupLeave':
         changed = this.groups.remove(command.group, command.member, 0, index);
@@ -359,6 +374,7 @@ export class BrokerStateMachine implements StateMachine {
       case 'groupResetOffset':
         results = [this.groups.named(command.group)?.offsets.get(queueKey(command.topicId, command.queueId)) ?? -1];
         error = this.groups.resetOffset(command.group, command.topicId, command.queueId, command.offset, index);
+        if (error === null) this.pop.reset(command.group, command.topicId, command.queueId, command.offset);
     }
     this.#commandDone(index, numberOf(error), results);
     if (error === null && changed) this.#listener?.onGroupChanged(command.group);

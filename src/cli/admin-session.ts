@@ -6,15 +6,8 @@ import { TopicAdmin } from '../client/topic-admin.ts';
 import type { Io } from '../io/io.ts';
 import { nodeIo } from '../io/node/io.ts';
 import { type ErrorCode, LedgerError } from '../protocol/errors.ts';
-import {
-  type BrokerRoute,
-  type ClusterStatus,
-  Op,
-  type RaftStatus,
-  type RequestOp,
-  type Requests,
-  type Responses,
-} from '../protocol/requests.ts';
+import type { ClusterStatus, RaftStatus } from '../protocol/raft-requests.ts';
+import { type BrokerRoute, Op, type RequestOp, type Requests, type Responses } from '../protocol/requests.ts';
 import { CommandError, type Context, Exit, usageError } from './context.ts';
 import { note } from './output.ts';
 

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type LogDamage, Op, type RaftStatus, type VerifyChainResponse } from '../protocol/requests.ts';
+import type { LogDamage, RaftStatus, VerifyChainResponse } from '../protocol/raft-requests.ts';
+import { Op } from '../protocol/requests.ts';
 import type { AdminSession, ReplicaView } from './admin-session.ts';
 import { CommandError, Exit } from './context.ts';
 

@@ -1,17 +1,15 @@
 import type { ErrorCode } from '../protocol/errors.ts';
+import type { ClusterStatus, RaftStatus, VerifyChainResponse } from '../protocol/raft-requests.ts';
 import {
-  type ClusterStatus,
   type GroupDescription,
   type GroupListResponse,
   Op,
-  type RaftStatus,
   ReplicationMode,
   type RequestOp,
   type Requests,
   type Responses,
   type TopicDescription,
   type TopicRoute,
-  type VerifyChainResponse,
 } from '../protocol/requests.ts';
 import { type Backlog, backlog, type ResetOutcome, type ResetScope, type ResetTarget, resetOffsets } from './backlog.ts';
 import type { ClientCore } from './client-core.ts';

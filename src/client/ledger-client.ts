@@ -7,6 +7,7 @@ import { Connections } from './connections.ts';
 import { Consumer } from './consumer.ts';
 import type { ClientIo, Link } from './link.ts';
 import { CLIENT_DEFAULTS, type ClientOptions, type ConsumerOptions, type ProducerOptions } from './options.ts';
+import { PopConsumer, type PopConsumerOptions } from './pop/pop-consumer.ts';
 import { Producer } from './producer.ts';
 import { PullConsumer } from './pull-consumer.ts';
 import { Router } from './router.ts';
@@ -24,7 +25,7 @@ export class LedgerClient {
   readonly #connections: Connections;
   readonly #router: Router;
   readonly #producers = new Set<Producer>();
-  readonly #consumers = new Set<Consumer>();
+  readonly #consumers = new Set<Consumer | PopConsumer>();
   #nextConsumer = 1;
   #closed = false;
   #closing: Promise<void> | null = null;
@@ -84,6 +85,14 @@ export class LedgerClient {
     return consumer;
   }
 
+  /** A consumer that shares a topic message by message, without owning queues (F25). @throws LedgerError BAD_NAME, BAD_REQUEST */
+  popConsumer(options: PopConsumerOptions): PopConsumer {
+    this.#assertOpen();
+    const consumer = new PopConsumer(this.#core, options);
+    this.#consumers.add(consumer);
+    return consumer;
+  }
+
   pullConsumer(): PullConsumer {
     this.#assertOpen();
     return new PullConsumer(this.#core);
@@ -117,7 +126,7 @@ export class LedgerClient {
     if (kind === PushKind.routeChanged) this.#router.merge(body as RouteResponse);
     else if (kind === PushKind.assignment) {
       const brokerName = link.hello?.brokerName ?? '';
-      for (const consumer of this.#consumers) consumer.pushed(brokerName, body as Assignment);
+      for (const consumer of this.#consumers) if (consumer instanceof Consumer) consumer.pushed(brokerName, body as Assignment);
     } else this.#router.suspect();
   }
 

@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { RaftStatus } from '../protocol/requests.ts';
+import type { RaftStatus } from '../protocol/raft-requests.ts';
 
 /** What a check found. `detail` says why it fails, or what it waits for. */
 export interface HealthVerdict {

@@ -1,12 +1,24 @@
 import { ALLOCATE_STRATEGIES } from './allocate-strategies.ts';
+import { popAckRequest, popChangeRequest, popRequest, popResponse, pulledReference } from './pop-bodies.ts';
+import type { PopAckResponse, PopChangeResponse } from './pop-requests.ts';
+import type {
+  ClusterStatus,
+  FeatureLevelRaiseRequest,
+  FeatureLevelRaiseResponse,
+  LogDamage,
+  RaftAddRequest,
+  RaftRemoveRequest,
+  RaftStatus,
+  RaftTransferRequest,
+  RaftTransferResponse,
+  VerifyChainRequest,
+  VerifyChainResponse,
+} from './raft-requests.ts';
 import type {
   AssignedQueue,
   Assignment,
   BrokerRoute,
-  ClusterStatus,
   Empty,
-  FeatureLevelRaiseRequest,
-  FeatureLevelRaiseResponse,
   GoAwayPush,
   GroupDescribeRequest,
   GroupDescription,
@@ -22,7 +34,6 @@ import type {
   GroupResetOffsetResponse,
   HelloRequest,
   HelloResponse,
-  LogDamage,
   MessageGetRequest,
   MessageGetResponse,
   MessageQueryRequest,
@@ -32,17 +43,11 @@ import type {
   OffsetFetchRequest,
   OffsetFetchResponse,
   Place,
-  PulledReference,
   Pushes,
   QueriedBatch,
   QueryCursor,
   QueueRangeRequest,
   QueueRangeResponse,
-  RaftAddRequest,
-  RaftRemoveRequest,
-  RaftStatus,
-  RaftTransferRequest,
-  RaftTransferResponse,
   Requests,
   Responses,
   RouteRequest,
@@ -56,8 +61,6 @@ import type {
   TopicPutResponse,
   TopicRoute,
   TopicUpdateRequest,
-  VerifyChainRequest,
-  VerifyChainResponse,
 } from './requests.ts';
 import { Op, PushKind } from './requests.ts';
 import { bool, int, list, map, nullable, oneOf, type Schema, text, textUpTo, u16, u32, u53, u53OrNone } from './schema.ts';
@@ -106,13 +109,6 @@ const assignment = map<Assignment>({
   epoch: u53,
   queues: list(map<AssignedQueue>({ topic: name, queueId: u16, committedOffset: u53OrNone, epoch: u53 })),
   revoking: list(queue),
-});
-const pulledReference = map<PulledReference>({
-  messageIndex: u32,
-  attempts: u16,
-  originTopic: name,
-  originQueueId: u16,
-  originOffset: u53OrNone,
 });
 const raftStatus = map<RaftStatus>(
   {
@@ -250,6 +246,9 @@ export const CONTROL_REQUESTS: { readonly [O in Control]: BodyCodec<Requests[O]>
     ]),
   ),
   [Op.groupLag]: asMap(map<GroupLagRequest>({ group: name, topic: name })),
+  [Op.pop]: asMap(popRequest),
+  [Op.popAck]: asMap(popAckRequest),
+  [Op.popChange]: asMap(popChangeRequest),
 };
 
 export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O]> } = {
@@ -345,6 +344,9 @@ export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O
       ),
     }),
   ),
+  [Op.pop]: asMap(popResponse),
+  [Op.popAck]: asMap(map<PopAckResponse>({ errors: list(u16) })),
+  [Op.popChange]: asMap(map<PopChangeResponse>({ checkpoint: u53 })),
 };
 
 export const PUSHES: { readonly [K in keyof Pushes]: BodyCodec<Pushes[K]> } = {

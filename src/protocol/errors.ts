@@ -48,6 +48,7 @@ export const ERRORS = {
   UNKNOWN_MEMBER: define(41, 'no', "The member's session ended; join again."),
   OFFSET_OUT_OF_RANGE: define(42, 'no', 'The offset is below the first retained or above the last message.'),
   GROUP_MODE_CONFLICT: define(43, 'no', 'Members of one group must agree on mode, strategy and subscriptions.'),
+  RECEIPT_EXPIRED: define(46, 'no', 'The message was delivered again since, or is done: this receipt is not good any more.'),
   TOO_MANY: define(50, 'same', 'A bound on connections, members, waiters or in-flight requests is reached.'),
   FEATURE_LEVEL: define(
     51,

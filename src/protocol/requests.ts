@@ -1,4 +1,17 @@
 import type { AllocateStrategy } from './allocate-strategies.ts';
+import type { PopAckRequest, PopAckResponse, PopChangeRequest, PopChangeResponse, PopRequest, PopResponse } from './pop-requests.ts';
+import type {
+  ClusterStatus,
+  FeatureLevelRaiseRequest,
+  FeatureLevelRaiseResponse,
+  RaftAddRequest,
+  RaftRemoveRequest,
+  RaftStatus,
+  RaftTransferRequest,
+  RaftTransferResponse,
+  VerifyChainRequest,
+  VerifyChainResponse,
+} from './raft-requests.ts';
 
 /**
  * The native protocol's operations as typed values; docs/protocol.md has the bytes.
@@ -46,6 +59,9 @@ export const Op = {
   featureLevelRaise: 47,
   messageQuery: 90,
   groupLag: 91,
+  pop: 80,
+  popAck: 81,
+  popChange: 82,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
@@ -390,57 +406,6 @@ export interface QueriedBatch {
   /** One message was given its place alone: it has the offset baseOffset. */
   readonly reference?: PulledReference;
 }
-export interface RaftStatus {
-  readonly brokerName: string;
-  readonly replicaId: number;
-  readonly role: string;
-  readonly term: number;
-  readonly leader: number;
-  readonly firstIndex: number;
-  readonly lastIndex: number;
-  readonly durableIndex: number;
-  readonly commitIndex: number;
-  readonly appliedIndex: number;
-  readonly startPosition: number;
-  readonly endPosition: number;
-  /** At the leader: match index and ms since the last word of each peer. */
-  readonly peers: readonly { readonly replicaId: number; readonly matchIndex: number; readonly silentMs: number }[];
-  readonly stateDigest: number;
-  /** The membership that this replica goes by; `outgoing`: the voters before a change that is not finished, else empty. Missing: an older release. */
-  readonly voters?: readonly number[];
-  readonly learners?: readonly number[];
-  readonly outgoing?: readonly number[];
-  /** Damage in its last write keeps this replica from voting for, and leading with, a log that ends before this index. Missing: none. */
-  readonly voteFloor?: number;
-  /** For the balance of leaders: where it runs, whether it may lead as well as others. Missing: an older release. */
-  readonly machine?: string;
-  readonly priority?: number;
-  readonly belowReserve?: boolean;
-  /** Of the group's state, and what this replica's release knows. Missing: a release that knows level 1 only. */
-  readonly featureLevel?: number;
-  readonly newestFeatureLevel?: number;
-}
-/** Rolling hash of the log's bytes from its start (or `fromIndex`) to `toIndex`; what replicas are compared by. */
-export interface VerifyChainRequest {
-  readonly fromIndex: number;
-  readonly toIndex: number;
-}
-export interface VerifyChainResponse {
-  readonly fromIndex: number;
-  readonly toIndex: number;
-  /** CRC-32 over all bytes of the range; per slice of `sliceGroups` groups so that the first difference is found. */
-  readonly slices: readonly { readonly firstIndex: number; readonly lastIndex: number; readonly position: number; readonly hash: number }[];
-  readonly stateDigest: number;
-  readonly digestIndex: number;
-  /** Damage that this replica met while it hashed, and mended by a peer's bytes before it went on. */
-  readonly damages?: readonly LogDamage[];
-}
-export interface LogDamage {
-  /** First index and position of the damaged range. */
-  readonly index: number;
-  readonly position: number;
-  readonly fault: string;
-}
 
 // ---- what the remaining operations carry -------------------------------------------------------------------------------------
 
@@ -474,41 +439,6 @@ export interface GroupDescribeRequest {
 /** `previous`: the committed offset before; −1 = none. */
 export interface GroupResetOffsetResponse {
   readonly previous: number;
-}
-/** `self` is the replica that answers; `brokers` what it knows of all groups. */
-export interface ClusterStatus {
-  readonly clusterId: string;
-  readonly brokers: readonly BrokerRoute[];
-  readonly self: RaftStatus;
-}
-/** The replica id that is to lead; 0 = the best one. */
-export interface RaftTransferRequest {
-  readonly target: number;
-}
-export interface RaftTransferResponse {
-  readonly target: number;
-}
-/** Answered when the replica votes, so after it has caught up: minutes, with a long log. Where it is a voter already: at once. */
-export interface RaftAddRequest {
-  /** 1…7 */
-  readonly replicaId: number;
-  /** Resolved again at each dial. */
-  readonly host: string;
-  /** Its client port; its peers' port is one above. */
-  readonly port: number;
-}
-/** Answered when it is gone; at once where it was not there. */
-export interface RaftRemoveRequest {
-  readonly replicaId: number;
-}
-
-/** To the leader: raise the group's feature level; 0 = to what all members know. */
-export interface FeatureLevelRaiseRequest {
-  readonly level: number;
-}
-/** The group's level now; a level that was reached before is no error. */
-export interface FeatureLevelRaiseResponse {
-  readonly featureLevel: number;
 }
 
 /** Pushed to every connection that asked for a route (Op.route) when a record in it changed: the whole new records. */
@@ -551,6 +481,9 @@ export interface Requests {
   [Op.featureLevelRaise]: FeatureLevelRaiseRequest;
   [Op.messageQuery]: MessageQueryRequest;
   [Op.groupLag]: GroupLagRequest;
+  [Op.pop]: PopRequest;
+  [Op.popAck]: PopAckRequest;
+  [Op.popChange]: PopChangeRequest;
 }
 /** Bodies of successful responses by operation. */
 export interface Responses {
@@ -584,6 +517,9 @@ export interface Responses {
   [Op.featureLevelRaise]: FeatureLevelRaiseResponse;
   [Op.messageQuery]: MessageQueryResponse;
   [Op.groupLag]: GroupLagResponse;
+  [Op.pop]: PopResponse;
+  [Op.popAck]: PopAckResponse;
+  [Op.popChange]: PopChangeResponse;
 }
 export type RequestOp = keyof Requests;
 

@@ -1,5 +1,5 @@
 import type { Log } from '../log/types.ts';
-import type { RaftStatus } from '../protocol/requests.ts';
+import type { RaftStatus } from '../protocol/raft-requests.ts';
 import type { RaftCore } from '../raft/types.ts';
 
 /** What a replica says of its log and its peers; the caller adds who it is and what it has applied. */

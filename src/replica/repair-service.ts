@@ -2,7 +2,7 @@ import type { Clock } from '../io/clock.ts';
 import type { LogCorrupt } from '../log/errors.ts';
 import type { SnapshotStore } from '../log/snapshot-store.ts';
 import type { Log, LogCursor, RecoveryDamage } from '../log/types.ts';
-import type { LogDamage } from '../protocol/requests.ts';
+import type { LogDamage } from '../protocol/raft-requests.ts';
 import type { ReplicaId } from '../raft/types.ts';
 import type { PeerLinks, RepairFrameHandlers } from './peer-links.ts';
 import { answerGroups, LogRepair, RepairStopped, type RepairView } from './repair.ts';

@@ -5,7 +5,7 @@ import { placesBehind } from '../log/group-walk.ts';
 import { type PatchResult, type PeerGroups, patchLog } from '../log/log-patch.ts';
 import { PEER_RUN_BYTES, readForPeer } from '../log/log-verifier.ts';
 import type { LogCursor, LogFiles } from '../log/types.ts';
-import type { LogDamage } from '../protocol/requests.ts';
+import type { LogDamage } from '../protocol/raft-requests.ts';
 import type { ReplicaId } from '../raft/types.ts';
 import { RepairKind, RepairStatus } from './repair-frames.ts';
 import type { OwnAnswer, RepairPeers } from './repair-peers.ts';

@@ -3,7 +3,7 @@ import type { Disk } from '../io/disk.ts';
 import type { HardStateFile } from '../log/hard-state.ts';
 import type { SnapshotStore } from '../log/snapshot-store.ts';
 import type { Log } from '../log/types.ts';
-import type { LogDamage } from '../protocol/requests.ts';
+import type { LogDamage } from '../protocol/raft-requests.ts';
 import type { RaftCore, ReplicaId } from '../raft/types.ts';
 import type { DerivedFiles } from './derived.ts';
 import type { HandOverReason } from './leadership.ts';

@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { LedgerError } from '../protocol/errors.ts';
-import type { RaftStatus, VerifyChainRequest, VerifyChainResponse } from '../protocol/requests.ts';
+import type { RaftStatus, VerifyChainRequest, VerifyChainResponse } from '../protocol/raft-requests.ts';
 import type { Effects, ReplicaId } from '../raft/types.ts';
 import { AppendStreams } from './append-streams.ts';
 import { Applier } from './applier.ts';

@@ -1,5 +1,5 @@
 import type { Log } from '../log/types.ts';
-import type { LogDamage, VerifyChainRequest, VerifyChainResponse } from '../protocol/requests.ts';
+import type { LogDamage, VerifyChainRequest, VerifyChainResponse } from '../protocol/raft-requests.ts';
 import type { StateMachine } from './types.ts';
 
 /** Entries of one slice: small enough to find a difference, large enough for a short answer. */

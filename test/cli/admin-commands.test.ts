@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest';
-import { Op, type TopicDescription, type VerifyChainResponse } from '../../src/protocol/requests.ts';
+import type { VerifyChainResponse } from '../../src/protocol/raft-requests.ts';
+import { Op, type TopicDescription } from '../../src/protocol/requests.ts';
 import { type FakeBrokers, fakeBrokers, raftStatus, type Script } from './fake-brokers.ts';
 import { cli, type Ran } from './run.ts';
 

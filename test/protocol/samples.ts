@@ -84,6 +84,21 @@ export const REQUESTS: { readonly [O in keyof Requests]: Requests[O] } = {
   [Op.featureLevelRaise]: { level: 2 },
   [Op.messageQuery]: { topic: 't', key: 'k', fromTimeMs: 1, toTimeMs: 2 ** 52, max: 32, before: { position: 2 ** 40, messageIndex: 3 } },
   [Op.groupLag]: { group: 'g', topic: '' },
+  [Op.pop]: {
+    group: 'g',
+    topic: 't',
+    queueId: -1,
+    maxMessages: 32,
+    maxBytes: 1024,
+    invisibleMs: 60_000,
+    waitMs: 0,
+    from: 'last',
+    ordered: true,
+    maxAttempts: 16,
+    tagHashes: [7],
+  },
+  [Op.popAck]: { group: 'g', topic: 't', receipts: [{ queueId: 3, checkpoint: 2 ** 40, offset: 9 }] },
+  [Op.popChange]: { group: 'g', topic: 't', queueId: 3, checkpoint: 2 ** 40, offset: 9, invisibleMs: 0 },
 };
 
 export const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send>]: Responses[O] } = {
@@ -141,6 +156,17 @@ export const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send
     logTimeMs: 9,
     queues: [{ ...queue, owner: '', committedOffset: -1, maxOffset: 2, lag: 2, oldestTimeMs: 5 }],
   },
+  [Op.pop]: {
+    queueId: 3,
+    checkpoint: 2 ** 40,
+    baseOffset: 9,
+    count: 33,
+    acked: [0xffff_ffff, 0],
+    attempts: 2,
+    batches: [{ baseOffset: 9, logTimeMs: 1, position: 64, sizeBytes: 3 }],
+  },
+  [Op.popAck]: { errors: [0, 46] },
+  [Op.popChange]: { checkpoint: 2 ** 41 },
 };
 
 export const PUSHES: { readonly [K in keyof Pushes]: Pushes[K] } = {

@@ -1,6 +1,6 @@
 import type { BrokerConfig } from '../../src/config.ts';
 import type { Io } from '../../src/io/io.ts';
-import type { RaftStatus } from '../../src/protocol/requests.ts';
+import type { RaftStatus } from '../../src/protocol/raft-requests.ts';
 import type { GroupMembership, Member } from '../../src/replica/membership.ts';
 
 /** One running replica, as the world sees it from within its process. */

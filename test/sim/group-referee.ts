@@ -1,4 +1,4 @@
-import type { RaftStatus } from '../../src/protocol/requests.ts';
+import type { RaftStatus } from '../../src/protocol/raft-requests.ts';
 import type { Message } from '../../src/raft/types.ts';
 import { NOBODY } from '../../src/replica/membership.ts';
 import { CommittedChecker } from './checkers/committed.ts';

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, InvalidArgumentError } from 'commander';
 import { LedgerError } from '../../protocol/errors.ts';
-import { Op, type RaftStatus, type Requests } from '../../protocol/requests.ts';
+import type { RaftStatus } from '../../protocol/raft-requests.ts';
+import { Op, type Requests } from '../../protocol/requests.ts';
 import { MAX_REPLICAS } from '../../raft/quorum.ts';
 import { AdminSession, type ReplicaView } from '../admin-session.ts';
 import { CommandError, type Context, Exit } from '../context.ts';
