@@ -3,7 +3,7 @@ import { UnitBatch as Units } from '../log/consume-queue-types.ts';
 import { ENTRY_HEADER_BYTES } from '../log/layout.ts';
 import { LedgerError } from '../protocol/errors.ts';
 import { pullHeadroomBytes } from '../protocol/frame.ts';
-import type { PulledBatch, PulledReference } from '../protocol/requests.ts';
+import type { PulledBatch, PulledReference } from '../protocol/pulled-batch.ts';
 import { tagBloomMatches } from '../protocol/tag-hash.ts';
 import type { LogReader } from '../replica/types.ts';
 import { type BatchFilter, batchMatches } from './batch-filter.ts';

@@ -1,5 +1,6 @@
 import type { ErrorCode } from '../protocol/errors.ts';
-import type { ClusterStatus, RaftStatus, VerifyChainResponse } from '../protocol/raft-requests.ts';
+import type { RaftStatus, VerifyChainResponse } from '../protocol/raft-requests.ts';
+import type { ClusterStatus } from '../protocol/requests.ts';
 import {
   type GroupDescription,
   type GroupListResponse,

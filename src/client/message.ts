@@ -1,7 +1,7 @@
 import { LedgerError } from '../protocol/errors.ts';
 import { isReservedProperty, Property } from '../protocol/properties.ts';
+import type { PulledReference } from '../protocol/pulled-batch.ts';
 import { BatchReader } from '../protocol/record-batch-reader.ts';
-import type { PulledReference } from '../protocol/requests.ts';
 import type { MessageQueue } from './message-queue.ts';
 
 /** A batch out of a pull; its messages are views of these bytes, decoded when asked for. */

@@ -2,7 +2,6 @@ import { ALLOCATE_STRATEGIES } from './allocate-strategies.ts';
 import { popAckRequest, popChangeRequest, popRequest, popResponse, pulledReference } from './pop-bodies.ts';
 import type { PopAckResponse, PopChangeResponse } from './pop-requests.ts';
 import type {
-  ClusterStatus,
   FeatureLevelRaiseRequest,
   FeatureLevelRaiseResponse,
   LogDamage,
@@ -18,6 +17,7 @@ import type {
   AssignedQueue,
   Assignment,
   BrokerRoute,
+  ClusterStatus,
   Empty,
   GoAwayPush,
   GroupDescribeRequest,

@@ -1,6 +1,7 @@
 import type { BodyCodec } from './bodies.ts';
 import { LedgerError } from './errors.ts';
-import type { PulledBatch, PullRequest, PullResponse, SendPart, SendRequest } from './requests.ts';
+import type { PulledBatch } from './pulled-batch.ts';
+import type { PullRequest, PullResponse, SendPart, SendRequest } from './requests.ts';
 import { badField, int, textUpTo, u16, u32, u53 } from './schema.ts';
 
 /**

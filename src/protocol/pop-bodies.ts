@@ -6,7 +6,7 @@ import {
   type PopRequest,
   type PopResponse,
 } from './pop-requests.ts';
-import type { PulledBatch, PulledReference } from './requests.ts';
+import type { PulledBatch, PulledReference } from './pulled-batch.ts';
 import { bool, int, list, map, oneOf, textUpTo, u16, u32, u53, u53OrNone } from './schema.ts';
 
 const name = textUpTo(512);

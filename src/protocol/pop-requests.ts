@@ -1,4 +1,4 @@
-import type { PulledBatch } from './requests.ts';
+import type { PulledBatch } from './pulled-batch.ts';
 
 /** Pop consumption (F25): see docs/protocol.md, "Pop". */
 

@@ -1,4 +1,4 @@
-import type { PulledBatch, PulledReference } from './requests.ts';
+import type { PulledBatch, PulledReference } from './pulled-batch.ts';
 import { badField, text, u16, u32, u53OrNone } from './schema.ts';
 
 /**

@@ -1,5 +1,3 @@
-import type { BrokerRoute } from './requests.ts';
-
 /** Replicas of a broker group and their log, as operators see them. */
 
 export interface RaftStatus {
@@ -55,13 +53,6 @@ export interface LogDamage {
   readonly index: number;
   readonly position: number;
   readonly fault: string;
-}
-
-/** `self` is the replica that answers; `brokers` what it knows of all groups. */
-export interface ClusterStatus {
-  readonly clusterId: string;
-  readonly brokers: readonly BrokerRoute[];
-  readonly self: RaftStatus;
 }
 
 /** The replica id that is to lead; 0 = the best one. */

@@ -1,7 +1,7 @@
 import type { AllocateStrategy } from './allocate-strategies.ts';
 import type { PopAckRequest, PopAckResponse, PopChangeRequest, PopChangeResponse, PopRequest, PopResponse } from './pop-requests.ts';
+import type { PulledBatch, PulledReference } from './pulled-batch.ts';
 import type {
-  ClusterStatus,
   FeatureLevelRaiseRequest,
   FeatureLevelRaiseResponse,
   RaftAddRequest,
@@ -184,25 +184,6 @@ export interface PullResponse {
   readonly batches: readonly PulledBatch[];
   /** F08: the replica to read from next, a follower of the group; missing = the leader. Heeding it is the client's choice. */
   readonly suggest?: number;
-}
-export interface PulledBatch {
-  readonly baseOffset: number;
-  readonly logTimeMs: number;
-  /** Position of the batch in the CommitLog (its first byte). */
-  readonly position: number;
-  readonly sizeBytes: number;
-  /** The place in the queue is that of one message of the batch alone, which was stored before. */
-  readonly reference?: PulledReference;
-}
-export interface PulledReference {
-  /** Which message of the batch has the offset `baseOffset`. */
-  readonly messageIndex: number;
-  /** Failed attempts before this delivery. */
-  readonly attempts: number;
-  /** Where it was first, on the same broker group; '' and −1: a topic that is gone. */
-  readonly originTopic: string;
-  readonly originQueueId: number;
-  readonly originOffset: number;
 }
 
 export interface OffsetCommitRequest {
@@ -439,6 +420,13 @@ export interface GroupDescribeRequest {
 /** `previous`: the committed offset before; −1 = none. */
 export interface GroupResetOffsetResponse {
   readonly previous: number;
+}
+
+/** `self` is the replica that answers; `brokers` what it knows of all groups. */
+export interface ClusterStatus {
+  readonly clusterId: string;
+  readonly brokers: readonly BrokerRoute[];
+  readonly self: RaftStatus;
 }
 
 /** Pushed to every connection that asked for a route (Op.route) when a record in it changed: the whole new records. */

@@ -2,7 +2,8 @@ import type { Listener } from '../../src/io/net.ts';
 import { NodeNet } from '../../src/io/node/net.ts';
 import { type ErrorCode, LedgerError } from '../../src/protocol/errors.ts';
 import { decodeRequest, encodeRefusal, encodeResponse, type Request } from '../../src/protocol/frame.ts';
-import type { ClusterStatus, RaftStatus } from '../../src/protocol/raft-requests.ts';
+import type { RaftStatus } from '../../src/protocol/raft-requests.ts';
+import type { ClusterStatus } from '../../src/protocol/requests.ts';
 import { Op } from '../../src/protocol/requests.ts';
 
 /** What a scripted replica answers: a body, or an error's code. Operations that are not named are refused. */

@@ -187,7 +187,7 @@ export class Pops {
   #read(waiter: PopWaiter, queue: QueueState, offset: number, maxMessages: number): ReadResult | Promise<ReadResult | null> {
     const { request, session } = waiter;
     const maxBytes = Math.min(request.maxBytes, this.#context.limits.maxPullBytes);
-    return this.#reader.read(queue, { offset, maxBytes, maxMessages, tagHashes: request.tagHashes, session });
+    return this.#reader.read(queue, { offset, maxBytes, maxMessages, tagHashes: request.tagHashes, sql: null, session });
   }
 
   /** @returns the entry's index: the name of the checkpoint that it made */
