@@ -1,3 +1,5 @@
+import { DEFAULT_DELAY_LEVELS, DELAY_LEVELS_PATTERN, parseDelayLevels } from './base/delay-table.ts';
+
 /**
  * Every setting of a broker, once. Types, flags (`--kebab-case`), environment (`LEDGERMQ_UPPER_SNAKE`), keys of the JSON
  * file, help and docs/reference/config.md are derived from the table below. Flags win over the environment, that over the
@@ -140,6 +142,13 @@ export const SETTINGS = {
   snapshotIntervalBytes: num(256 * MIB, 'bytes', 16 * MIB, 64 * GIB, 'Log bytes between two state snapshots; bounds recovery.'),
   retentionHours: num(72, 'hours', 0, 1_000_000, 'Age after which log segments are deleted; 0 keeps them.'),
   retentionBytes: num(0, 'bytes', 0, Number.MAX_SAFE_INTEGER, 'Size above which the oldest log segments are deleted; 0 sets no bound.'),
+  messageDelayLevel: {
+    kind: 'text',
+    pattern: DELAY_LEVELS_PATTERN,
+    range: '1–64 delays with their units (s m h d), 40 days each at most',
+    default: DEFAULT_DELAY_LEVELS,
+    text: 'The delays of `delayTimeLevel` 1, 2, …; a new leader brings the group in line with its own.',
+  },
 
   electionTimeoutMs: num(
     600,
@@ -485,6 +494,7 @@ function crossCheck(given: BrokerConfig): BrokerConfig {
     given.minSessionTimeoutMs <= given.maxSessionTimeoutMs,
     `minSessionTimeoutMs: ${given.minSessionTimeoutMs} is above maxSessionTimeoutMs (${given.maxSessionTimeoutMs})`,
   );
+  check(parseDelayLevels(given.messageDelayLevel) !== null, 'messageDelayLevel: a delay is 0 or above 40 days');
   if (problems.length > 0) throw new ConfigError(problems);
   return { ...given, advertisedHost, replicas };
 }

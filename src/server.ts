@@ -1,3 +1,4 @@
+import { parseDelayLevels } from './base/delay-table.ts';
 import { Broker } from './broker/broker.ts';
 import { FEATURE_LEVELS, FIRST_FEATURE_LEVEL } from './broker/feature-level.ts';
 import { type BrokerLimits, DEFAULT_BROKER_LIMITS } from './broker/limits.ts';
@@ -487,6 +488,7 @@ export class Server implements ServerView {
           ),
         autoRaise: config.featureLevelAutoRaise === 'on',
       },
+      delayLevelsMs: parseDelayLevels(config.messageDelayLevel) as readonly number[],
       settings: { retentionMs: config.retentionHours * MS_PER_HOUR, retentionBytes: config.retentionBytes },
     });
   }

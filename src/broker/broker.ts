@@ -26,6 +26,7 @@ import type { BrokerHello, Request, RequestHandler, Session } from './session.ts
 import type { SettingName } from './settings.ts';
 import type { BrokerStateMachine } from './state-machine.ts';
 import { StoredEntries } from './stored-entries.ts';
+import { TimerDelivery } from './timer-delivery.ts';
 import { type ClusterTopics, TopicReconciler } from './topic-reconciler.ts';
 import { queueKey, recordOf, topicIdOf } from './topics.ts';
 
@@ -45,6 +46,8 @@ export interface BrokerOptions {
   /** Minimum replication of topics that name none (ReplicationMode; default quorum). */
   readonly defaultReplication?: number;
   readonly settings?: Partial<Record<SettingName, number>>;
+  /** Delay of each level, ms. Default: as the log has it, RocketMQ's at first. */
+  readonly delayLevelsMs?: readonly number[];
   /** Default: the feature level stays as it is. */
   readonly featureLevel?: FeatureLevelPorts;
   /** What other groups have applied of topics. Default: there are none. */
@@ -77,6 +80,7 @@ export class Broker implements RequestHandler, ApplyListener {
   readonly #commits: OffsetCommits;
   readonly #groups: GroupSessions;
   readonly #retention: Retention;
+  readonly #timers: TimerDelivery;
   readonly #featureLevel: FeatureLevelRaiser;
   readonly #reconciler: TopicReconciler | null;
   readonly #admin: Admin;
@@ -99,6 +103,7 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#commits = new OffsetCommits(this.#context, this.#commands);
     this.#groups = new GroupSessions(this.#context, this.#commands);
     this.#retention = new Retention(this.#context, this.#commands);
+    this.#timers = new TimerDelivery(this.#context, this.#commands, this.#pulls.reader, options.delayLevelsMs ?? null);
     this.#featureLevel = new FeatureLevelRaiser(
       this.#context,
       this.#commands,
@@ -392,11 +397,13 @@ export class Broker implements RequestHandler, ApplyListener {
       this.#featureLevel.becameReady();
       this.#groups.becameReady();
       this.#retention.becameReady();
+      this.#timers.becameReady();
       this.#reconciler?.becameReady();
       this.#proposeSettings();
     }
     this.#commands.runApplied();
     this.#groups.runApplied();
+    this.#timers.applied();
     this.#pulls.waiters.wakeGrown();
     this.#pops.wakeGrown();
   }
@@ -431,6 +438,7 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#commands.leadershipLost();
     this.#groups.leadershipLost();
     this.#retention.leadershipLost();
+    this.#timers.leadershipLost();
     this.#reconciler?.leadershipLost();
     this.#featureLevel.leadershipLost();
     this.#pulls.leadershipLost();

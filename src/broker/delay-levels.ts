@@ -1,4 +1,4 @@
-import { DEFAULT_DELAY_LEVELS, parseDelayLevels } from './delay-table.ts';
+import { DEFAULT_DELAY_LEVELS, parseDelayLevels } from '../base/delay-table.ts';
 import type { QueueState, TopicState, Topics } from './topics.ts';
 
 /** RocketMQ's name; one queue a level. */

@@ -87,6 +87,8 @@ export interface BrokerMetrics {
   groupCreatedMs(ms: number): void;
   /** Members, owners or targets of a group changed (on every replica). */
   groupChanged(group: string): void;
+  /** Messages that waited for their time got their place; `lateMs` after the first of them was due. */
+  delayedDelivered(messages: number, lateMs: number): void;
   /** Something that an operator wants in the log: event and fields, never payload. */
   event(name: string, fields: Readonly<Record<string, string | number>>): void;
 }
@@ -102,6 +104,7 @@ export const NO_METRICS: BrokerMetrics = {
   topicCreatedMs: () => {},
   groupCreatedMs: () => {},
   groupChanged: () => {},
+  delayedDelivered: () => {},
   event: () => {},
 };
 

@@ -5,19 +5,24 @@ import {
   BatchFlag,
   batchChecksum,
   batchCount,
+  batchDelay,
   batchFirstSequence,
+  batchFlags,
   batchHasSequence,
   batchProducerEpoch,
   batchProducerId,
   checkBatch,
+  DEFERRED_FLAGS,
 } from '../protocol/record-batch.ts';
 import type { SendPart, SendRequest } from '../protocol/requests.ts';
 import { ReplicationMode } from '../protocol/requests.ts';
 import { EntryType } from '../replica/types.ts';
 import type { BrokerContext } from './context.ts';
 import { refusalCode } from './context.ts';
+import { FEATURE_LEVELS } from './feature-level.ts';
 import { PendingSends, SendGather } from './pending-sends.ts';
 import type { Session } from './session.ts';
+import { DELAY_FLAGS, delayIsAllowed } from './timers.ts';
 import type { QueueState } from './topics.ts';
 import { Perm } from './topics.ts';
 import { UncommittedSequences } from './uncommitted-sequences.ts';
@@ -37,7 +42,7 @@ export class Produce {
   constructor(context: BrokerContext) {
     const { limits } = context;
     this.#context = context;
-    this.#limits = { ...limits, maxCount: 65_535, maxCodec: 0, knownFlags: BatchFlag.noSequence };
+    this.#limits = { ...limits, maxCount: 65_535, maxCodec: 0, knownFlags: BatchFlag.noSequence | DELAY_FLAGS };
     this.#pending = new PendingSends(limits.maxPendingSends);
   }
 
@@ -91,6 +96,8 @@ export class Produce {
     if (gather !== null && this.#pending.full) return 'BUSY';
     const fault = checkBatch(batch, this.#limits);
     if (fault !== null) return fault;
+    const refusal = this.#deferralRefusal(batch);
+    if (refusal !== null) return refusal;
     const sequenced = batchHasSequence(batch, 0);
     const next = sequenced && this.#isNext(queue, batch);
     const index = replica.propose(EntryType.batch, topic.id, queueId, batchChecksum(batch, 0), batch);
@@ -103,6 +110,15 @@ export class Produce {
     if (mode === ReplicationMode.leader && next && replica.quorumIsFresh()) gather.set(part, 0, NO_OFFSET, replica.logTimeMs());
     else this.#pending.push(index, gather, part, mode);
     return null;
+  }
+
+  /** What apply would refuse is refused before it is in the log. */
+  #deferralRefusal(batch: Uint8Array): ErrorCode | null {
+    const flag = batchFlags(batch, 0) & DEFERRED_FLAGS;
+    if (flag === 0) return null;
+    const { state, replica } = this.#context;
+    if (state.featureLevel < FEATURE_LEVELS.messaging) return 'FEATURE_LEVEL';
+    return delayIsAllowed(flag, batchDelay(batch, 0), replica.logTimeMs()) ? null : 'BAD_DELAY';
   }
 
   #isNext(queue: QueueState, batch: Uint8Array): boolean {

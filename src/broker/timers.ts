@@ -1,10 +1,10 @@
+import { areDelayLevels, MAX_DELAY_MS } from '../base/delay-table.ts';
 import { ENTRY_HEADER_BYTES } from '../log/layout.ts';
 import { ERRORS, type ErrorCode } from '../protocol/errors.ts';
 import { BatchFlag, batchDelay, tagBloom } from '../protocol/record-batch.ts';
 import type { AppliedEntry } from '../replica/types.ts';
 import type { Command, DelayLevelDue, TimersDue } from './commands.ts';
 import { DelayLevels } from './delay-levels.ts';
-import { areDelayLevels, MAX_DELAY_MS } from './delay-table.ts';
 import { type DeliveryRow, ROW_BYTES } from './delivery.ts';
 import { SegmentReferences } from './segment-references.ts';
 import type { Segments } from './segments.ts';
@@ -28,6 +28,8 @@ export interface TimersPorts {
 export interface TimersListener {
   /** A level's queue grew. */
   onLevel(level: number): void;
+  /** The delays of the levels are others now. */
+  onLevelsChanged(): void;
   /** @param position of the unit, `sizeBytes` and the rest as the unit has them */
   onTimer(dueMs: number, position: number, sizeBytes: number, count: number, bloom: number): void;
 }
@@ -156,6 +158,7 @@ export class Timers implements StateTable, CommandHandler, DeferredBatches {
       case 'delayLevelsSet':
         if (!areDelayLevels(command.delaysMs)) return refused('BAD_REQUEST');
         this.levels.delaysMs = [...command.delaysMs];
+        this.#listener?.onLevelsChanged();
         return { error: 0, results: [] };
       case 'delayLevelDue':
         return this.#levelDue(command, entry, rows);

@@ -154,7 +154,8 @@ export class GroupSender {
     if (batch.encoded !== null) return;
     const { producerId, idHigh } = this.#context;
     if (batch.idLow === -1) batch.idLow = this.#context.takeIds(batch.count);
-    const header = { producerId, producerEpoch: batch.epoch, firstSequence: batch.firstSequence, idHigh, idLow: batch.idLow };
+    const { idLow, deferral } = batch;
+    const header = { producerId, producerEpoch: batch.epoch, firstSequence: batch.firstSequence, idHigh, idLow, deferral };
     const headroomBytes = alone ? sendHeadroomBytes(1, queue.queue.topic.length) : 0;
     batch.encoded = encodeBatch(batch.messages, header, headroomBytes, 0, batch.count, this.#allocate);
   }
@@ -191,7 +192,8 @@ export class GroupSender {
       const batch = queue.oneWay.shift() as OutBatch;
       const idLow = this.#context.takeIds(batch.count);
       const headroom = sendHeadroomBytes(1, queue.queue.topic.length);
-      const header = { producerId: 0, producerEpoch: 0, firstSequence: 0, idHigh: this.#context.idHigh, idLow };
+      const { deferral } = batch;
+      const header = { producerId: 0, producerEpoch: 0, firstSequence: 0, idHigh: this.#context.idHigh, idLow, deferral };
       const { buffer, bytes } = encodeBatch(batch.messages, header, headroom);
       const parts = [{ topic: queue.queue.topic, queueId: queue.queue.queueId, sizeBytes: bytes.length }];
       link.post(Op.send, { oneWay: true, replication: this.#context.settings.replication, parts }, buffer, headroom);

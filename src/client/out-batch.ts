@@ -1,6 +1,7 @@
 import type { LedgerError } from '../protocol/errors.ts';
 import type { MessageIdTexts } from '../protocol/message-id.ts';
 import type { BatchMessage, EncodedBatch } from '../protocol/record-batch-encoder.ts';
+import type { Deferral } from './delay.ts';
 import type { MessageQueue } from './message-queue.ts';
 import type { SendCallback, SendResult } from './types.ts';
 
@@ -15,6 +16,8 @@ export class PendingMessage implements BatchMessage {
   readonly keys: readonly string[] | undefined;
   readonly shardingKey: string | undefined;
   readonly properties: readonly (readonly [string, string])[] | undefined;
+  /** Null: delivered at once. */
+  deferral: Deferral | null = null;
   /** Bytes of a batch that it takes at most. */
   sizeBytes = 0;
   resolve: Resolve | null = null;
@@ -43,6 +46,8 @@ export interface BatchKind {
   readonly oneWay: boolean;
   readonly movable: boolean;
   readonly keyed: boolean;
+  /** A batch has one for all its messages. */
+  readonly deferral: Deferral | null;
 }
 
 /** Messages of one queue that travel and are stored together. */
@@ -55,6 +60,7 @@ export class OutBatch {
   readonly movable: boolean;
   /** Placed by the ordering keys of its messages alone: placed again when an operator takes the queue away. */
   readonly keyed: boolean;
+  readonly deferral: Deferral | null;
   readonly createdAt: number;
   readonly deadlineAt: number;
   sizeBytes = 0;
@@ -84,6 +90,7 @@ export class OutBatch {
     this.oneWay = kind.oneWay;
     this.movable = kind.movable;
     this.keyed = kind.keyed;
+    this.deferral = kind.deferral;
   }
 
   get count(): number {

@@ -6,6 +6,7 @@ import { checkSendTopicName } from '../protocol/names.ts';
 import { checkKey, checkTag, checkUserProperties } from '../protocol/properties.ts';
 import { type BatchLimits, DEFAULT_BATCH_LIMITS } from '../protocol/record-batch.ts';
 import { batchedSizeBound, checkMessage, tooLargeText } from '../protocol/record-batch-encoder.ts';
+import { deferralOf, sameDeferral } from './delay.ts';
 import { GroupSender, type GroupSenderContext } from './group-sender.ts';
 import { LatencyTracker } from './latency-tracker.ts';
 import type { ClientIo } from './link.ts';
@@ -160,6 +161,9 @@ export class Producer {
     if (first === undefined) return [];
     if (messages.some(({ topic }) => topic !== first.topic)) throw new LedgerError('BAD_REQUEST', 'messages of one batch have one topic');
     const accepted = messages.map((message) => this.#accept(message));
+    const { deferral } = accepted[0] as PendingMessage;
+    if (accepted.some((each) => !sameDeferral(each.deferral, deferral)))
+      throw new LedgerError('BAD_DELAY', 'messages of one batch have one delay');
     const sizeBytes = accepted.reduce((sum, { sizeBytes: bytes }) => sum + bytes, 0);
     const { maxBatchBytes, maxCount } = this.#limits;
     if (sizeBytes > maxBatchBytes - BATCH_HEADER_ROOM || messages.length > maxCount) {
@@ -177,7 +181,8 @@ export class Producer {
         first.topic,
         (topic) => {
           const queue = this.#place(topic, first, arg);
-          const batch = this.#newBatch({ whole: true, oneWay: false, movable: isMovable(first, arg), keyed: isKeyed(first, arg) });
+          const kind = { whole: true, oneWay: false, movable: isMovable(first, arg), keyed: isKeyed(first, arg), deferral };
+          const batch = this.#newBatch(kind);
           for (const pending of accepted) batch.add(pending);
           queue.pending.push(batch);
           topic.rotation.closed(queue);
@@ -225,6 +230,7 @@ export class Producer {
     const pending = new PendingMessage(bytes, this.#io.clock.wallMs(), tag, keys, orderingKey, list);
     const refusal = checkMessage(pending, this.#limits);
     if (refusal !== null) throw new LedgerError(refusal, refusal === 'MESSAGE_TOO_LARGE' ? tooLargeText(pending, this.#limits) : undefined);
+    pending.deferral = deferralOf(message);
     pending.sizeBytes = batchedSizeBound(pending);
     return pending;
   }
@@ -368,9 +374,10 @@ export class Producer {
       batch.sizeBytes + pending.sizeBytes <= maxBatchBytes &&
       batch.count < maxBatchMessages &&
       batch.movable === movable &&
-      batch.keyed === keyed;
+      batch.keyed === keyed &&
+      sameDeferral(batch.deferral, pending.deferral);
     if (batch === undefined || !room) {
-      batch = this.#newBatch({ ...SINGLE, oneWay, movable, keyed });
+      batch = this.#newBatch({ ...SINGLE, oneWay, movable, keyed, deferral: pending.deferral });
       (oneWay ? queue.oneWay : queue.pending).push(batch);
     }
     batch.add(pending);

@@ -18,6 +18,12 @@ export interface Message {
   readonly orderingKey?: string;
   /** Sends to exactly this queue; no other is tried. */
   readonly queue?: MessageQueue;
+  /** Delivered after the delay of this level (RocketMQ's `3` is 10 s by default); 0 is none, above the last level is the last one. */
+  readonly delayTimeLevel?: number;
+  /** Delivered this long after it was stored, 0…40 days. The broker group's clock decides, not this machine's. */
+  readonly delayMs?: number;
+  /** Delivered at this time, 40 days ahead at most; one that is past is delivered at once. ms since 1970. */
+  readonly deliverAt?: Date | number;
 }
 
 export interface SendResult {
@@ -26,7 +32,7 @@ export interface SendResult {
   readonly topic: string;
   readonly brokerName: string;
   readonly queueId: number;
-  /** Queue offset; null when the acknowledgement is the leader's alone (replication `leader`). */
+  /** Queue offset; null when the acknowledgement is the leader's alone (replication `leader`), and for a message that is delayed. */
   readonly offset: number | null;
 }
 

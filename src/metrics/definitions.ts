@@ -60,6 +60,12 @@ export const METRICS = {
     LATENCY_MS_BUCKETS,
     'Time from a request to its response, of sends and of answered pulls.',
   ),
+  rocketmq_delay_message_latency: histogram(
+    'ms',
+    [],
+    LATENCY_MS_BUCKETS,
+    'Time from when a delayed message was due until it had its place in its queue, by log time (leader).',
+  ),
   rocketmq_topic_create_execution_time: histogram('ms', [], LATENCY_MS_BUCKETS, 'Time that creating a topic took, replication included.'),
   rocketmq_consumer_group_create_execution_time: histogram(
     'ms',

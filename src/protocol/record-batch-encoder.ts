@@ -47,7 +47,11 @@ export interface BatchHeader {
   /** 8 bytes. */
   readonly idHigh: Uint8Array;
   readonly idLow: number;
+  /** BatchFlag of a deferral and its delay; default: placed when it is stored. */
+  readonly deferral?: { readonly flag: number; readonly delay: number } | null;
 }
+
+const NO_DEFERRAL = { flag: 0, delay: 0 } as const;
 
 export interface EncodedBatch {
   /** The memory that the allocator gave, of which `buffer` is the beginning. */
@@ -156,11 +160,12 @@ function writeHeader(
   writeU32(bytes, Batch.sizeBytes, bytes.length);
   bytes[Batch.format] = BATCH_FORMAT;
   bytes[Batch.codec] = Codec.none;
-  writeU16(bytes, Batch.flags, header.producerId === 0 ? BatchFlag.noSequence : 0);
+  const { flag, delay } = header.deferral ?? NO_DEFERRAL;
+  writeU16(bytes, Batch.flags, (header.producerId === 0 ? BatchFlag.noSequence : 0) | flag);
   writeU32(bytes, Batch.count, count);
   writeU53(bytes, Batch.producerId, header.producerId);
   writeU32(bytes, Batch.producerEpoch, header.producerEpoch);
-  writeU32(bytes, Batch.delayLow, 0);
+  writeU32(bytes, Batch.delayLow, delay % 2 ** 32);
   writeU53(bytes, Batch.firstSequence, header.firstSequence);
   bytes.set(header.idHigh, Batch.idHigh);
   writeU53(bytes, Batch.idLow, header.idLow);
@@ -168,7 +173,7 @@ function writeHeader(
   writeU32(bytes, Batch.propertiesBytes, propertiesBytes);
   writeU32(bytes, Batch.storedBodiesBytes, bodiesBytes);
   writeU32(bytes, Batch.bodiesBytes, bodiesBytes);
-  writeU32(bytes, Batch.delayHigh, 0);
+  writeU32(bytes, Batch.delayHigh, Math.floor(delay / 2 ** 32));
   sealBatch(bytes);
 }
 

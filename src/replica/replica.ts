@@ -255,6 +255,11 @@ export class Replica implements ReplicaApi {
     return this.#applier.appliedIndex;
   }
 
+  allApplied(): boolean {
+    const { log } = this.#ports;
+    return log.openBytes === 0 && log.lastIndex === this.#applier.appliedIndex;
+  }
+
   commitIndex(): number {
     return this.#ports.raft.commitIndex;
   }

@@ -89,6 +89,8 @@ export interface ReplicaApi extends LogReader {
   /** Lays `body` into the open write group. @returns the entry's index, or why not. The body is copied during the call. */
   propose(type: EntryType, topicId: number, queueId: number, bodyChecksum: number, body: Uint8Array): number | ProposeRefusal;
   appliedIndex(): number;
+  /** Nothing waits to be written, committed or applied: the next entry carries a log time of now. */
+  allApplied(): boolean;
   commitIndex(): number;
   /** Calls back when the state applied here includes everything acknowledged before the call (ReadIndex), or with false when that cannot be known now. One round serves all calls of a turn. */
   readBarrier(done: (ok: boolean) => void): void;

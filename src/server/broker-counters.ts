@@ -33,6 +33,7 @@ export class BrokerCounters implements BrokerMetrics {
   readonly longPullMs = new BucketCounts(METRICS.rocketmq_rpc_latency.buckets);
   readonly topicCreateMs = new BucketCounts(METRICS.rocketmq_topic_create_execution_time.buckets);
   readonly groupCreateMs = new BucketCounts(METRICS.rocketmq_consumer_group_create_execution_time.buckets);
+  readonly delayedLateMs = new BucketCounts(METRICS.rocketmq_delay_message_latency.buckets);
   coldBytes = 0;
   damagedReads = 0;
   readonly #known: KnownNames;
@@ -116,6 +117,10 @@ export class BrokerCounters implements BrokerMetrics {
 
   groupChanged(group: string): void {
     this.rebalances.set(group, (this.rebalances.get(group) ?? 0) + 1);
+  }
+
+  delayedDelivered(messages: number, lateMs: number): void {
+    this.delayedLateMs.observe(lateMs, messages);
   }
 
   event(name: string, fields: Readonly<Record<string, string | number>>): void {

@@ -91,6 +91,7 @@ function bindLatencies(registry: MetricsRegistry, counters: BrokerCounters): voi
     ];
     for (const [counts, isLongPolling] of pulls) if (counts.count > 0) emit(counts, PROTOCOL, 'pull', 'OK', isLongPolling, 'success');
   });
+  registry.histogram('rocketmq_delay_message_latency', (emit) => emit(counters.delayedLateMs));
   registry.histogram('rocketmq_topic_create_execution_time', (emit) => emit(counters.topicCreateMs));
   registry.histogram('rocketmq_consumer_group_create_execution_time', (emit) => emit(counters.groupCreateMs));
 }

@@ -100,7 +100,7 @@ class SequenceModel {
 }
 
 function batchOf(text: string): OutBatch {
-  const batch = new OutBatch(0, 1, { whole: true, oneWay: false, movable: false, keyed: false });
+  const batch = new OutBatch(0, 1, { whole: true, oneWay: false, movable: false, keyed: false, deferral: null });
   batch.add(new PendingMessage(Buffer.from(text), 0, undefined, undefined, undefined, undefined));
   return batch;
 }

@@ -147,6 +147,9 @@ export class FakeReplica implements ReplicaApi {
   appliedIndex(): number {
     return this.#applied;
   }
+  allApplied(): boolean {
+    return this.#applied === this.positions.length;
+  }
   commitIndex(): number {
     return this.#applied;
   }

@@ -5,7 +5,7 @@ import type { Producer } from '../../client/producer.ts';
 import type { Message, SendResult } from '../../client/types.ts';
 import { endpointsOf } from '../admin-session.ts';
 import { type Context, usageError } from '../context.ts';
-import { type ClientFlags, withClientFlags } from '../options.ts';
+import { type ClientFlags, integer, parseTimeMs, withClientFlags } from '../options.ts';
 import { grouped, note, Progress, write, writeJson } from '../output.ts';
 
 interface SendFlags extends ClientFlags {
@@ -14,6 +14,8 @@ interface SendFlags extends ClientFlags {
   readonly tag?: string;
   readonly key?: readonly string[];
   readonly orderKey?: string;
+  readonly delayLevel?: number;
+  readonly deliverAt?: number;
 }
 
 /** Sends on their way at once; reading lines waits at it. */
@@ -27,6 +29,8 @@ export function register(program: Command, context: Context): void {
     .option('--tag <tag>', 'tag, for filters')
     .option('--key <key>', 'business key; may be given again', (key: string, keys: readonly string[] = []) => [...keys, key])
     .option('--order-key <key>', 'messages of one order key keep their order')
+    .option('--delay-level <level>', 'delivered after the delay of this level; 0 is none', integer(0))
+    .option('--deliver-at <time>', 'delivered at this time: an ISO date, or ms since 1970', parseTimeMs)
     .action((topic: string, flags: SendFlags) => send(context, topic, flags));
 }
 
@@ -36,8 +40,9 @@ async function send(context: Context, topic: string, flags: SendFlags): Promise<
   const { connectClient } = await import('../client.ts');
   await using client = await connectClient(endpoints, context);
   const producer = client.producer();
-  const { tag, key: keys, orderKey: orderingKey } = flags;
-  const fields = { topic, ...(tag && { tag }), ...(keys && { keys }), ...(orderingKey && { orderingKey }) };
+  const { tag, key: keys, orderKey: orderingKey, delayLevel: delayTimeLevel, deliverAt } = flags;
+  const delay = { ...(delayTimeLevel !== undefined && { delayTimeLevel }), ...(deliverAt !== undefined && { deliverAt }) };
+  const fields = { topic, ...(tag && { tag }), ...(keys && { keys }), ...(orderingKey && { orderingKey }), ...delay };
   if (flags.body !== undefined) return print(context, flags, await producer.send({ ...fields, body: flags.body }));
   const input = flags.file === undefined ? context.stdin : createReadStream(flags.file);
   await sendLines(context, flags, producer, fields, input);
