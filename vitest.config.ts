@@ -5,15 +5,17 @@ if (!process.versions.node.startsWith('24.')) {
   throw new Error(`tests run on the pinned Node 24, not ${process.versions.node}: use npm test`);
 }
 
-// Packing and installing asks the registry: not for every run of the tests.
-const withPackage = process.env['LEDGERMQ_CI'] === '1';
-if (!withPackage)
-  process.stdout.write('test/package is left out: it installs from the registry. LEDGERMQ_CI=1 npm test, and .ci/run, run it.\n');
+// Packing and installing asks the registry, and Redis and PostgreSQL are not everywhere: not for every run of the tests.
+const withAll = process.env['LEDGERMQ_CI'] === '1';
+if (!withAll)
+  process.stdout.write(
+    'test/package (installs from the registry) and test/stores (need redis-server and postgresql) are left out: LEDGERMQ_CI=1 npm test, and .ci/run, run them.\n',
+  );
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: withPackage ? [] : ['test/package/**'],
+    exclude: withAll ? [] : ['test/package/**', 'test/stores/**'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 120_000,

@@ -16,6 +16,19 @@ export type { Backlog, FailedGroup, QueueLag, QueueReset, ResetOutcome, ResetSco
 export { Consumer } from './client/consumer.ts';
 export { FileOffsetStore } from './client/file-offset-store.ts';
 export { HANDLER_DURATION_BUCKETS_MS } from './client/handler-timings.ts';
+export { IDEMPOTENT_DEFAULTS, type IdempotentOptions, idempotent } from './client/idempotent/idempotent.ts';
+export { type IdempotentInTransactionOptions, idempotentInTransaction } from './client/idempotent/idempotent-in-transaction.ts';
+export {
+  type Claim,
+  type IdempotenceKey,
+  MAX_IDEMPOTENCE_KEY_LENGTH,
+  type MarkStore,
+  type TransactionalMarkStore,
+} from './client/idempotent/marks.ts';
+export { MemoryMarks } from './client/idempotent/memory-marks.ts';
+export { type PostgresClient, PostgresMarks } from './client/idempotent/postgres-marks.ts';
+export { type RedisCommands, RedisMarks } from './client/idempotent/redis-marks.ts';
+export { type SqliteDatabase, SqliteMarks } from './client/idempotent/sqlite-marks.ts';
 export { LedgerClient } from './client/ledger-client.ts';
 export type { ReceivedMessage } from './client/message.ts';
 export type { MessageQueue } from './client/message-queue.ts';

@@ -61,6 +61,7 @@ export const ERRORS = {
   CONNECTION_LOST: define(71, 'unknown', 'The connection ended before the answer.'),
   NO_ROUTE: define(72, 'redirect', 'No broker answered for the topic, or no leader is known.'),
   RETRIES_EXHAUSTED: define(73, 'no', 'Every attempt failed; the causes are attached.'),
+  IN_PROGRESS: define(74, 'same', 'Another attempt at this work holds its idempotence mark.'),
 } as const satisfies Record<string, ErrorDefinition>;
 
 export type ErrorCode = keyof typeof ERRORS;
