@@ -22,6 +22,7 @@ import type { AdminHooks, ApplyListener, BrokerMetrics, MessageIdIndex, OwnRoute
 import { Produce } from './produce.ts';
 import { Pulls } from './pulls.ts';
 import { Retention } from './retention.ts';
+import { SendBacks } from './send-backs.ts';
 import type { BrokerHello, Request, RequestHandler, Session } from './session.ts';
 import type { SettingName } from './settings.ts';
 import type { BrokerStateMachine } from './state-machine.ts';
@@ -86,6 +87,7 @@ export class Broker implements RequestHandler, ApplyListener {
   readonly #admin: Admin;
   readonly #messages: MessageGet;
   readonly #searches: MessageQuery;
+  readonly #sendBacks: SendBacks;
   /** Sessions that asked for a route, and the topics they asked for. */
   readonly #routed = new Map<Session, Set<string>>();
   readonly #toldTopics = new Map<string, TopicRecord>();
@@ -117,6 +119,7 @@ export class Broker implements RequestHandler, ApplyListener {
     const entries = new StoredEntries(this.#context, this.#pulls.reader, options.ids);
     this.#messages = new MessageGet(this.#context, this.#pulls.reader, entries, options.ids);
     this.#searches = new MessageQuery(this.#context, this.#pulls.reader, entries, options.ids);
+    this.#sendBacks = new SendBacks(this.#context, this.#commands, this.#pulls.reader, this.#admin);
     this.#endRouteListener = options.routes.onChange((change) => this.#pushRoutes(change));
     state.listen(this, (role) => this.#roleChanged(role));
     this.onRestored();
@@ -219,6 +222,15 @@ export class Broker implements RequestHandler, ApplyListener {
         break;
       case Op.groupLeave:
         this.#groups.leave(session, requestId, request.body);
+        break;
+      case Op.sendBack:
+        this.#sendBacks.sendBack(session, requestId, request.body);
+        break;
+      case Op.deadLetterMark:
+        this.#sendBacks.mark(session, requestId, request.body);
+        break;
+      case Op.deadLetterMarks:
+        this.#sendBacks.marks(session, requestId, request.body);
         break;
       case Op.pop:
         this.#pops.pop(session, requestId, request.body);

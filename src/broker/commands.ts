@@ -92,6 +92,8 @@ export interface GroupJoinBy {
   /** Where broker groups are, and whose queues are consumed: all members say the same. */
   readonly brokerZones: readonly (readonly [brokerName: string, zone: string])[];
   readonly machineRooms: readonly string[];
+  /** The member knows of retries. */
+  readonly retries: boolean;
 }
 export interface GroupLeave {
   readonly type: 'groupLeave';
@@ -175,6 +177,30 @@ export interface TimersDue {
   readonly passed: readonly number[];
   readonly released: readonly number[];
 }
+/** The group's %RETRY% topic, or its %DLQ% topic, is made here. */
+export interface RetryTopicMake {
+  readonly type: 'retryTopicMake';
+  readonly group: string;
+  readonly dead: boolean;
+}
+/** [offset in the queue, delay level, delay ms]: a level −1 makes a dead letter, a delay above 0 counts instead of the level. */
+export type SentBack = readonly [offset: number, delayLevel: number, delayMs: number];
+/** A delivery entry: row i is where message i is to be delivered next. */
+export interface SendBack {
+  readonly type: 'sendBack';
+  readonly group: string;
+  readonly member: string;
+  readonly topicId: number;
+  readonly queueId: number;
+  readonly epoch: number;
+  readonly messages: readonly SentBack[];
+}
+/** Dead letters of the group were sent to their topic again. */
+export interface DeadLetterMark {
+  readonly type: 'deadLetterMark';
+  readonly group: string;
+  readonly offsets: readonly number[];
+}
 
 export type Command =
   | TopicCreate
@@ -196,7 +222,10 @@ export type Command =
   | DelayLevelsSet
   | DelayLevelDue
   | TimersDue
-  | PopCommand;
+  | PopCommand
+  | RetryTopicMake
+  | SendBack
+  | DeadLetterMark;
 
 interface CommandLayout {
   readonly number: number;
@@ -228,7 +257,19 @@ const LAYOUT: Layout = {
   topicForget: { number: 15, fields: ['name', 'incarnation', 'version'], level: FEATURE_LEVELS.cluster },
   groupJoinBy: {
     number: 16,
-    fields: ['group', 'member', 'address', 'topics', 'strategy', 'sessionTimeoutMs', 'zone', 'queues', 'brokerZones', 'machineRooms'],
+    fields: [
+      'group',
+      'member',
+      'address',
+      'topics',
+      'strategy',
+      'sessionTimeoutMs',
+      'zone',
+      'queues',
+      'brokerZones',
+      'machineRooms',
+      'retries',
+    ],
     level: FEATURE_LEVELS.messaging,
   },
   delayLevelsSet: { number: 20, fields: ['delaysMs'], level: FEATURE_LEVELS.messaging },
@@ -242,6 +283,9 @@ const LAYOUT: Layout = {
     fields: ['fromDueMs', 'fromPosition', 'toDueMs', 'toPosition', 'asOf', 'asOfLogTimeMs', 'passed', 'released'],
     level: FEATURE_LEVELS.messaging,
   },
+  retryTopicMake: { number: 40, fields: ['group', 'dead'], level: FEATURE_LEVELS.messaging },
+  sendBack: { number: 41, fields: ['group', 'member', 'topicId', 'queueId', 'epoch', 'messages'], level: FEATURE_LEVELS.messaging },
+  deadLetterMark: { number: 42, fields: ['group', 'offsets'], level: FEATURE_LEVELS.messaging },
   popTake: {
     number: 50,
     fields: ['group', 'topicId', 'queueId', 'from', 'count', 'invisibleMs'],

@@ -3,6 +3,7 @@ import { checkTopicName, checkUserGroupName } from '../protocol/names.ts';
 import type { GroupJoinRequest } from '../protocol/requests.ts';
 import type { ConfiguredQueue } from './assignment/types.ts';
 import type { GroupJoin, GroupJoinBy } from './commands.ts';
+import { FEATURE_LEVELS } from './feature-level.ts';
 import { MAX_MEMBER_NAME_CHARACTERS, StateLimits } from './limits.ts';
 import { nameRefusal } from './name-refusal.ts';
 import type { Session } from './session.ts';
@@ -32,13 +33,17 @@ export function joinRefusal(request: GroupJoinRequest): LedgerError | null {
 }
 
 /**
- * The join as it goes into the log. A sticky one is written as ever, so that it can be read at every feature level; lists are
- * sorted, so that members that say the same are seen to.
+ * The join as it goes into the log. A sticky one is written as ever below the level that knows of more; lists are sorted, so that members that say the same are seen to.
  */
-export function joinCommand(request: GroupJoinRequest, session: Session, sessionTimeoutMs: number): GroupJoin | GroupJoinBy {
-  const { group, member, strategy, queues = [], brokerZones = [], machineRooms = [] } = request;
+export function joinCommand(
+  request: GroupJoinRequest,
+  session: Session,
+  sessionTimeoutMs: number,
+  featureLevel: number,
+): GroupJoin | GroupJoinBy {
+  const { group, member, strategy, queues = [], brokerZones = [], machineRooms = [], retries = false } = request;
   const common = { group, member, address: session.address, topics: sortedSet(request.topics), sessionTimeoutMs };
-  if (strategy === 'sticky') return { type: 'groupJoin', ...common, strategy };
+  if (strategy === 'sticky' && !(retries && featureLevel >= FEATURE_LEVELS.messaging)) return { type: 'groupJoin', ...common, strategy };
   return {
     type: 'groupJoinBy',
     ...common,
@@ -49,5 +54,6 @@ export function joinCommand(request: GroupJoinRequest, session: Session, session
       .sort((a, b) => byText(a[0], b[0]) || byText(a[1], b[1]) || a[2] - b[2]),
     brokerZones: brokerZones.map(({ brokerName, zone }) => [brokerName, zone] as const).sort((a, b) => byText(a[0], b[0])),
     machineRooms: sortedSet(machineRooms),
+    retries,
   };
 }

@@ -6,6 +6,7 @@ import { Op, PushKind } from '../protocol/requests.ts';
 import type { QueueOffset } from './commands.ts';
 import type { BrokerContext } from './context.ts';
 import type { Deadline } from './deadlines.ts';
+import { FEATURE_LEVELS } from './feature-level.ts';
 import { joinCommand, joinRefusal } from './group-join.ts';
 import type { GroupState } from './groups.ts';
 import type { PendingCommands } from './pending-commands.ts';
@@ -96,7 +97,7 @@ export class GroupSessions {
     const wantedMs = request.sessionTimeoutMs === 0 ? limits.defaultSessionTimeoutMs : request.sessionTimeoutMs;
     const sessionTimeoutMs = Math.min(Math.max(wantedMs, limits.minSessionTimeoutMs), limits.maxSessionTimeoutMs);
     const { group, member } = request;
-    const command = joinCommand(request, session, sessionTimeoutMs);
+    const command = joinCommand(request, session, sessionTimeoutMs, this.#context.state.featureLevel);
     const { topics } = command;
     const arrivedMs = this.#context.clock.monotonicMs();
     const isNew = this.#context.state.groups.named(group) === undefined;
@@ -125,8 +126,11 @@ export class GroupSessions {
 
   heartbeat(session: Session, requestId: number, request: GroupHeartbeatRequest): void {
     const refusal = this.#context.leadership.refusal();
-    const member = this.#context.state.groups.named(request.group)?.members.get(request.member);
-    if (refusal !== null || member === undefined) {
+    const { groups, featureLevel } = this.#context.state;
+    const member = groups.named(request.group)?.members.get(request.member);
+    // It joined before the group's level was raised: joining again under its name changes nothing else.
+    const outgrown = request.retries === true && member?.retries === false && featureLevel >= FEATURE_LEVELS.messaging;
+    if (refusal !== null || member === undefined || outgrown) {
       session.refuse(requestId, refusal ?? 'UNKNOWN_MEMBER');
       return;
     }

@@ -1,5 +1,6 @@
 import type { ErrorCode } from '../protocol/errors.ts';
 import { ERRORS } from '../protocol/errors.ts';
+import { retryTopicOf } from '../protocol/names.ts';
 import { assign } from './assignment/assign.ts';
 import type { AssignableMember, AssignableQueue, AssignmentPlan } from './assignment/types.ts';
 import type { GatheredCommit, GroupJoin, GroupJoinBy, QueueOffset } from './commands.ts';
@@ -14,6 +15,8 @@ export interface MemberState extends AssignableMember {
   readonly sessionTimeoutMs: number;
   /** Index of its last join: tells sessions of the same name apart. */
   readonly joinIndex: number;
+  /** It may own the group's %RETRY% queue. */
+  readonly retries: boolean;
 }
 
 export interface OwnedQueue {
@@ -39,6 +42,14 @@ export interface GroupState {
   readonly offsets: Map<number, number>;
 }
 
+/** Hears of committed offsets, in log order. */
+export interface OffsetListener {
+  /** Everything below `offset` is done. */
+  committed(group: GroupState, key: number, offset: number): void;
+  /** The offset was moved either way: what is at it and behind it is to be done again. */
+  reset(group: GroupState, key: number): void;
+}
+
 const OK = 0;
 
 /** Of a group before its first member, and of joins that name nothing else. */
@@ -54,12 +65,14 @@ export class Groups {
   readonly #topics: Topics;
   readonly #brokerName: string;
   readonly #byName = new Map<string, GroupState>();
+  readonly #listener: OffsetListener;
   /** Offsets over all groups: bounded. */
   #offsetCount = 0;
 
-  constructor(topics: Topics, brokerName: string) {
+  constructor(topics: Topics, brokerName: string, listener: OffsetListener) {
     this.#topics = topics;
     this.#brokerName = brokerName;
+    this.#listener = listener;
   }
 
   named(group: string): GroupState | undefined {
@@ -93,8 +106,8 @@ export class Groups {
     const group = this.#demand(command.group);
     if (group === null) return 'TOO_MANY';
     const { address, topics, sessionTimeoutMs } = command;
-    const { zone, queues } = command.type === 'groupJoin' ? NO_WISHES : command;
-    group.members.set(command.member, { name: command.member, address, topics, sessionTimeoutMs, joinIndex: index, zone, queues });
+    const { zone, queues, retries } = command.type === 'groupJoin' ? NO_WISHES : command;
+    group.members.set(command.member, { name: command.member, address, topics, sessionTimeoutMs, joinIndex: index, zone, queues, retries });
     group.plan = plan;
     this.#rebalance(group, index);
     return null;
@@ -159,7 +172,10 @@ export class Groups {
       this.#offsetCount++;
     }
     // A commit never moves an offset back: it may be a late retry of an earlier one. Going back is what a reset is for.
-    if (old === undefined || offset > old) group.offsets.set(key, offset);
+    if (old === undefined || offset > old) {
+      group.offsets.set(key, offset);
+      this.#listener.committed(group, key, offset);
+    }
     return OK;
   }
 
@@ -176,6 +192,7 @@ export class Groups {
     if (group === null) return 'TOO_MANY';
     if (!group.offsets.has(key)) this.#offsetCount++;
     group.offsets.set(key, offset);
+    this.#listener.reset(group, key);
     const queue = group.owned.get(key);
     if (queue !== undefined && queue.owner !== '') queue.ownerEpoch = index;
     group.epoch = index;
@@ -205,6 +222,12 @@ export class Groups {
     return changed;
   }
 
+  /** The group's %RETRY% topic was made. @returns whether anything changed */
+  retryTopicMade(groupName: string, index: number): boolean {
+    const group = this.#byName.get(groupName);
+    return group !== undefined && this.#rebalance(group, index);
+  }
+
   dropTopic(topicId: number): void {
     for (const group of this.#byName.values()) {
       for (const key of [...group.offsets.keys()]) if (topicIdOf(key) === topicId && group.offsets.delete(key)) this.#offsetCount--;
@@ -216,19 +239,30 @@ export class Groups {
     const members = [...group.members.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
     const wanted = new Set<number>();
     let changed = false;
-    for (const topicName of group.plan.strategy === 'broadcasting' ? [] : (members[0]?.topics ?? [])) {
+    const share = (topicName: string, among: readonly MemberState[], plan: AssignmentPlan): void => {
       const topic = this.#topics.named(topicName);
-      if (topic === undefined) continue;
+      if (topic === undefined) return;
       // Over the queues of all broker groups, of which this one enforces its own: every leader comes to the same, so no member
       // gets more than its part of the whole, and nobody has to ask.
       const all = queuesOf(topic);
-      const targets = assign(topicName, all, members, group.plan);
+      const targets = assign(topicName, all, among, plan);
       for (let at = 0; at < all.length; at++) {
         const { brokerName, queueId } = all[at] as AssignableQueue;
         if (brokerName !== this.#brokerName) continue;
         wanted.add(queueKey(topic.id, queueId));
         changed = retarget(group, topic.id, queueId, targets[at] as string, index) || changed;
       }
+    };
+    if (group.plan.strategy !== 'broadcasting') {
+      const retryTopic = retryTopicOf(group.name);
+      for (const topicName of members[0]?.topics ?? []) if (topicName !== retryTopic) share(topicName, members, group.plan);
+      // Nobody names it, and no strategy of the group's may leave it to nobody. A member of an older release would take a retry for
+      // the whole batch that it lies in.
+      share(
+        retryTopic,
+        members.filter(({ retries }) => retries),
+        STICKY,
+      );
     }
     for (const key of [...group.owned.keys()]) if (!wanted.has(key)) changed = group.owned.delete(key) || changed;
     if (changed) group.epoch = index;
@@ -251,7 +285,7 @@ function queuesOf({ placement }: TopicState): AssignableQueue[] {
   return placement.flatMap(({ brokerName, queues }) => Array.from({ length: queues }, (_, queueId) => ({ brokerName, queueId })));
 }
 
-const NO_WISHES = { zone: '', queues: [] } as const;
+const NO_WISHES = { zone: '', queues: [], retries: false } as const;
 
 function planOf(command: GroupJoin | GroupJoinBy): AssignmentPlan {
   if (command.type === 'groupJoin') return STICKY;

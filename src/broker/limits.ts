@@ -20,6 +20,12 @@ export const StateLimits = {
   maxOffsets: 1_000_000,
   /** (producer id, queue) pairs; at the bound the least recently used one is forgotten: its producer gets UNKNOWN_PRODUCER and starts anew. ≈ 400 bytes each. */
   maxProducerStates: 100_000,
+  /** Of one group and queue: offsets sent back above the committed one; beyond, a send-back is TOO_MANY until the commits follow. */
+  maxSentBackPerQueue: 8_192,
+  /** The same over all groups. */
+  maxSentBack: 1_000_000,
+  /** Dead letters noted as replayed, over all groups; beyond, a note is TOO_MANY. */
+  maxReplayMarks: 1_000_000,
   producerExpiryMs: 24 * 3_600_000,
   /** Batch results kept per (producer id, queue): also the number of batches a producer may have in flight there. */
   keptBatchResults: 8,

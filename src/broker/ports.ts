@@ -85,6 +85,8 @@ export interface BrokerMetrics {
   topicCreatedMs(ms: number): void;
   /** The join that made a group. */
   groupCreatedMs(ms: number): void;
+  /** Messages became dead letters of the group. @param topic that they were first in */
+  deadLetters(group: string, topic: string, messages: number): void;
   /** Members, owners or targets of a group changed (on every replica). */
   groupChanged(group: string): void;
   /** Messages that waited for their time got their place; `lateMs` after the first of them was due. */
@@ -103,6 +105,7 @@ export const NO_METRICS: BrokerMetrics = {
   pullLatencyMs: () => {},
   topicCreatedMs: () => {},
   groupCreatedMs: () => {},
+  deadLetters: () => {},
   groupChanged: () => {},
   delayedDelivered: () => {},
   event: () => {},

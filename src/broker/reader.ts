@@ -194,6 +194,11 @@ export class Reader {
       for (const { position, baseOffset, count, logTimeMs, tagBloom } of units) {
         if (tagBloomMatches(tagBloom, range.tagHashes)) {
           const row = await this.row(position);
+          // The log was cut behind what is still referred to: the message is gone by retention, as one below minOffset is.
+          if (row.position < this.#context.state.startPosition()) {
+            nextOffset = baseOffset + count;
+            continue;
+          }
           if (chosen.length > 0 && (bytes + row.sizeBytes > range.maxBytes || messages + count > range.maxMessages)) break;
           entries.push(await this.entry(row.position, row.sizeBytes));
           chosen.push({ row, position: row.position, sizeBytes: row.sizeBytes, baseOffset, count, logTimeMs });

@@ -147,9 +147,9 @@ function packGroup(group: GroupState, level: number): unknown[] {
     group.name,
     group.epoch,
     strategy,
-    members.map(({ name, address, topics, sessionTimeoutMs, joinIndex, zone, queues }) => {
+    members.map(({ name, address, topics, sessionTimeoutMs, joinIndex, zone, queues, retries }) => {
       const first = [name, address, topics, sessionTimeoutMs, joinIndex];
-      return more ? [...first, zone, queues] : first;
+      return more ? [...first, zone, queues, retries] : first;
     }),
     byKey(group.owned).map(([key, queue]) => [key, queue.topicId, queue.queueId, queue.owner, queue.ownerEpoch, queue.target]),
     byKey(group.offsets),
@@ -174,7 +174,7 @@ type PackedGroup = [
   string,
   number,
   AllocateStrategy,
-  [string, string, string[], number, number, zone?: string, queues?: ConfiguredQueue[]][],
+  [string, string, string[], number, number, zone?: string, queues?: ConfiguredQueue[], retries?: boolean][],
   [number, number, number, string, number, string][],
   [number, number][],
   brokerZones?: AssignmentPlan['brokerZones'],
@@ -256,9 +256,9 @@ function unpackGroup([name, epoch, strategy, members, owned, offsets, brokerZone
     epoch,
     plan: { strategy, brokerZones, machineRooms },
     members: new Map(
-      members.map(([member, address, topics, sessionTimeoutMs, joinIndex, zone = '', queues = []]) => [
+      members.map(([member, address, topics, sessionTimeoutMs, joinIndex, zone = '', queues = [], retries = false]) => [
         member,
-        { name: member, address, topics, sessionTimeoutMs, joinIndex, zone, queues },
+        { name: member, address, topics, sessionTimeoutMs, joinIndex, zone, queues, retries },
       ]),
     ),
     owned: new Map(

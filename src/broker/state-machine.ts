@@ -29,6 +29,7 @@ import { Groups } from './groups.ts';
 import { PopTable } from './pop/pop-table.ts';
 import type { ApplyListener, MessageIdIndex, QueueStore } from './ports.ts';
 import { Producers } from './producers.ts';
+import { RETRY_COMMANDS, Retries } from './retries.ts';
 import { Segments } from './segments.ts';
 import type { SettingName } from './settings.ts';
 import { isSetting, SETTINGS } from './settings.ts';
@@ -70,6 +71,7 @@ export class BrokerStateMachine implements StateMachine {
   readonly producers = new Producers();
   readonly groups: Groups;
   readonly segments: Segments;
+  readonly retries: Retries;
   readonly pop: PopTable;
   readonly #settings = new Map<string, number>();
   readonly #queues: QueueStore;
@@ -100,7 +102,14 @@ export class BrokerStateMachine implements StateMachine {
     this.#ids = options.ids;
     this.newestFeatureLevel = options.newestFeatureLevel ?? NEWEST_FEATURE_LEVEL;
     this.topics = new Topics(options.queues, options.brokerName);
-    this.groups = new Groups(this.topics, options.brokerName);
+    this.retries = new Retries({
+      topics: this.topics,
+      groups: () => this.groups,
+      deferral: () => this.timers,
+      placeRow: (row, position, logTimeMs) => this.placeRow(row, position, logTimeMs),
+      groupChanged: (group) => this.#listener?.onGroupChanged(group),
+    });
+    this.groups = new Groups(this.topics, options.brokerName, this.retries);
     this.segments = new Segments(this.topics);
     this.timers = new Timers({
       topics: this.topics,
@@ -117,6 +126,7 @@ export class BrokerStateMachine implements StateMachine {
       placeRow: (row, position, logTimeMs) => this.placeRow(row, position, logTimeMs),
     });
     this.#add(this.pop, PopTable.COMMANDS, this.pop);
+    this.#add(this.retries, RETRY_COMMANDS, this.retries);
   }
 
   #addTimers(timers: Timers): void {
@@ -383,7 +393,9 @@ export class BrokerStateMachine implements StateMachine {
   #applyTopic(command: Extract<Command, { type: 'topicCreate' | 'topicUpdate' | 'topicDelete' }>, index: number): void {
     const before = this.topics.named(command.name);
     let error: ErrorCode | null = null;
-    if (command.type === 'topicCreate') error = this.topics.create(command, index);
+    // Retries, dead letters and what waits for its time are the group's own.
+    if (before?.internal === true) error = 'BAD_NAME';
+    else if (command.type === 'topicCreate') error = this.topics.create(command, index);
     else if (command.type === 'topicUpdate') error = this.topics.update(command, index);
     else if (before === undefined) error = 'TOPIC_NOT_FOUND';
     else this.#dropTopic(before, { ...recordOf(before), version: before.version + 1, deleted: true });

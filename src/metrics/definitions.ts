@@ -48,6 +48,11 @@ export const METRICS = {
     TOPIC_OUT,
     'Bytes of record batches that were not sent because no message in them passed the filter of the pull.',
   ),
+  rocketmq_send_to_dlq_messages_total: counter(
+    'messages',
+    ['consumer_group', 'topic', 'is_system'],
+    'Messages that became dead letters of the group, by the topic that they were first in (leader).',
+  ),
   rocketmq_message_size: histogram(
     'bytes',
     TOPIC_IN,

@@ -63,6 +63,7 @@ import type {
   TopicUpdateRequest,
 } from './requests.ts';
 import { Op, PushKind } from './requests.ts';
+import { deadLetterMarkRequest, deadLetterMarksRequest, deadLetterMarksResponse, errors, sendBackRequest } from './retry-bodies.ts';
 import { bool, int, list, map, nullable, oneOf, type Schema, text, textUpTo, u16, u32, u53, u53OrNone } from './schema.ts';
 
 /** How a body goes over the wire. Maps go as they are; the hot operations' flat arrays are in flat-bodies.ts. */
@@ -202,11 +203,12 @@ export const CONTROL_REQUESTS: { readonly [O in Control]: BodyCodec<Requests[O]>
         queues: list(map<{ topic: string; brokerName: string; queueId: number }>({ topic: name, brokerName: name, queueId: u16 })),
         brokerZones: list(map<{ brokerName: string; zone: string }>({ brokerName: name, zone: name })),
         machineRooms: list(name),
+        retries: bool,
       },
-      ['queues', 'brokerZones', 'machineRooms'],
+      ['queues', 'brokerZones', 'machineRooms', 'retries'],
     ),
   ),
-  [Op.groupHeartbeat]: asMap(map<GroupHeartbeatRequest>({ group: name, member: name, epoch: u53 })),
+  [Op.groupHeartbeat]: asMap(map<GroupHeartbeatRequest>({ group: name, member: name, epoch: u53, retries: bool }, ['retries'])),
   [Op.groupRelease]: asMap(
     map<GroupReleaseRequest>({
       group: name,
@@ -245,6 +247,9 @@ export const CONTROL_REQUESTS: { readonly [O in Control]: BodyCodec<Requests[O]>
       'before',
     ]),
   ),
+  [Op.sendBack]: asMap(sendBackRequest),
+  [Op.deadLetterMark]: asMap(deadLetterMarkRequest),
+  [Op.deadLetterMarks]: asMap(deadLetterMarksRequest),
   [Op.groupLag]: asMap(map<GroupLagRequest>({ group: name, topic: name })),
   [Op.pop]: asMap(popRequest),
   [Op.popAck]: asMap(popAckRequest),
@@ -328,6 +333,9 @@ export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O
       next: nullable(queryCursor),
     }),
   ),
+  [Op.sendBack]: asMap(errors),
+  [Op.deadLetterMark]: asMap(errors),
+  [Op.deadLetterMarks]: asMap(deadLetterMarksResponse),
   [Op.groupLag]: asMap(
     map<GroupLagResponse>({
       logTimeMs: u53,

@@ -12,6 +12,14 @@ import type {
   VerifyChainRequest,
   VerifyChainResponse,
 } from './raft-requests.ts';
+import type {
+  DeadLetterMarkRequest,
+  DeadLetterMarkResponse,
+  DeadLetterMarksRequest,
+  DeadLetterMarksResponse,
+  SendBackRequest,
+  SendBackResponse,
+} from './retry-requests.ts';
 
 /**
  * The native protocol's operations as typed values; docs/protocol.md has the bytes.
@@ -57,6 +65,9 @@ export const Op = {
   raftAdd: 44,
   raftRemove: 45,
   featureLevelRaise: 47,
+  sendBack: 70,
+  deadLetterMark: 71,
+  deadLetterMarks: 72,
   messageQuery: 90,
   groupLag: 91,
   pop: 80,
@@ -231,6 +242,8 @@ export interface GroupJoinRequest {
   readonly brokerZones?: readonly { readonly brokerName: string; readonly zone: string }[];
   /** byMachineRoom: the zones whose queues are consumed, all members alike. */
   readonly machineRooms?: readonly string[];
+  /** The member knows of retries: it may be given the group's %RETRY% queue, and reads PulledBatch.reference. */
+  readonly retries?: boolean;
 }
 /** Also pushed (PushKind.assignment) when it changes: the slice of this broker group. */
 export interface Assignment {
@@ -396,6 +409,8 @@ export type Empty = Readonly<Record<string, never>>;
 /** `epoch`: of the assignment that the member has; 0 = none. */
 export interface GroupHeartbeatRequest extends GroupMemberRequest {
   readonly epoch: number;
+  /** As in the join. A member that joined when the group could not keep it yet is asked to join again. */
+  readonly retries?: boolean;
 }
 /** null when the member's epoch is the current one: a lost push mends itself at the next heartbeat. */
 export interface GroupHeartbeatResponse {
@@ -467,6 +482,9 @@ export interface Requests {
   [Op.raftAdd]: RaftAddRequest;
   [Op.raftRemove]: RaftRemoveRequest;
   [Op.featureLevelRaise]: FeatureLevelRaiseRequest;
+  [Op.sendBack]: SendBackRequest;
+  [Op.deadLetterMark]: DeadLetterMarkRequest;
+  [Op.deadLetterMarks]: DeadLetterMarksRequest;
   [Op.messageQuery]: MessageQueryRequest;
   [Op.groupLag]: GroupLagRequest;
   [Op.pop]: PopRequest;
@@ -503,6 +521,9 @@ export interface Responses {
   [Op.raftAdd]: Empty;
   [Op.raftRemove]: Empty;
   [Op.featureLevelRaise]: FeatureLevelRaiseResponse;
+  [Op.sendBack]: SendBackResponse;
+  [Op.deadLetterMark]: DeadLetterMarkResponse;
+  [Op.deadLetterMarks]: DeadLetterMarksResponse;
   [Op.messageQuery]: MessageQueryResponse;
   [Op.groupLag]: GroupLagResponse;
   [Op.pop]: PopResponse;

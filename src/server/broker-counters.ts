@@ -27,6 +27,8 @@ export class BrokerCounters implements BrokerMetrics {
   /** By topic, then by group. */
   readonly topicsOut = new Map<string, Map<string, TopicOut>>();
   readonly rebalances = new Map<string, number>();
+  /** Messages that became dead letters here, by group, then by topic. */
+  readonly deadLettersOf = new Map<string, Map<string, number>>();
   /** By error number, 0 = stored. */
   readonly sendMs = new Map<number, BucketCounts>();
   readonly pullMs = new BucketCounts(METRICS.rocketmq_rpc_latency.buckets);
@@ -115,6 +117,12 @@ export class BrokerCounters implements BrokerMetrics {
     this.groupCreateMs.observe(ms);
   }
 
+  deadLetters(group: string, topic: string, messages: number): void {
+    const topics = this.deadLettersOf.get(group) ?? new Map<string, number>();
+    this.deadLettersOf.set(group, topics);
+    topics.set(topic, (topics.get(topic) ?? 0) + messages);
+  }
+
   groupChanged(group: string): void {
     this.rebalances.set(group, (this.rebalances.get(group) ?? 0) + 1);
   }
@@ -132,6 +140,10 @@ export class BrokerCounters implements BrokerMetrics {
     const known = this.#known;
     for (const topic of this.topicsIn.keys()) if (!known.hasTopic(topic)) this.topicsIn.delete(topic);
     for (const group of this.rebalances.keys()) if (!known.hasGroup(group)) this.rebalances.delete(group);
+    for (const [group, topics] of this.deadLettersOf) {
+      for (const topic of topics.keys()) if (!known.hasTopic(topic)) topics.delete(topic);
+      if (!known.hasGroup(group)) this.deadLettersOf.delete(group);
+    }
     this.#outSeries = 0;
     for (const [topic, groups] of this.topicsOut) {
       for (const group of groups.keys()) if (group !== '' && !known.hasGroup(group)) groups.delete(group);

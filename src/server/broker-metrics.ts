@@ -75,6 +75,11 @@ function bindTopics(registry: MetricsRegistry, view: ServerView, counters: Broke
       }
     });
   };
+  registry.source('rocketmq_send_to_dlq_messages_total', (emit) => {
+    for (const [group, topics] of counters.deadLettersOf) {
+      for (const [topic, messages] of topics) emit(messages, group, topic, isSystem(topic, group));
+    }
+  });
   out('rocketmq_messages_out_total', 'messages');
   out('rocketmq_throughput_out_total', 'bytes');
   out('ledgermq_filtered_out_bytes_total', 'filteredBytes');

@@ -189,6 +189,7 @@ describe('F07 several broker groups and one strategy', () => {
         queues: strategy === 'byConfig' ? [['T', 'b', member % 5]] : [],
         brokerZones: [['a', 'east'] as const, ['c', 'west'] as const],
         machineRooms: strategy === 'byMachineRoom' ? ['', 'east'] : [],
+        retries: member % 3 === 0,
       });
       fc.assert(
         fc.property(fc.array(step, { minLength: 1, maxLength: 12 }), fc.infiniteStream(fc.nat()), (steps, noise) => {

@@ -82,6 +82,19 @@ export const REQUESTS: { readonly [O in keyof Requests]: Requests[O] } = {
   [Op.raftAdd]: { replicaId: 4, host: 'h', port: 7460 },
   [Op.raftRemove]: { replicaId: 4 },
   [Op.featureLevelRaise]: { level: 2 },
+  [Op.sendBack]: {
+    ...queue,
+    group: 'g',
+    member: 'm',
+    epoch: 9,
+    maxReconsumeTimes: 16,
+    messages: [
+      { offset: 2 ** 40, delayLevel: -1, delayMs: 0, attempts: 3 },
+      { offset: 1, delayLevel: 0, delayMs: 1_000, attempts: 1 },
+    ],
+  },
+  [Op.deadLetterMark]: { group: 'g', offsets: [0, 2 ** 40] },
+  [Op.deadLetterMarks]: { group: 'g', from: 0, to: 9 },
   [Op.messageQuery]: { topic: 't', key: 'k', fromTimeMs: 1, toTimeMs: 2 ** 52, max: 32, before: { position: 2 ** 40, messageIndex: 3 } },
   [Op.groupLag]: { group: 'g', topic: '' },
   [Op.pop]: {
@@ -148,6 +161,9 @@ export const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send
   [Op.raftAdd]: {},
   [Op.raftRemove]: {},
   [Op.featureLevelRaise]: { featureLevel: 2 },
+  [Op.sendBack]: { errors: [0, 15] },
+  [Op.deadLetterMark]: { errors: [0, 50] },
+  [Op.deadLetterMarks]: { marks: [{ offset: 3, replays: 2, lastReplayMs: 2 ** 41 }] },
   [Op.messageQuery]: {
     found: [{ queueId: 1, baseOffset: 5, logTimeMs: 6, position: 7, sizeBytes: 8, messageIndexes: [9, 2] }],
     next: { position: 7, messageIndex: 2 },
