@@ -44,6 +44,7 @@ export function groupDescription(group: GroupState, state: BrokerStateMachine): 
   return {
     group: group.name,
     epoch: group.epoch,
+    strategy: group.plan.strategy,
     members: members.map(({ name, address, topics }) => ({ member: name, address, topics })),
     queues: keysOf(group).flatMap((key) => {
       const queue = state.topics.queue(topicIdOf(key), queueIdOf(key));

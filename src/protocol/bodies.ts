@@ -148,21 +148,25 @@ const raftStatus = map<RaftStatus>(
   ['voters', 'learners', 'outgoing', 'featureLevel', 'newestFeatureLevel', 'voteFloor', 'machine', 'priority', 'belowReserve'],
 );
 const queryCursor = map<QueryCursor>({ position: u53, messageIndex: u16 });
-const groupDescription = map<GroupDescription>({
-  group: name,
-  epoch: u53,
-  members: list(map<GroupDescription['members'][number]>({ member: name, address: text, topics: list(name) })),
-  queues: list(
-    map<GroupDescription['queues'][number]>({
-      topic: name,
-      queueId: u16,
-      owner: name,
-      committedOffset: u53OrNone,
-      maxOffset: u53,
-      lag: u53,
-    }),
-  ),
-});
+const groupDescription = map<GroupDescription>(
+  {
+    group: name,
+    epoch: u53,
+    strategy: oneOf(...ALLOCATE_STRATEGIES),
+    members: list(map<GroupDescription['members'][number]>({ member: name, address: text, topics: list(name) })),
+    queues: list(
+      map<GroupDescription['queues'][number]>({
+        topic: name,
+        queueId: u16,
+        owner: name,
+        committedOffset: u53OrNone,
+        maxOffset: u53,
+        lag: u53,
+      }),
+    ),
+  },
+  ['strategy'],
+);
 
 type Control = Exclude<keyof Requests, typeof Op.send | typeof Op.pull>;
 

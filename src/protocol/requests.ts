@@ -312,6 +312,8 @@ export interface TopicDescription extends TopicRoute {
 export interface GroupDescription {
   readonly group: string;
   readonly epoch: number;
+  /** How queues are shared out; `broadcasting`: nobody owns one. Missing: an older release, so sticky. */
+  readonly strategy?: AllocateStrategy;
   readonly members: readonly { readonly member: string; readonly address: string; readonly topics: readonly string[] }[];
   readonly queues: readonly {
     readonly topic: string;

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { Consumer } from '../../src/client/consumer.ts';
 import type { LedgerClient } from '../../src/client/ledger-client.ts';
 import type { ConsumerOptions } from '../../src/client/options.ts';
-import { type Assignment, Op } from '../../src/protocol/requests.ts';
+import { type Assignment, type GroupJoinRequest, Op } from '../../src/protocol/requests.ts';
 import { ScriptedGroup } from '../support/scripted-broker.ts';
 
 function assignment(
@@ -191,6 +191,20 @@ describe('push consumer', () => {
     group.assign(assignment(6, [{ queueId: 1, committedOffset: 0, epoch: 6 }]));
     await group.clock.run(100);
     expect(made.assignment.map(({ queueId }) => queueId)).toEqual([1]);
+  });
+
+  test.each([
+    ['native', {}, 10_000, 3_000],
+    ["RocketMQ's", { sessionTimeoutMs: 120_000, heartbeatIntervalMs: 30_000 }, 120_000, 30_000],
+  ])('F06 %s session times: the join says them, heartbeats keep them', async (_whose, options, sessionTimeoutMs, heartbeatMs) => {
+    const { group, consumer } = await setup(assignment(1, [{ queueId: 0, committedOffset: 0 }]));
+    await consumer({ handler: () => {}, ...options });
+    await group.clock.run(5 * heartbeatMs + 1_000);
+    const joins = group.requests.filter(({ op }) => op === Op.groupJoin).map(({ body }) => body as GroupJoinRequest);
+    expect(joins.map((join) => join.sessionTimeoutMs)).toEqual([sessionTimeoutMs]);
+    const beats = group.requests.filter(({ op }) => op === Op.groupHeartbeat).map(({ atMs }) => atMs);
+    expect(beats).toHaveLength(5);
+    for (let i = 1; i < beats.length; i++) expect(Math.abs((beats[i] as number) - (beats[i - 1] as number) - heartbeatMs)).toBeLessThan(50);
   });
 
   test('F37 a new leader: the member joins it, nothing is delivered twice, commits go on', async () => {

@@ -70,6 +70,7 @@ type OwnedQueue = GroupDescription['queues'][number] & { readonly brokerName: st
 /** A consumer group over all broker groups that have something of it. */
 interface WholeGroup {
   readonly members: GroupDescription['members'];
+  readonly strategy: string;
   readonly queues: readonly OwnedQueue[];
   /** Each broker group counts its own. */
   readonly epochs: readonly { readonly brokerName: string; readonly epoch: number }[];
@@ -83,18 +84,19 @@ async function fetchGroup(context: Context, group: string, flags: ClientFlags): 
   return {
     members: [...members.values()].sort((a, b) => (a.member < b.member ? -1 : 1)),
     queues: sorted.flatMap(({ brokerName, body }) => body.queues.map((queue) => ({ brokerName, ...queue }))),
+    strategy: sorted[0]?.body.strategy ?? 'sticky',
     epochs: sorted.map(({ brokerName, body }) => ({ brokerName, epoch: body.epoch })),
   };
 }
 
 async function describe(context: Context, name: string, flags: ClientFlags): Promise<void> {
-  const { members, queues, epochs } = await fetchGroup(context, name, flags);
+  const { members, strategy, queues, epochs } = await fetchGroup(context, name, flags);
   if (flags.json) {
     const epoch = Math.max(...epochs.map((each) => each.epoch));
-    return writeJson(context, { group: name, epoch, epochs, members, queues, lag: sumLag(queues) });
+    return writeJson(context, { group: name, epoch, epochs, strategy, members, queues, lag: sumLag(queues) });
   }
   const shown = epochs.map(({ brokerName, epoch }) => (epochs.length === 1 ? `${epoch}` : `${brokerName} ${epoch}`)).join(', ');
-  write(context, `${name}: epoch ${shown}, ${members.length} members, lag ${sumLag(queues)}\n`);
+  write(context, `${name}: epoch ${shown}, ${members.length} members, ${strategy}, lag ${sumLag(queues)}\n`);
   write(
     context,
     formatTable(
