@@ -53,6 +53,7 @@ export type {
   ConsumeContext,
   ConsumeFromWhere,
   FilterFunction,
+  HandledCall,
   HandlerStatistics,
   Message,
   MessageHandler,

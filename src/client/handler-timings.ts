@@ -2,7 +2,7 @@ import { channel } from 'node:diagnostics_channel';
 import type { Clock, Timer } from '../io/clock.ts';
 import type { ReceivedMessage } from './message.ts';
 import type { MessageQueue } from './message-queue.ts';
-import type { HandlerStatistics, SlowHandler } from './types.ts';
+import type { HandledCall, HandlerStatistics, SlowHandler } from './types.ts';
 
 /** Upper bounds of the histogram, ms; those of the brokers' latencies. +Inf is implied. */
 export const HANDLER_DURATION_BUCKETS_MS: readonly number[] = [1, 3, 5, 10, 30, 100, 300, 1_000, 3_000, 10_000];
@@ -79,7 +79,8 @@ export class HandlerTimings {
     while (durationMs > (HANDLER_DURATION_BUCKETS_MS[bucket] ?? Number.POSITIVE_INFINITY)) bucket += 1;
     counts.buckets[bucket] = (counts.buckets[bucket] as number) + 1;
     if (handledChannel.hasSubscribers) {
-      handledChannel.publish({ group: this.#group, queue, messages: call.messages.length, durationMs, failed });
+      const handled: HandledCall = { group: this.#group, queue, messages: call.messages.length, durationMs, failed };
+      handledChannel.publish(handled);
     }
     if (this.#slowMs > 0 && durationMs >= this.#slowMs && !call.told) this.#tell(call, durationMs, false);
   }

@@ -96,6 +96,16 @@ export interface ConsumeContext {
   suspendCurrentQueueTimeMillis: number | null;
 }
 
+/** A call of a handler that has ended. */
+export interface HandledCall {
+  readonly group: string;
+  readonly queue: MessageQueue;
+  readonly messages: number;
+  readonly durationMs: number;
+  /** It threw. */
+  readonly failed: boolean;
+}
+
 /** A handler took longer than slowHandlerMs. */
 export interface SlowHandler {
   readonly group: string;
