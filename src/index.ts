@@ -46,6 +46,7 @@ export { POP_CONSUMER_DEFAULTS, PopConsumer, type PopConsumerOptions } from './c
 export { PoppedMessage } from './client/pop/popped-message.ts';
 export { Producer } from './client/producer.ts';
 export { PullConsumer } from './client/pull-consumer.ts';
+export type { GroupQuota, QuotaLimits, QuotaOutcome, QuotaSubject } from './client/quotas.ts';
 export { selectByOrderingKeyHash } from './client/selector.ts';
 export type {
   AllocateMessageQueueStrategy,

@@ -63,6 +63,7 @@ export class Admin {
       session.refuse(requestId, name?.code ?? 'BAD_REQUEST', name?.detail);
       return;
     }
+    if (this.#context.state.topics.named(topic) === undefined && !this.#hasRoom(session, requestId, topic)) return;
     const { clock, metrics } = this.#context;
     const arrivedMs = clock.monotonicMs();
     this.#commands.propose({ type: 'topicCreate', name: topic, queues, perm, messageType, replication }, (error) => {
@@ -70,6 +71,12 @@ export class Admin {
       this.#note(session, requestId, 'topic create', { topic, queues, perm, messageType, replication }, error);
       this.#answerRoute(session, requestId, Op.topicCreate, topic, error);
     });
+  }
+
+  #hasRoom(session: Session, requestId: number, topic: string): boolean {
+    const room = this.#context.quotas.hasRoomFor(topic);
+    if (!room) session.refuse(requestId, 'QUOTA_EXCEEDED', `the namespace of ${topic} has all the topics that it may have`);
+    return room;
   }
 
   topicUpdate(session: Session, requestId: number, request: TopicUpdateRequest): void {
@@ -120,6 +127,7 @@ export class Admin {
       session.refuse(requestId, fault, name?.detail);
       return;
     }
+    if (isNew && !this.#hasRoom(session, requestId, record.name)) return;
     const { clock, metrics } = this.#context;
     const arrivedMs = clock.monotonicMs();
     this.#commands.propose(putOfRecord(record), (error) => {

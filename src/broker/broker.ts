@@ -1,7 +1,7 @@
 import { AssertionError } from '../base/assert.ts';
 import type { Clock } from '../io/clock.ts';
 import type { ErrorCode } from '../protocol/errors.ts';
-import type { HelloRequest, MessageGetRequest, RouteResponse } from '../protocol/requests.ts';
+import type { HelloRequest, MessageGetRequest, QuotaUse, RouteResponse } from '../protocol/requests.ts';
 import { Op, PushKind } from '../protocol/requests.ts';
 import type { ReplicaApi, ReplicaRole } from '../replica/types.ts';
 import type { TopicRecord } from '../routing/records.ts';
@@ -21,6 +21,8 @@ import { Pops } from './pop/pops.ts';
 import type { AdminHooks, ApplyListener, BrokerMetrics, MessageIdIndex, OwnRoutes } from './ports.ts';
 import { Produce } from './produce.ts';
 import { Pulls } from './pulls.ts';
+import { QuotaAdmin } from './quota-admin.ts';
+import { QuotaMeters } from './quota-meters.ts';
 import { Retention } from './retention.ts';
 import { SendBacks } from './send-backs.ts';
 import type { BrokerHello, Request, RequestHandler, Session } from './session.ts';
@@ -85,6 +87,7 @@ export class Broker implements RequestHandler, ApplyListener {
   readonly #featureLevel: FeatureLevelRaiser;
   readonly #reconciler: TopicReconciler | null;
   readonly #admin: Admin;
+  readonly #quotas: QuotaAdmin;
   readonly #messages: MessageGet;
   readonly #searches: MessageQuery;
   readonly #sendBacks: SendBacks;
@@ -97,7 +100,8 @@ export class Broker implements RequestHandler, ApplyListener {
   constructor(options: BrokerOptions) {
     const { clock, replica, state, limits, metrics } = options;
     this.#options = options;
-    this.#context = { clock, replica, state, limits, metrics, deadlines: new Deadlines(clock), leadership: new Leadership() };
+    const quotas = new QuotaMeters(clock, state.quotas, state.topics);
+    this.#context = { clock, replica, state, limits, metrics, deadlines: new Deadlines(clock), leadership: new Leadership(), quotas };
     this.#commands = new PendingCommands(this.#context);
     this.#produce = new Produce(this.#context);
     this.#pulls = new Pulls(this.#context);
@@ -116,6 +120,7 @@ export class Broker implements RequestHandler, ApplyListener {
         ? null
         : new TopicReconciler(this.#context, this.#commands, options.clusterTopics, options.brokerName);
     this.#admin = new Admin(this.#context, this.#commands, options);
+    this.#quotas = new QuotaAdmin(this.#context, this.#commands);
     const entries = new StoredEntries(this.#context, this.#pulls.reader, options.ids);
     this.#messages = new MessageGet(this.#context, this.#pulls.reader, entries, options.ids);
     this.#searches = new MessageQuery(this.#context, this.#pulls.reader, entries, options.ids);
@@ -144,6 +149,11 @@ export class Broker implements RequestHandler, ApplyListener {
     return this.#groups.connected();
   }
 
+  /** Quotas and what is used of them here. */
+  quotaUse(): readonly QuotaUse[] {
+    return this.#context.quotas.use();
+  }
+
   /** Leads, and has applied everything that earlier leaders acknowledged. */
   get ready(): boolean {
     return this.#context.leadership.ready;
@@ -163,9 +173,10 @@ export class Broker implements RequestHandler, ApplyListener {
 
   // ---- requests --------------------------------------------------------------------------------------------------------
 
-  opened(_session: Session, hello: HelloRequest): BrokerHello | ErrorCode {
+  opened(session: Session, hello: HelloRequest): BrokerHello | ErrorCode {
     // A client that believes itself in a namespace must not find itself in everybody's topics.
     if (hello.namespace !== '') return 'BAD_REQUEST';
+    if (!this.#context.quotas.opened(session)) return 'QUOTA_EXCEEDED';
     const { clusterId, brokerName, replica, limits } = this.#options;
     return { clusterId, brokerName, replicaId: replica.id, maxBatchBytes: limits.maxBatchBytes };
   }
@@ -282,6 +293,15 @@ export class Broker implements RequestHandler, ApplyListener {
       case Op.messageGet:
         this.#messageGet(session, requestId, request.body);
         break;
+      case Op.quotaSet:
+        this.#quotas.set(session, requestId, request.body);
+        break;
+      case Op.quotaRemove:
+        this.#quotas.remove(session, requestId, request.body);
+        break;
+      case Op.quotaList:
+        this.#admin.read(session, requestId, () => this.#quotas.list(session, requestId));
+        break;
       case Op.messageQuery:
         this.#admin.read(session, requestId, () => this.#searches.query(session, requestId, request.body));
         break;
@@ -351,6 +371,7 @@ export class Broker implements RequestHandler, ApplyListener {
   }
 
   closed(session: Session): void {
+    this.#context.quotas.closed(session);
     this.#routed.delete(session);
     this.#pulls.closed(session);
     this.#pops.closed(session);

@@ -3,6 +3,7 @@ import { assert } from '../base/assert.ts';
 import { writeU32 } from '../base/bytes.ts';
 import { crc32 } from '../base/crc.ts';
 import type { AllocateStrategy } from '../protocol/allocate-strategies.ts';
+import type { Quota } from '../protocol/requests.ts';
 import type { ConfiguredQueue } from './assignment/types.ts';
 import { assertLevelKnown, FEATURE_LEVELS, NEWEST_FEATURE_LEVEL } from './feature-level.ts';
 import type { PopCommand } from './pop/commands.ts';
@@ -202,7 +203,20 @@ export interface DeadLetterMark {
   readonly offsets: readonly number[];
 }
 
+/** A quota of that kind and name is replaced. */
+export interface QuotaSet extends Quota {
+  readonly type: 'quotaSet';
+}
+/** One that is not there is fine. */
+export interface QuotaRemove {
+  readonly type: 'quotaRemove';
+  readonly kind: Quota['kind'];
+  readonly name: string;
+}
+
 export type Command =
+  | QuotaSet
+  | QuotaRemove
   | TopicCreate
   | TopicUpdate
   | TopicDelete
@@ -255,6 +269,12 @@ const LAYOUT: Layout = {
     level: FEATURE_LEVELS.cluster,
   },
   topicForget: { number: 15, fields: ['name', 'incarnation', 'version'], level: FEATURE_LEVELS.cluster },
+  quotaSet: {
+    number: 60,
+    fields: ['kind', 'name', 'each', 'bytesPerSecond', 'messagesPerSecond', 'connections', 'topics'],
+    level: FEATURE_LEVELS.messaging,
+  },
+  quotaRemove: { number: 61, fields: ['kind', 'name'], level: FEATURE_LEVELS.messaging },
   groupJoinBy: {
     number: 16,
     fields: [

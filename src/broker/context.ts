@@ -4,6 +4,7 @@ import type { ProposeRefusal, ReplicaApi } from '../replica/types.ts';
 import type { Deadlines } from './deadlines.ts';
 import type { BrokerLimits } from './limits.ts';
 import type { BrokerMetrics } from './ports.ts';
+import type { QuotaMeters } from './quota-meters.ts';
 import type { BrokerStateMachine } from './state-machine.ts';
 
 /** What every service of a broker works with. */
@@ -15,6 +16,7 @@ export interface BrokerContext {
   readonly limits: BrokerLimits;
   readonly metrics: BrokerMetrics;
   readonly leadership: Leadership;
+  readonly quotas: QuotaMeters;
 }
 
 /**

@@ -12,6 +12,7 @@ export const StateLimits = {
   /** Deleted or moved topics whose other groups have not followed yet; beyond: a deletion is TOO_MANY. */
   maxTombstones: 10_000,
   maxGroups: 10_000,
+  maxQuotas: 1_000,
   maxMembersPerGroup: 1_000,
   maxTopicsPerMember: 100,
   /** Strategy byConfig. */

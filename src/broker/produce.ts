@@ -59,10 +59,18 @@ export class Produce {
     const gather = request.oneWay ? null : this.#gather(session, requestId, request.parts.length);
     let at = 0;
     for (let part = 0; part < request.parts.length; part++) {
-      const { sizeBytes } = request.parts[part] as SendPart;
-      const code = this.#sendPart(request, part, raw.subarray(at, at + sizeBytes), gather);
-      if (code !== null) gather?.set(part, ERRORS[code].number, NO_OFFSET, 0);
+      const { topic, sizeBytes } = request.parts[part] as SendPart;
+      const batch = raw.subarray(at, at + sizeBytes);
       at += sizeBytes;
+      // Before anything is done for it: who sends too much must not cost a pass over its bytes.
+      const waitMs = this.#context.quotas.waitMs(session, topic);
+      if (waitMs > 0) {
+        gather?.set(part, ERRORS.QUOTA_EXCEEDED.number, NO_OFFSET, waitMs);
+        continue;
+      }
+      const code = this.#sendPart(request, part, batch, gather);
+      if (code !== null) gather?.set(part, ERRORS[code].number, NO_OFFSET, 0);
+      else this.#context.quotas.take(session, topic, batchCount(batch, 0), sizeBytes);
     }
   }
 

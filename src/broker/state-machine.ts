@@ -29,6 +29,7 @@ import { Groups } from './groups.ts';
 import { PopTable } from './pop/pop-table.ts';
 import type { ApplyListener, MessageIdIndex, QueueStore } from './ports.ts';
 import { Producers } from './producers.ts';
+import { Quotas } from './quotas.ts';
 import { RETRY_COMMANDS, Retries } from './retries.ts';
 import { Segments } from './segments.ts';
 import type { SettingName } from './settings.ts';
@@ -73,6 +74,7 @@ export class BrokerStateMachine implements StateMachine {
   readonly segments: Segments;
   readonly retries: Retries;
   readonly pop: PopTable;
+  readonly quotas = new Quotas();
   readonly #settings = new Map<string, number>();
   readonly #queues: QueueStore;
   readonly #ids: MessageIdIndex;
@@ -127,6 +129,7 @@ export class BrokerStateMachine implements StateMachine {
     });
     this.#add(this.pop, PopTable.COMMANDS, this.pop);
     this.#add(this.retries, RETRY_COMMANDS, this.retries);
+    this.#add(this.quotas, ['quotaSet', 'quotaRemove'], this.quotas);
   }
 
   #addTimers(timers: Timers): void {

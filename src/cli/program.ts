@@ -22,10 +22,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   cluster: { summary: 'status of brokers and groups', load: () => import('./commands/cluster.ts') },
   raft: { summary: "one broker group's replicas: status, transfer", load: () => import('./commands/raft.ts') },
   topic: { summary: 'create, update, list, describe, delete topics', load: () => import('./commands/topic.ts') },
-  group: { summary: 'list, describe, lag, reset-offset of consumer groups', load: () => import('./commands/group.ts') },
+  group: { summary: 'list, describe, lag, reset-offset, skip of consumer groups', load: () => import('./commands/group.ts') },
+  quota: { summary: 'limits of what clients and namespaces use', load: () => import('./commands/quota.ts') },
   send: { summary: 'send messages', load: () => import('./commands/send.ts') },
   consume: { summary: 'receive messages as a member of a group', load: () => import('./commands/consume.ts') },
-  message: { summary: 'find a stored message', load: () => import('./commands/message.ts') },
+  message: { summary: 'find stored messages', load: () => import('./commands/message.ts') },
   bench: { summary: 'measure: produce, consume, e2e', load: () => import('./commands/bench.ts') },
   verify: { summary: "compare the replicas' logs and states by hash", load: () => import('./commands/verify.ts') },
 };

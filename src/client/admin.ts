@@ -19,6 +19,16 @@ import { mergeGroups } from './group-merge.ts';
 import type { ReceivedMessage } from './message.ts';
 import type { MessageQueue } from './message-queue.ts';
 import { findMessage, foundMessage, type GroupPort, type MessageQuery, type MessageQueryResult, queryMessages } from './message-search.ts';
+import {
+  type GroupQuota,
+  type QuotaLimits,
+  type QuotaOutcome,
+  type QuotaSubject,
+  quotaOf,
+  quotas,
+  removeQuota,
+  setQuota,
+} from './quotas.ts';
 import { assertApplied, type LeaderPort, TopicAdmin, type TopicOutcome } from './topic-admin.ts';
 import type { Replication } from './types.ts';
 
@@ -123,6 +133,20 @@ export class Admin {
   /** What is stored now is not consumed any more; what comes is. RocketMQ's skipAccumulatedMessage. */
   skipAccumulatedMessages(group: string, topic: string): Promise<ResetOutcome> {
     return this.resetOffsets(group, topic, 'last');
+  }
+
+  /** On all broker groups; a quota of that subject is replaced. @throws LedgerError BAD_REQUEST: not a quota */
+  setQuota(subject: QuotaSubject, limits: QuotaLimits): Promise<QuotaOutcome> {
+    return setQuota(groupsOf(this.#core), quotaOf(subject, limits), ADMIN_TIMEOUT_MS);
+  }
+
+  removeQuota(subject: QuotaSubject): Promise<QuotaOutcome> {
+    return removeQuota(groupsOf(this.#core), subject, ADMIN_TIMEOUT_MS);
+  }
+
+  /** As each broker group has them, with what is used. */
+  quotas(): Promise<{ readonly quotas: readonly GroupQuota[] } & QuotaOutcome> {
+    return quotas(groupsOf(this.#core), ADMIN_TIMEOUT_MS);
   }
 
   async clusterStatus(): Promise<ClusterStatus> {

@@ -4,7 +4,7 @@ import { MAX_SEND_PARTS } from '../protocol/flat-bodies.ts';
 import { sendHeadroomBytes } from '../protocol/frame.ts';
 import { topicNotFound } from '../protocol/names.ts';
 import { type EncodedBatch, encodeBatch } from '../protocol/record-batch-encoder.ts';
-import { Op, type SendPart, type SendResponse } from '../protocol/requests.ts';
+import { Op, type SendPart, type SendResponse, type SendResult } from '../protocol/requests.ts';
 import { backoffMs } from './backoff.ts';
 import { BufferPool } from './buffer-pool.ts';
 import type { LatencyTracker } from './latency-tracker.ts';
@@ -22,6 +22,12 @@ const MAX_ONE_WAY_SOCKET_BYTES = 4 * 1024 * 1024;
 const ONE_WAY_RETRY_MS = 10;
 /** Waits between attempts at a group without a reachable leader; a new route ends the wait. */
 const REDIRECT_BACKOFF = { baseMs: 10, factor: 2, capMs: 500, jitter: true } as const;
+
+/** After the last refusal by a quota its sender stays careful so long. */
+const THROTTLED_MS = 1_000;
+/** A broker's word on how long to wait counts up to here. */
+const MAX_THROTTLE_MS = 60_000;
+const THROTTLE_JITTER = 0.1;
 
 interface SendFrame {
   readonly link: Link;
@@ -62,6 +68,7 @@ export class GroupSender {
   readonly #frames = new Set<SendFrame>();
   #link: Link | null = null;
   #unansweredBytes = 0;
+  #throttledUntil = Number.NEGATIVE_INFINITY;
   #failures = 0;
   #blocked: { readonly timer: Timer; readonly byRoute: boolean; readonly staleTerm: number; readonly until: number } | null = null;
 
@@ -147,6 +154,8 @@ export class GroupSender {
   #hasCredit(link: Link, gatheredBytes: number, sizeBytes: number): boolean {
     const window = link.hello?.sendWindowBytes ?? 0;
     const used = this.#unansweredBytes + gatheredBytes;
+    // What is refused was sent for nothing: a whole window of it, again and again, would cost everybody.
+    if (this.#throttledUntil > this.#context.io.clock.monotonicMs()) return used === 0;
     return used === 0 || used + sizeBytes <= window;
   }
 
@@ -221,7 +230,7 @@ export class GroupSender {
         this.#recycle(batch);
         queue.stored(batch, result.baseOffset);
       } else if (error !== null) this.#failed(queue, batch, error, frame.term);
-      else this.#failed(queue, batch, refusalOf(queue, batch, result === undefined ? 'INTERNAL' : errorCodeOf(result.error)), frame.term);
+      else this.#failed(queue, batch, refusalOf(queue, batch, result), frame.term);
     }
     if (stored > 0) {
       this.#failures = 0;
@@ -256,6 +265,10 @@ export class GroupSender {
         else this.#block(backoffMs(REDIRECT_BACKOFF, this.#failures++, io.random), error.retry !== 'elsewhere');
         return;
       }
+      case 'throttled':
+        queue.unanswered(batch, error, false);
+        this.#throttle(error.retryAfterMs);
+        return;
       case 'closed':
         // Keys are hashed over the queues that are left: until the route says so, the message waits.
         queue.unanswered(batch, error, false);
@@ -302,6 +315,15 @@ export class GroupSender {
     this.#link = null;
   }
 
+  /** The quota of this client or of a namespace is used up. Until it has not been for a while, one batch at a time asks for more. */
+  #throttle(retryAfterMs: number): void {
+    const { clock, random } = this.#context.io;
+    const waitMs = Math.min(Math.max(1, retryAfterMs), MAX_THROTTLE_MS);
+    this.#throttledUntil = clock.monotonicMs() + waitMs + THROTTLED_MS;
+    // Clients that share a quota must not all come back at once.
+    this.#block(waitMs * (1 + THROTTLE_JITTER * random.unit()), false);
+  }
+
   /** The same replica would say the same again before the route question is answered. */
   #awaitRoute(staleTerm: number): void {
     const { router, io } = this.#context;
@@ -329,14 +351,16 @@ export class GroupSender {
 }
 
 /** A send's answer is numbers alone: what they are about is known here. */
-function refusalOf({ queue }: SendQueue, batch: OutBatch, code: ErrorCode): LedgerError {
+function refusalOf({ queue }: SendQueue, batch: OutBatch, result: SendResult | undefined): LedgerError {
+  const code: ErrorCode = result === undefined ? 'INTERNAL' : errorCodeOf(result.error);
+  if (code === 'QUOTA_EXCEEDED') return new LedgerError(code, undefined, [], result?.logTimeMs);
   if (code === 'TOPIC_NOT_FOUND') return topicNotFound(queue.topic);
   if (code !== 'MESSAGE_TOO_LARGE') return new LedgerError(code);
   const place = `${queue.topic}/${queue.brokerName}/${queue.queueId}`;
   return new LedgerError(code, `${place}: a batch of ${batch.count} messages, ${batch.sizeBytes} bytes, is above the limits of the broker`);
 }
 
-type Decision = 'stored' | 'sequence' | 'resend' | 'resendInDoubt' | 'count' | 'closed' | 'reject';
+type Decision = 'throttled' | 'stored' | 'sequence' | 'resend' | 'resendInDoubt' | 'count' | 'closed' | 'reject';
 
 /** What an error means for a send; codes that are missing here are refusals for good. */
 const DECISIONS: { readonly [C in ErrorCode]?: Decision } = {
@@ -359,6 +383,7 @@ const DECISIONS: { readonly [C in ErrorCode]?: Decision } = {
   DISK_FULL: 'count',
   QUEUES_CLOSED: 'closed',
   TOO_MANY: 'count',
+  QUOTA_EXCEEDED: 'throttled',
 };
 
 /** The raw region of a frame. A batch laid down with room in front is used as it is, once; all else is copied. */

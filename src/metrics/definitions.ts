@@ -157,6 +157,7 @@ export const METRICS = {
     ['consumer_group'],
     'Changes of members or assignment of a consumer group that were applied.',
   ),
+  ledgermq_broker_quota_refused_total: counter('refusals', ['kind', 'name'], 'Sends, connections and topics that a quota refused here.'),
   ledgermq_broker_feature_level: gauge('level', [], 'Feature level of the broker group: what all its replicas can read.'),
   ledgermq_broker_newest_feature_level: gauge('level', [], "Highest feature level that this replica's release knows."),
   ledgermq_broker_state_digest: gauge('hash', [], 'Running digest of the replicated state at the applied index.'),

@@ -48,6 +48,10 @@ import type {
   QueryCursor,
   QueueRangeRequest,
   QueueRangeResponse,
+  Quota,
+  QuotaListResponse,
+  QuotaRemoveRequest,
+  QuotaUse,
   Requests,
   Responses,
   RouteRequest,
@@ -147,6 +151,15 @@ const raftStatus = map<RaftStatus>(
   },
   ['voters', 'learners', 'outgoing', 'featureLevel', 'newestFeatureLevel', 'voteFloor', 'machine', 'priority', 'belowReserve'],
 );
+const quotaFields = {
+  kind: oneOf('client', 'namespace'),
+  name,
+  each: bool,
+  bytesPerSecond: u53OrNone,
+  messagesPerSecond: u53OrNone,
+  connections: u53OrNone,
+  topics: u53OrNone,
+};
 const queryCursor = map<QueryCursor>({ position: u53, messageIndex: u16 });
 const groupDescription = map<GroupDescription>(
   {
@@ -258,6 +271,9 @@ export const CONTROL_REQUESTS: { readonly [O in Control]: BodyCodec<Requests[O]>
   [Op.pop]: asMap(popRequest),
   [Op.popAck]: asMap(popAckRequest),
   [Op.popChange]: asMap(popChangeRequest),
+  [Op.quotaSet]: asMap(map<Quota>(quotaFields)),
+  [Op.quotaRemove]: asMap(map<QuotaRemoveRequest>({ kind: quotaFields.kind, name })),
+  [Op.quotaList]: asMap(empty),
 };
 
 export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O]> } = {
@@ -359,6 +375,9 @@ export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O
   [Op.pop]: asMap(popResponse),
   [Op.popAck]: asMap(map<PopAckResponse>({ errors: list(u16) })),
   [Op.popChange]: asMap(map<PopChangeResponse>({ checkpoint: u53 })),
+  [Op.quotaSet]: asMap(empty),
+  [Op.quotaRemove]: asMap(empty),
+  [Op.quotaList]: asMap(map<QuotaListResponse>({ quotas: list(map<QuotaUse>({ ...quotaFields, used: u53, refused: u53 })) })),
 };
 
 export const PUSHES: { readonly [K in keyof Pushes]: BodyCodec<Pushes[K]> } = {

@@ -55,6 +55,11 @@ export const ERRORS = {
     'no',
     'A replica of the broker group runs a release that does not know this; upgrade all, then raise the feature level.',
   ),
+  QUOTA_EXCEEDED: define(
+    52,
+    'same',
+    'A quota of the client or the namespace is used up; nothing was stored. A send is told how long to wait.',
+  ),
   REPAIRING: define(55, 'same', 'The bytes are damaged on this replica and are being fetched from another one; nothing was served.'),
   INTERNAL: define(60, 'unknown', 'The broker failed to carry out the request; its log says why.'),
   CLOSED: define(70, 'no', 'This client, producer or consumer was closed.'),
@@ -81,12 +86,15 @@ export class LedgerError extends Error {
   readonly detail: string;
   /** One per attempt, oldest first (RETRIES_EXHAUSTED, OUTCOME_UNKNOWN). */
   readonly causes: readonly LedgerError[];
-  constructor(code: ErrorCode, detail?: string, causes: readonly LedgerError[] = []) {
+  /** QUOTA_EXCEEDED: ms to wait before another attempt; 0 = not said. */
+  readonly retryAfterMs: number;
+  constructor(code: ErrorCode, detail?: string, causes: readonly LedgerError[] = [], retryAfterMs = 0) {
     const text = detail ?? ERRORS[code].text;
     super(`${code}: ${text}`);
     this.code = code;
     this.detail = text;
     this.causes = causes;
+    this.retryAfterMs = retryAfterMs;
   }
   get retry(): RetryAdvice {
     return ERRORS[this.code].retry;

@@ -73,6 +73,9 @@ export const Op = {
   pop: 80,
   popAck: 81,
   popChange: 82,
+  quotaSet: 95,
+  quotaRemove: 96,
+  quotaList: 97,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
@@ -162,6 +165,7 @@ export interface SendResult {
   /** 0 = stored. */
   readonly error: number;
   readonly baseOffset: number;
+  /** With QUOTA_EXCEEDED: ms to wait before the next attempt. */
   readonly logTimeMs: number;
 }
 
@@ -348,6 +352,34 @@ export interface MessageGetResponse {
   /** `baseOffset` is the place of that message alone, which was stored before. */
   readonly reference?: PulledReference;
 }
+/** F44: limits of what a client, or everything in a namespace, may use of a broker group; −1 = no limit. */
+export interface Quota {
+  readonly kind: 'client' | 'namespace';
+  /** A client id, or the beginning of client ids and `*`; a namespace is what stands before `%` in a topic's name. */
+  readonly name: string;
+  /** Each matching client has these limits for itself; else all of them together. Clients only. */
+  readonly each: boolean;
+  /** Bytes of sent batches, and messages, over all of them; at the leader of each broker group. */
+  readonly bytesPerSecond: number;
+  readonly messagesPerSecond: number;
+  /** At each broker. Clients only. */
+  readonly connections: number;
+  /** Namespaces only. */
+  readonly topics: number;
+}
+export interface QuotaRemoveRequest {
+  readonly kind: 'client' | 'namespace';
+  readonly name: string;
+}
+export interface QuotaUse extends Quota {
+  /** Connections, or topics, at the broker that answers. */
+  readonly used: number;
+  /** Sends, connections and topics refused by it since it came to lead, or since the process started. */
+  readonly refused: number;
+}
+export interface QuotaListResponse {
+  readonly quotas: readonly QuotaUse[];
+}
 /** An empty topic asks for all. */
 export interface GroupLagRequest {
   readonly group: string;
@@ -492,6 +524,9 @@ export interface Requests {
   [Op.pop]: PopRequest;
   [Op.popAck]: PopAckRequest;
   [Op.popChange]: PopChangeRequest;
+  [Op.quotaSet]: Quota;
+  [Op.quotaRemove]: QuotaRemoveRequest;
+  [Op.quotaList]: Empty;
 }
 /** Bodies of successful responses by operation. */
 export interface Responses {
@@ -531,6 +566,9 @@ export interface Responses {
   [Op.pop]: PopResponse;
   [Op.popAck]: PopAckResponse;
   [Op.popChange]: PopChangeResponse;
+  [Op.quotaSet]: Empty;
+  [Op.quotaRemove]: Empty;
+  [Op.quotaList]: QuotaListResponse;
 }
 export type RequestOp = keyof Requests;
 

@@ -37,6 +37,9 @@ export function bindBroker(
   registry.source('ledgermq_broker_rebalances_total', (emit) => {
     for (const [group, count] of counters.rebalances) emit(count, group);
   });
+  registry.source('ledgermq_broker_quota_refused_total', (emit) => {
+    for (const { kind, name, refused } of view.broker?.quotaUse() ?? []) emit(refused, kind, name);
+  });
   registry.source('rocketmq_processor_watermark', (emit) => {
     const gauges = view.broker?.gauges;
     if (gauges === undefined) return;

@@ -35,6 +35,8 @@ const raftStatus = {
 };
 const queue = { topic: 't', queueId: 3 };
 
+const quota = { kind: 'client', name: 'a-*', each: true, bytesPerSecond: 9, messagesPerSecond: -1, connections: 2, topics: -1 } as const;
+
 export const REQUESTS: { readonly [O in keyof Requests]: Requests[O] } = {
   [Op.hello]: {
     minVersion: 1,
@@ -112,6 +114,9 @@ export const REQUESTS: { readonly [O in keyof Requests]: Requests[O] } = {
   },
   [Op.popAck]: { group: 'g', topic: 't', receipts: [{ queueId: 3, checkpoint: 2 ** 40, offset: 9 }] },
   [Op.popChange]: { group: 'g', topic: 't', queueId: 3, checkpoint: 2 ** 40, offset: 9, invisibleMs: 0 },
+  [Op.quotaSet]: quota,
+  [Op.quotaRemove]: { kind: 'namespace', name: 'shop' },
+  [Op.quotaList]: {},
 };
 
 export const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send>]: Responses[O] } = {
@@ -183,6 +188,9 @@ export const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send
   },
   [Op.popAck]: { errors: [0, 46] },
   [Op.popChange]: { checkpoint: 2 ** 41 },
+  [Op.quotaSet]: {},
+  [Op.quotaRemove]: {},
+  [Op.quotaList]: { quotas: [{ ...quota, used: 3, refused: 4 }] },
 };
 
 export const PUSHES: { readonly [K in keyof Pushes]: Pushes[K] } = {
