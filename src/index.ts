@@ -51,6 +51,7 @@ export { selectByOrderingKeyHash } from './client/selector.ts';
 export type {
   AllocateMessageQueueStrategy,
   BatchHandler,
+  CompressType,
   ConsumeContext,
   ConsumeFromWhere,
   FilterFunction,

@@ -19,7 +19,7 @@ import { OffsetCommits } from './offset-commits.ts';
 import { PendingCommands } from './pending-commands.ts';
 import { Pops } from './pop/pops.ts';
 import type { AdminHooks, ApplyListener, BrokerMetrics, MessageIdIndex, OwnRoutes } from './ports.ts';
-import { Produce } from './produce.ts';
+import { maxCodec, Produce } from './produce.ts';
 import { Pulls } from './pulls.ts';
 import { QuotaAdmin } from './quota-admin.ts';
 import { QuotaMeters } from './quota-meters.ts';
@@ -177,8 +177,9 @@ export class Broker implements RequestHandler, ApplyListener {
     // A client that believes itself in a namespace must not find itself in everybody's topics.
     if (hello.namespace !== '') return 'BAD_REQUEST';
     if (!this.#context.quotas.opened(session)) return 'QUOTA_EXCEEDED';
-    const { clusterId, brokerName, replica, limits } = this.#options;
-    return { clusterId, brokerName, replicaId: replica.id, maxBatchBytes: limits.maxBatchBytes };
+    const { clusterId, brokerName, replica, limits, state } = this.#options;
+    const { maxBatchBytes } = limits;
+    return { clusterId, brokerName, replicaId: replica.id, maxBatchBytes, maxCodec: maxCodec(state.featureLevel) };
   }
 
   request(session: Session, request: Request): void {

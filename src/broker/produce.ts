@@ -1,9 +1,11 @@
+import { NEWEST_CODEC } from '../protocol/body-codecs.ts';
 import type { ErrorCode } from '../protocol/errors.ts';
 import { ERRORS } from '../protocol/errors.ts';
 import type { BatchLimits } from '../protocol/record-batch.ts';
 import {
   BatchFlag,
   batchChecksum,
+  batchCodec,
   batchCount,
   batchDelay,
   batchFirstSequence,
@@ -11,6 +13,7 @@ import {
   batchHasSequence,
   batchProducerEpoch,
   batchProducerId,
+  Codec,
   checkBatch,
   DEFERRED_FLAGS,
 } from '../protocol/record-batch.ts';
@@ -29,6 +32,11 @@ import { UncommittedSequences } from './uncommitted-sequences.ts';
 
 const NO_OFFSET = -1;
 
+/** Highest codec that batches may have: before the group's upgrade has ended, consumers may be of the release before, too. */
+export function maxCodec(featureLevel: number): number {
+  return featureLevel >= FEATURE_LEVELS.messaging ? NEWEST_CODEC : Codec.none;
+}
+
 /**
  * Sends (F09–F11, F32): checks, proposes, answers. Parts are handled in the order in which they arrived, so that the log
  * has the batches of one connection in the order of its frames; each part has its own result.
@@ -42,7 +50,7 @@ export class Produce {
   constructor(context: BrokerContext) {
     const { limits } = context;
     this.#context = context;
-    this.#limits = { ...limits, maxCount: 65_535, maxCodec: 0, knownFlags: BatchFlag.noSequence | DELAY_FLAGS };
+    this.#limits = { ...limits, maxCount: 65_535, maxCodec: NEWEST_CODEC, knownFlags: BatchFlag.noSequence | DELAY_FLAGS };
     this.#pending = new PendingSends(limits.maxPendingSends);
   }
 
@@ -104,7 +112,7 @@ export class Produce {
     if (gather !== null && this.#pending.full) return 'BUSY';
     const fault = checkBatch(batch, this.#limits);
     if (fault !== null) return fault;
-    const refusal = this.#deferralRefusal(batch);
+    const refusal = this.#codecRefusal(batch) ?? this.#deferralRefusal(batch);
     if (refusal !== null) return refusal;
     const sequenced = batchHasSequence(batch, 0);
     const next = sequenced && this.#isNext(queue, batch);
@@ -118,6 +126,10 @@ export class Produce {
     if (mode === ReplicationMode.leader && next && replica.quorumIsFresh()) gather.set(part, 0, NO_OFFSET, replica.logTimeMs());
     else this.#pending.push(index, gather, part, mode);
     return null;
+  }
+
+  #codecRefusal(batch: Uint8Array): ErrorCode | null {
+    return batchCodec(batch, 0) > maxCodec(this.#context.state.featureLevel) ? 'FEATURE_LEVEL' : null;
   }
 
   /** What apply would refuse is refused before it is in the log. */

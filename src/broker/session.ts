@@ -38,7 +38,7 @@ export interface Session {
 export type { Request } from '../protocol/frame.ts';
 
 /** What only the broker knows of a HelloResponse; the gateway adds version and its own limits. */
-export type BrokerHello = Pick<HelloResponse, 'clusterId' | 'brokerName' | 'replicaId' | 'maxBatchBytes'>;
+export type BrokerHello = Pick<HelloResponse, 'clusterId' | 'brokerName' | 'replicaId' | 'maxBatchBytes' | 'maxCodec'>;
 
 /** The broker, as the gateways drive it. None of these may throw anything but an AssertionError. */
 export interface RequestHandler {

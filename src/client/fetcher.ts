@@ -110,6 +110,12 @@ export class Fetcher {
     return this.#heldMessages >= this.#settings.prefetchMessages || this.#heldBytes >= this.#settings.prefetchBytes;
   }
 
+  /** @param addedBytes that are not in #heldBytes yet */
+  #isFull(queue: ProcessQueue, addedBytes: number): boolean {
+    const { prefetchBytesPerQueue, prefetchBytes } = this.#settings;
+    return queue.heldBytes >= prefetchBytesPerQueue || this.#heldBytes + addedBytes >= prefetchBytes;
+  }
+
   #mayFetch(queue: ProcessQueue): boolean {
     if (this.#closed || queue.state !== 'active' || queue.nextOffset < 0 || !this.#queues.has(queue)) return false;
     if (this.#fetches.has(queue) || this.#resting.has(queue) || this.#full()) return false;
@@ -184,12 +190,16 @@ export class Fetcher {
     let added = 0;
     try {
       let at = 0;
+      let openedBytes = 0;
       for (const { baseOffset, logTimeMs, sizeBytes, reference } of body.batches) {
+        // A pull is bounded by what travels; opened, bodies may be a thousand times as much. What is left is pulled again.
+        if (openedBytes > 0 && this.#isFull(queue, queue.heldBytes - heldBytes)) break;
         const batch = new ReceivedBatch(raw.subarray(at, at + sizeBytes), queue.queue, baseOffset, logTimeMs, reference);
         added += queue.add(batch);
         at += sizeBytes;
+        openedBytes += batch.memoryBytes - sizeBytes;
       }
-      queue.nextOffset = Math.max(queue.nextOffset, body.nextOffset);
+      if (at === raw.length) queue.nextOffset = Math.max(queue.nextOffset, body.nextOffset);
     } catch (error) {
       // Damaged on the way, or a format from the future: never skipped, asked for again.
       this.#rest(queue, REFUSED_DELAY_MS);

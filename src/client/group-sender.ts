@@ -1,4 +1,5 @@
 import type { Timer } from '../io/clock.ts';
+import type { Compress } from '../protocol/body-codecs.ts';
 import { type ErrorCode, errorCodeOf, LedgerError } from '../protocol/errors.ts';
 import { MAX_SEND_PARTS } from '../protocol/flat-bodies.ts';
 import { sendHeadroomBytes } from '../protocol/frame.ts';
@@ -6,6 +7,7 @@ import { topicNotFound } from '../protocol/names.ts';
 import { type EncodedBatch, encodeBatch } from '../protocol/record-batch-encoder.ts';
 import { Op, type SendPart, type SendResponse, type SendResult } from '../protocol/requests.ts';
 import { backoffMs } from './backoff.ts';
+import { BodyCompression } from './body-compression.ts';
 import { BufferPool } from './buffer-pool.ts';
 import type { LatencyTracker } from './latency-tracker.ts';
 import type { ClientIo, Link } from './link.ts';
@@ -65,6 +67,7 @@ export class GroupSender {
   readonly #dirty = new Set<SendQueue>();
   readonly #pool = new BufferPool();
   readonly #allocate = (sizeBytes: number): Buffer => this.#pool.take(sizeBytes);
+  readonly #compression: BodyCompression;
   readonly #frames = new Set<SendFrame>();
   #link: Link | null = null;
   #unansweredBytes = 0;
@@ -75,6 +78,7 @@ export class GroupSender {
   constructor(brokerName: string, context: GroupSenderContext) {
     this.brokerName = brokerName;
     this.#context = context;
+    this.#compression = new BodyCompression(context.settings);
   }
 
   /** The queue has something to send. */
@@ -129,7 +133,7 @@ export class GroupSender {
           if (frame.parts.length > 0) this.#send(frame);
           return lingerLeftMs;
         }
-        this.#encode(queue, batch, alone);
+        this.#encode(link, queue, batch, alone);
         this.#put(frame, queue, batch);
         if (alone) {
           this.#send(frame);
@@ -159,14 +163,19 @@ export class GroupSender {
     return used === 0 || used + sizeBytes <= window;
   }
 
-  #encode(queue: SendQueue, batch: OutBatch, alone: boolean): void {
+  #encode(link: Link, queue: SendQueue, batch: OutBatch, alone: boolean): void {
     if (batch.encoded !== null) return;
     const { producerId, idHigh } = this.#context;
     if (batch.idLow === -1) batch.idLow = this.#context.takeIds(batch.count);
     const { idLow, deferral } = batch;
     const header = { producerId, producerEpoch: batch.epoch, firstSequence: batch.firstSequence, idHigh, idLow, deferral };
     const headroomBytes = alone ? sendHeadroomBytes(1, queue.queue.topic.length) : 0;
-    batch.encoded = encodeBatch(batch.messages, header, headroomBytes, 0, batch.count, this.#allocate);
+    const compress = this.#compressionOf(link, queue, batch);
+    batch.encoded = encodeBatch(batch.messages, header, headroomBytes, 0, batch.count, this.#allocate, compress);
+  }
+
+  #compressionOf(link: Link, queue: SendQueue, batch: OutBatch): Compress | null {
+    return this.#compression.of(queue.queue.topic, batch.largestBodyBytes, link.hello?.maxCodec ?? 0);
   }
 
   #put(frame: SendFrame, queue: SendQueue, batch: OutBatch): void {
@@ -203,7 +212,8 @@ export class GroupSender {
       const headroom = sendHeadroomBytes(1, queue.queue.topic.length);
       const { deferral } = batch;
       const header = { producerId: 0, producerEpoch: 0, firstSequence: 0, idHigh: this.#context.idHigh, idLow, deferral };
-      const { buffer, bytes } = encodeBatch(batch.messages, header, headroom);
+      const compress = this.#compressionOf(link, queue, batch);
+      const { buffer, bytes } = encodeBatch(batch.messages, header, headroom, 0, batch.count, undefined, compress);
       const parts = [{ topic: queue.queue.topic, queueId: queue.queue.queueId, sizeBytes: bytes.length }];
       link.post(Op.send, { oneWay: true, replication: this.#context.settings.replication, parts }, buffer, headroom);
       this.#context.oneWayDone(batch);

@@ -21,7 +21,7 @@ export class ReceivedBatch extends BatchReader {
     this.queue = queue;
     this.storeTimeMs = storeTimeMs;
     this.reference = reference;
-    this.bytesPerMessage = Math.ceil(bytes.length / this.count);
+    this.bytesPerMessage = Math.ceil(this.memoryBytes / this.count);
   }
 
   /** One past the last offset. */

@@ -4,6 +4,7 @@ import type { OffsetStore } from './offset-store.ts';
 import type {
   AllocateMessageQueueStrategy,
   BatchHandler,
+  CompressType,
   ConsumeFromWhere,
   MessageHandler,
   MessageModel,
@@ -75,6 +76,12 @@ export interface ProducerOptions {
   /** Calls of send() that wait at those bounds; more are refused with BUSY. */
   readonly maxWaitingSends?: number;
   readonly maxMessageBytes?: number;
+  /** Bodies of a batch are compressed as one, where the broker takes it and they get smaller. */
+  readonly compressType?: CompressType;
+  /** A batch with a body of more bytes than this is compressed; 0: every batch, which pays for small messages that look alike. */
+  readonly compressMsgBodyOverHowmuch?: number;
+  /** zstd's, 1…19. */
+  readonly compressLevel?: number;
   readonly replication?: Replication;
   readonly messageQueueSelector?: MessageQueueSelector;
   /** Avoids brokers that were slow or failed, by RocketMQ's latency table, when there are several groups. */
@@ -97,6 +104,9 @@ export const PRODUCER_DEFAULTS = {
   maxBufferedMessages: 262_144,
   maxWaitingSends: 262_144,
   maxMessageBytes: 4 * 1024 * 1024,
+  compressType: 'zstd',
+  compressMsgBodyOverHowmuch: 4_096,
+  compressLevel: 1,
   replication: 'topicMinimum',
   sendLatencyFaultEnable: true,
 } as const;

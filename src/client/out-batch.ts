@@ -64,6 +64,7 @@ export class OutBatch {
   readonly createdAt: number;
   readonly deadlineAt: number;
   sizeBytes = 0;
+  largestBodyBytes = 0;
   closed = false;
   encoded: EncodedBatch | null = null;
   /** Frames that it was put into. */
@@ -104,6 +105,7 @@ export class OutBatch {
   add(message: PendingMessage): void {
     this.messages.push(message);
     this.sizeBytes += message.sizeBytes;
+    this.largestBodyBytes = Math.max(this.largestBodyBytes, message.body.length);
   }
 
   /** Sequence and bytes are given up: it will be laid down again. Only for a batch that is known not to be stored. */

@@ -33,15 +33,22 @@ export class PullConsumer {
     const { body, raw } = await this.#core.askLeader(brokerName, Op.pull, request, waitMs + ANSWER_GRACE_MS);
     const messages: ReceivedMessage[] = [];
     let at = 0;
+    let memoryBytes = 0;
+    let nextOffset = offset;
     for (const { baseOffset, logTimeMs, sizeBytes, reference } of body.batches) {
+      // maxBytes bounds what travels; opened, bodies may be a thousand times as much. What is left is pulled again.
+      if (at > 0 && memoryBytes > at && memoryBytes >= maxBytes) break;
       const batch = new ReceivedBatch(raw.subarray(at, at + sizeBytes), queue, baseOffset, logTimeMs, reference);
       at += sizeBytes;
+      memoryBytes += batch.memoryBytes;
+      nextOffset = batch.endOffset;
       for (let i = Math.max(offset, baseOffset); i < batch.endOffset; i++) {
         const message = wanted(batch, i, filter);
         if (message !== null) messages.push(message);
       }
     }
-    return { messages, nextOffset: body.nextOffset, minOffset: body.minOffset, maxOffset: body.maxOffset };
+    if (at === raw.length) nextOffset = body.nextOffset;
+    return { messages, nextOffset, minOffset: body.minOffset, maxOffset: body.maxOffset };
   }
 
   /** @param timeMs log time that `timeOffset` is looked up for */

@@ -44,6 +44,9 @@ export type SendCallback = (error: LedgerError | null, result: SendResult | null
  */
 export type MessageQueueSelector = (queues: readonly MessageQueue[], message: Message, arg: unknown) => MessageQueue;
 
+/** How a producer compresses bodies. */
+export type CompressType = 'none' | 'zstd';
+
 export type Replication = 'topicMinimum' | 'leader' | 'quorum' | 'all';
 
 /** Where a group without a committed offset starts in a queue. */

@@ -85,10 +85,7 @@ export class ClientSession implements Session {
 
   welcome(requestId: number, broker: BrokerHello, version: number): void {
     const { maxFrameBytes, sendWindowBytes } = this.#owner.limits;
-    const { clusterId, brokerName, replicaId, maxBatchBytes } = broker;
-    this.#send(
-      encodeResponse(Op.hello, requestId, { version, clusterId, brokerName, replicaId, maxFrameBytes, maxBatchBytes, sendWindowBytes }),
-    );
+    this.#send(encodeResponse(Op.hello, requestId, { version, ...broker, maxFrameBytes, sendWindowBytes }));
   }
 
   respond<O extends Exclude<RequestOp, typeof Op.send>>(

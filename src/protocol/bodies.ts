@@ -278,15 +278,19 @@ export const CONTROL_REQUESTS: { readonly [O in Control]: BodyCodec<Requests[O]>
 
 export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O]> } = {
   [Op.hello]: asMap(
-    map<HelloResponse>({
-      version: u16,
-      clusterId: name,
-      brokerName: name,
-      replicaId: u16,
-      maxFrameBytes: u32,
-      maxBatchBytes: u32,
-      sendWindowBytes: u53,
-    }),
+    map<HelloResponse>(
+      {
+        version: u16,
+        clusterId: name,
+        brokerName: name,
+        replicaId: u16,
+        maxFrameBytes: u32,
+        maxBatchBytes: u32,
+        sendWindowBytes: u53,
+        maxCodec: u16,
+      },
+      ['maxCodec'],
+    ),
   ),
   [Op.ping]: asMap(empty),
   [Op.route]: asMap(routeResponse),

@@ -1,6 +1,7 @@
 import { assert } from '../base/assert.ts';
 import { writeU16, writeU32, writeU53 } from '../base/bytes.ts';
 import { shortCrc32 } from '../base/short-crc.ts';
+import type { Compress } from './body-codecs.ts';
 import { type ErrorCode, LedgerError } from './errors.ts';
 import {
   closeProperty,
@@ -117,6 +118,7 @@ export function checkMessage(message: BatchMessage, limits: BatchLimits): ErrorC
 /**
  * Lays down messages[from…to) as one batch, 1…65535 of them: one allocation, each body copied once. The batch is sealed.
  * @param allocate gives at least so many bytes, of any content
+ * @param compress of the bodies as one; null: as they are
  * @throws LedgerError MESSAGE_TOO_LARGE when a property does not fit its size field (checkMessage() finds it before)
  */
 export function encodeBatch(
@@ -126,6 +128,7 @@ export function encodeBatch(
   from = 0,
   to = messages.length,
   allocate: (sizeBytes: number) => Buffer = Buffer.allocUnsafeSlow,
+  compress: Compress | null = null,
 ): EncodedBatch {
   const count = to - from;
   assert(count >= 1 && count <= 65_535, `a batch has 1…65535 messages, not ${count}`);
@@ -142,13 +145,18 @@ export function encodeBatch(
   // Texts are encoded straight into place, so their size is known afterwards only; room for the longest UTF-8 is taken.
   const room = allocate(propertiesAt + propertiesRoom + bodiesBytes);
   const propertiesEnd = propertiesRoom === 0 ? propertiesAt : writeAllProperties(room, start, propertiesAt, messages, from, to);
-  const end = writeBodies(room, start, propertiesEnd, messages, from, to, propertiesRoom === 0);
+  const bodiesEnd = writeBodies(room, start, propertiesEnd, messages, from, to, propertiesRoom === 0);
+  const packed = compress === null ? null : compress(room.subarray(propertiesEnd, bodiesEnd));
+  if (packed !== null) room.set(packed, propertiesEnd);
+  const end = packed === null ? bodiesEnd : propertiesEnd + packed.length;
   const buffer = room.subarray(0, end);
   const bytes = headroomBytes === 0 ? buffer : room.subarray(start, end);
+  bytes[Batch.codec] = packed === null ? Codec.none : Codec.zstd;
   writeHeader(bytes, header, count, (messages[from] as BatchMessage).bornTimeMs, propertiesEnd - propertiesAt, bodiesBytes);
   return { room, buffer, headroomBytes, bytes };
 }
 
+/** The codec is there already. */
 function writeHeader(
   bytes: Buffer,
   header: BatchHeader,
@@ -159,7 +167,6 @@ function writeHeader(
 ): void {
   writeU32(bytes, Batch.sizeBytes, bytes.length);
   bytes[Batch.format] = BATCH_FORMAT;
-  bytes[Batch.codec] = Codec.none;
   const { flag, delay } = header.deferral ?? NO_DEFERRAL;
   writeU16(bytes, Batch.flags, (header.producerId === 0 ? BatchFlag.noSequence : 0) | flag);
   writeU32(bytes, Batch.count, count);
@@ -171,7 +178,7 @@ function writeHeader(
   writeU53(bytes, Batch.idLow, header.idLow);
   writeU53(bytes, Batch.bornTimeMs, bornTimeMs);
   writeU32(bytes, Batch.propertiesBytes, propertiesBytes);
-  writeU32(bytes, Batch.storedBodiesBytes, bodiesBytes);
+  writeU32(bytes, Batch.storedBodiesBytes, bytes.length - BATCH_HEADER_BYTES - count * INDEX_UNIT_BYTES - propertiesBytes);
   writeU32(bytes, Batch.bodiesBytes, bodiesBytes);
   writeU32(bytes, Batch.delayHigh, Math.floor(delay / 2 ** 32));
   sealBatch(bytes);

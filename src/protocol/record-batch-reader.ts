@@ -1,5 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { readU32 } from '../base/bytes.ts';
+import { decompressBodies } from './body-codecs.ts';
 import { LedgerError } from './errors.ts';
 import { joinMessageId, messageIdHighText } from './message-id.ts';
 import { decodeProperties, findProperty, Property } from './properties.ts';
@@ -39,9 +40,14 @@ export class BatchReader {
 
   /**
    * @param bytes exactly one batch; kept as long as the reader or a body is
-   * @throws LedgerError CORRUPT_BATCH, UNSUPPORTED_VERSION (a codec without `decompress`), MESSAGE_TOO_LARGE
+   * @throws LedgerError CORRUPT_BATCH, UNSUPPORTED_VERSION (of the format, the codec or a flag), MESSAGE_TOO_LARGE
    */
-  constructor(bytes: Uint8Array, baseOffset: number, limits: BatchLimits = DEFAULT_BATCH_LIMITS, decompress?: Decompress) {
+  constructor(
+    bytes: Uint8Array,
+    baseOffset: number,
+    limits: BatchLimits = DEFAULT_BATCH_LIMITS,
+    decompress: Decompress = decompressBodies,
+  ) {
     const refusal = checkBatch(bytes, limits);
     if (refusal !== null) throw new LedgerError(refusal, `batch at offset ${baseOffset}`);
     this.#bytes = asBuffer(bytes);
@@ -55,12 +61,16 @@ export class BatchReader {
       this.#bodiesAt = storedAt;
       return;
     }
-    if (decompress === undefined) throw new LedgerError('UNSUPPORTED_VERSION', `codec ${codec}`);
     const bodies = decompress(codec, bytes.subarray(storedAt), batchBodiesBytes(bytes, 0));
     if (bodies.length !== batchBodiesBytes(bytes, 0))
       throw new LedgerError('CORRUPT_BATCH', `bodies at offset ${baseOffset} have another size`);
     this.#bodies = asBuffer(bodies);
     this.#bodiesAt = 0;
+  }
+
+  /** Memory that it stands for: the batch, and its bodies once more when they were compressed. */
+  get memoryBytes(): number {
+    return this.#bodies === this.#bytes ? this.#bytes.length : this.#bytes.length + this.#bodies.length;
   }
 
   offset(i: number): number {

@@ -46,8 +46,11 @@ export const Unit = {
   flags: 28,
 } as const;
 
-/** How the bodies region is stored. Numbers are on disk. */
-export const Codec = { none: 0, zstd: 1, lz4: 2 } as const;
+/**
+ * How the bodies region is stored, all bodies as one. Numbers are on disk; 2 and 3 are kept for what RocketMQ's clients use besides zstd, and
+ * nobody reads or writes them.
+ */
+export const Codec = { none: 0, zstd: 1, lz4: 2, zlib: 3 } as const;
 export const BatchFlag = {
   noSequence: 1,
   /** The delay field is a level, 1…; all messages of the batch have it (F13). */
@@ -73,7 +76,7 @@ export interface BatchLimits {
   readonly maxBatchBytes: number;
   /** 1…65535. */
   readonly maxCount: number;
-  /** Highest codec number that is understood: 0 until the feature level says otherwise. */
+  /** Highest codec number that is understood; at a broker 0 until the feature level says otherwise. */
   readonly maxCodec: number;
   /** BatchFlag bits that are understood. */
   readonly knownFlags: number;
@@ -85,7 +88,7 @@ export const DEFAULT_BATCH_LIMITS: BatchLimits = {
   maxPropertiesBytes: 32_767,
   maxBatchBytes: 4 * 1024 * 1024 + 64 * 1024,
   maxCount: 65_535,
-  maxCodec: 0,
+  maxCodec: Codec.zstd,
   knownFlags: KNOWN_FLAGS,
 };
 

@@ -103,6 +103,8 @@ export interface HelloResponse {
   readonly maxBatchBytes: number;
   /** Credit: sum of raw bytes of send requests that may be unanswered on this connection. */
   readonly sendWindowBytes: number;
+  /** Highest codec number (record-batch.ts) that batches sent here may have; missing: 0, bodies as they are. */
+  readonly maxCodec?: number;
 }
 
 // ---- routing ---------------------------------------------------------------------------------------------------------

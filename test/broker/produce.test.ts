@@ -1,5 +1,9 @@
 import { describe, expect, test } from 'vitest';
+import { FEATURE_LEVELS } from '../../src/broker/feature-level.ts';
+import { compressor } from '../../src/protocol/body-codecs.ts';
 import { ERRORS } from '../../src/protocol/errors.ts';
+import { Batch, Codec, sealBatch } from '../../src/protocol/record-batch.ts';
+import { encodeBatch } from '../../src/protocol/record-batch-encoder.ts';
 import { Op, ReplicationMode } from '../../src/protocol/requests.ts';
 import { BrokerHarness, makeBatch } from '../support/fake-broker.ts';
 
@@ -11,6 +15,26 @@ describe('sends', () => {
     expect(session.answers.has(id)).toBe(false);
     broker.replica.commit();
     expect(session.answers.get(id)).toEqual([0, 0, broker.replica.logTimeMs()]);
+  });
+
+  test('F46 compressed bodies are taken from feature level 3 on, and hello says so; before, the code says why not', () => {
+    const broker = BrokerHarness.ready();
+    const session = broker.session();
+    const messages = [{ body: new Uint8Array(5_000), bornTimeMs: 1 }];
+    const header = { producerId: 0, producerEpoch: 0, firstSequence: 0, idHigh: new Uint8Array(8), idLow: 0 };
+    const batch = encodeBatch(messages, header, 0, 0, 1, undefined, compressor(1)).bytes;
+    const hello = { minVersion: 1, maxVersion: 1, clientId: 'c', namespace: '', zone: '', agent: '' };
+    expect(broker.broker.opened(session, hello)).toMatchObject({ maxCodec: 0 });
+    expect(broker.sent(session, 'T', 0, batch)[0]).toBe(ERRORS.FEATURE_LEVEL.number);
+    broker.featureLevel.announcedLevel = () => FEATURE_LEVELS.messaging;
+    broker.broker.featureLevelAnnounced();
+    broker.replica.settle();
+    expect(broker.broker.opened(session, hello)).toMatchObject({ maxCodec: 1 });
+    expect(broker.sent(session, 'T', 0, batch)).toEqual([0, 0]);
+    const later = batch.slice();
+    later[Batch.codec] = Codec.zlib;
+    sealBatch(later);
+    expect(broker.sent(session, 'T', 0, later)[0]).toBe(ERRORS.UNSUPPORTED_VERSION.number);
   });
 
   test('F11 each part of a request has its own result, in order', () => {

@@ -60,6 +60,8 @@ export class ScriptedGroup {
   readonly committed = new Map<number, number>();
   queues = 1;
   sendWindowBytes = 16 * 1024 * 1024;
+  /** What hello says of compressed bodies; undefined: nothing, as an older release. */
+  maxCodec: number | undefined;
   leader = 1;
   term = 1;
   assignment: Assignment | null = null;
@@ -134,7 +136,9 @@ export class ScriptedGroup {
     if (request.op === Op.hello) {
       const replicaId = this.endpoints.indexOf(endpoint) + 1;
       const limits = { maxFrameBytes: 16 * 1024 * 1024, maxBatchBytes: 4 * 1024 * 1024, sendWindowBytes: this.sendWindowBytes };
-      connection.send(encodeResponse(Op.hello, requestId, { version: 1, clusterId: 'c', brokerName: 'g', replicaId, ...limits }));
+      const codec = this.maxCodec === undefined ? {} : { maxCodec: this.maxCodec };
+      const hello = { version: 1, clusterId: 'c', brokerName: 'g', replicaId, ...limits, ...codec };
+      connection.send(encodeResponse(Op.hello, requestId, hello));
       return;
     }
     if (request.op === Op.ping) {
