@@ -67,6 +67,26 @@ export async function readWhatCan(source: ByteSource, into: Uint8Array, position
   return 0;
 }
 
+/**
+ * As much as can be read, wherever it lies: what cannot, or is behind the end, is zero. Bytes behind an unreadable sector are as good as
+ * before it, and may be what proves a peer's copy of it (simulation seed 2972).
+ */
+export async function readAround(source: ByteSource, into: Uint8Array, position: number): Promise<void> {
+  into.fill(0);
+  try {
+    await source.read(into, position);
+  } catch (error) {
+    if (!isUnreadable(error)) throw error;
+    if (into.length <= BLOCK_BYTES) {
+      into.fill(0);
+      return;
+    }
+    const half = Math.ceil(into.length / 2 / BLOCK_BYTES) * BLOCK_BYTES;
+    await readAround(source, into.subarray(0, half), position);
+    await readAround(source, into.subarray(half), position + half);
+  }
+}
+
 export function isUnreadable(error: unknown): boolean {
   return error instanceof DiskError && error.code === 'EIO' && error.operation === 'read';
 }

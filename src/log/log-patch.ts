@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.ts';
 import { readGroupHeader } from './group-codec.ts';
-import { placesBehind, readRun, readWhatCan, verifyRun } from './group-walk.ts';
+import { placesBehind, readAround, readRun, readWhatCan, verifyRun } from './group-walk.ts';
 import { GROUP_HEADER_BYTES } from './layout.ts';
 import type { ByteSource, LogCursor } from './types.ts';
 
@@ -72,7 +72,8 @@ export async function patchLog(input: PatchInput): Promise<PatchResult> {
     if (run === null) return { ok: false, reason: 'mismatch', at: cursor };
     // Not what is committed here: the peer may have another, uncommitted group of that index.
     const known = groups.committedIndex;
-    const local = buffer.subarray(0, await readWhatCan(store, buffer.subarray(0, run.bytes.length), run.position));
+    const local = buffer.subarray(0, run.bytes.length);
+    await readAround(store, local, run.position);
     const different = differing(run.bytes, local, run.position);
     const proven = different.pieces.filter((piece) => piece.lastIndex <= known || piece.lastIndex < different.lastSameIndex);
     ahead = null;

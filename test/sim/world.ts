@@ -235,10 +235,11 @@ export class World {
   /** A random majority of each group is healed, everything else stays as broken as it is; whatever is pending must end. */
   async #liveness(): Promise<void> {
     this.#injector.stop();
-    const healed = this.#groups.flatMap(({ replicas, members, rot, operator }) => {
+    const healed = this.#groups.flatMap(({ replicas, members, rot, operator, referee }) => {
       operator.stop();
-      // The one good copy may be on any of them, and a change that was begun may need any of them.
-      const all = this.#prng.chance(0.5) || rot.standing().length > 0 || operator.unfinished() !== null;
+      // The one good copy may be on any of them, a change that was begun may need any of them, and a group is formed by all (I5).
+      const unformed = referee.committedIndex === 0;
+      const all = this.#prng.chance(0.5) || rot.standing().length > 0 || operator.unfinished() !== null || unformed;
       const size = all ? replicas.length : Math.floor(members.length / 2) + 1;
       return this.#prng.shuffle(all ? replicas : members).slice(0, size);
     });
