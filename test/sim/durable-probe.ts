@@ -195,8 +195,8 @@ export class DurableProbe implements Omit<DurableView, 'deciders'>, MembershipDi
     if (path.includes('/commitlog/')) {
       const start = image.unfinished.get(path);
       const end = position + bytes.length;
-      if (start !== undefined && start < position) this.#log(image, path, disk.readDurable(path, start, end - start), start, false);
-      else this.#log(image, path, bytes, position, true);
+      if (start !== undefined && start < position) this.#log(image, path, disk.readDurable(path, start, end - start), start);
+      else this.#log(image, path, bytes, position);
     } else if (path.endsWith('/hard-state')) image.hardState(bytes);
   }
 
@@ -204,7 +204,7 @@ export class DurableProbe implements Omit<DurableView, 'deciders'>, MembershipDi
     // Only completed durable writes are counted, and those survive every crash.
   }
 
-  #log(image: MachineImage, path: string, bytes: Uint8Array, position: number, fresh: boolean): void {
+  #log(image: MachineImage, path: string, bytes: Uint8Array, position: number): void {
     image.unfinished.delete(path);
     for (let at = 0; at + GROUP_HEADER_BYTES <= bytes.length; ) {
       const header = readU32(bytes, at) === GROUP_MAGIC ? readGroupHeader(bytes, at) : null;
@@ -216,8 +216,8 @@ export class DurableProbe implements Omit<DurableView, 'deciders'>, MembershipDi
         image.unfinished.set(path, position + at);
         return;
       }
-      // What was written before may have gone bad since, or be the middle of another group (simulation seeds 1194, 2539).
-      if (!fresh && !verifyGroup(bytes.subarray(at, at + header.sizeBytes)).ok) {
+      // What was written before may have gone bad since, and recovery writes again what it has read (simulation seeds 1194, 2539).
+      if (!verifyGroup(bytes.subarray(at, at + header.sizeBytes)).ok) {
         at += BLOCK_BYTES;
         continue;
       }
