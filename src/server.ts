@@ -10,7 +10,6 @@ import { NativeGateway } from './gateway/native.ts';
 import { isOutOfSpace } from './io/disk.ts';
 import type { Io } from './io/io.ts';
 import { DEFAULT_HOT_TAIL } from './log/hot-tail.ts';
-import { createMeta, loadMeta, type Meta, updateMeta } from './log/meta.ts';
 import type { HotTailOptions } from './log/types.ts';
 import { createLogger, type Logger } from './metrics/logger.ts';
 import type { ErrorCode } from './protocol/errors.ts';
@@ -23,6 +22,7 @@ import { type Recovered, recoverReplica } from './replica/recover.ts';
 import { RepairService } from './replica/repair-service.ts';
 import { Replica } from './replica/replica.ts';
 import type { ClusterGossip } from './routing/gossip-port.ts';
+import { DataDirectory, isUnreliable } from './server/data-directory.ts';
 import { DerivedStores } from './server/derived-files.ts';
 import { gossipedGroup, ServerGossip } from './server/gossip.ts';
 import { GroupPeers } from './server/group-peers.ts';
@@ -33,7 +33,6 @@ import type { GossipView, ServerState, ServerView } from './server/server-view.t
 
 /** Raft's windows towards one follower are a part of what the hot tail holds, so that a follower in step is served from memory. */
 const MAX_APPEND_BYTES = 1024 * 1024;
-const INCARNATION_BYTES = 16;
 const NO_SPACE_RETRY_MS = 1_000;
 const MS_PER_HOUR = 3_600_000;
 
@@ -62,11 +61,13 @@ export class Server implements ServerView {
   readonly #options: ServerOptions;
   readonly #event: ServerEvents;
   #state: ServerState = 'recovering';
-  #meta: Meta | null = null;
+  readonly #directory: DataDirectory;
   #peers: GroupPeers | null = null;
   #derived: DerivedStores | null = null;
   #stateMachine: BrokerStateMachine | null = null;
   #recovered: Recovered | null = null;
+  /** The newest membership that recovery has found so far. */
+  #recoveredMembership: GroupMembership | null = null;
   #repair: RepairService | null = null;
   #replica: Replica | null = null;
   #broker: Broker | null = null;
@@ -86,6 +87,7 @@ export class Server implements ServerView {
     this.#io = io;
     this.#options = options;
     this.#event = options.onEvent ?? (() => undefined);
+    this.#directory = new DataDirectory(config, io, this.#event);
     this.ended = new Promise((resolve) => {
       this.#end = resolve;
     });
@@ -131,10 +133,46 @@ export class Server implements ServerView {
   }
 
   async #start(): Promise<void> {
+    for (;;) {
+      await this.#directory.identify();
+      try {
+        await this.#recover();
+        break;
+      } catch (error) {
+        if (!isUnreliable(error) || this.#directory.meta.formedWith === null || this.#state !== 'recovering') throw error;
+        await this.#beginAnew(error);
+      }
+      if (this.#state !== 'recovering') return;
+    }
+    if (this.#state === 'recovering') await this.#meetPeers();
+  }
+
+  /**
+   * What lies in the directory cannot be relied upon, or mended: it is kept aside, and this replica enters its group as another one
+   * under the same id (I5), but only while the group is there without it. Rejects with `cause` when there is nobody else, or when the
+   * bound on what is kept is reached.
+   */
+  async #beginAnew(cause: Error): Promise<void> {
+    await this.#linkUp();
+    const peers = this.#peers as GroupPeers;
+    if (peers.otherVoters().length === 0) throw cause;
+    this.#event('directory not relied upon', { reason: cause.message });
+    const repair = this.#repair as RepairService;
+    const leader = await repair.untilOthersLead();
+    if (this.#state !== 'recovering') return;
+    await repair.stop();
+    await peers.links.stop();
+    await this.#derived?.close();
+    await this.#directory.setAside(cause.message);
+    this.#event('directory set aside', { reason: cause.message, incarnation: this.#directory.meta.incarnation, leader });
+    this.#peers = null;
+    this.#repair = null;
+    this.#recoveredMembership = null;
+  }
+
+  async #recover(): Promise<void> {
     const { disk, clock } = this.#io;
     const config = this.#config;
-    const meta = await this.#identify();
-    this.#meta = meta;
     const derived = await DerivedStores.open(disk, config.dataDir, (what, cause) =>
       this.#event('derived file damaged', { what, cause: cause.message }),
     );
@@ -160,6 +198,10 @@ export class Server implements ServerView {
       stateMachine: this.#stateMachine,
       derived,
       repair,
+      onMembership: (membership) => {
+        this.#recoveredMembership = membership;
+        this.#peers?.membershipChanged();
+      },
       logHandlers: {
         onDurable: (lastIndex, term) => this.#replica?.onDurable(lastIndex, term),
         onPoisoned: (error) => this.#failed(error),
@@ -177,7 +219,6 @@ export class Server implements ServerView {
       voteFloor: log.recovery.voteFloor,
       recoveryMs: Math.round(clock.monotonicMs() - startedMs),
     });
-    await this.#meetPeers(meta);
   }
 
   /** Orderly end: no new work, leadership to the best follower, pending answers. Bounded by drainTimeoutMs. */
@@ -196,7 +237,8 @@ export class Server implements ServerView {
     if (this.#state === 'stopped') return;
     const failed = this.#state === 'failed';
     this.#state = 'stopped';
-    // A start that is under way ends at its next step; what it has opened until then is closed below.
+    // A start that is under way ends at its next step; what it has opened until then is closed below. One that waits for peers ends now.
+    if (this.#replica === null) await this.#repair?.stop();
     await this.#starting?.catch(() => undefined);
     await this.#forming?.catch(() => undefined);
     this.#balance?.stop();
@@ -205,6 +247,7 @@ export class Server implements ServerView {
     this.#broker?.close();
     await this.#repair?.stop();
     await this.#peers?.links.stop();
+    await this.#directory.settled();
     if (this.#replica !== null) await this.#replica.stop();
     else await this.#recovered?.log.close();
     if (!failed) await this.#flushDerived();
@@ -226,17 +269,6 @@ export class Server implements ServerView {
 
   // ---- start ---------------------------------------------------------------------------------------------------------------
 
-  async #identify(): Promise<Meta> {
-    const { disk, random } = this.#io;
-    const { dataDir, clusterId, brokerName, replicaId } = this.#config;
-    const identity = { clusterId, brokerName, replicaId };
-    const known = await loadMeta(disk, dataDir, identity);
-    if (known !== null) return known;
-    const bytes = new Uint8Array(INCARNATION_BYTES);
-    random.fill(bytes);
-    return createMeta(disk, dataDir, identity, Buffer.from(bytes).toString('hex'));
-  }
-
   #hotTail(): HotTailOptions {
     if (this.#options.hotTail !== undefined) return this.#options.hotTail;
     const { chunkBytes } = DEFAULT_HOT_TAIL;
@@ -244,11 +276,10 @@ export class Server implements ServerView {
   }
 
   #makeRepair(): RepairService {
-    const { replicaId, catchUpBytesPerSecond, scrubBytesPerSecond } = this.#config;
+    const { catchUpBytesPerSecond, scrubBytesPerSecond } = this.#config;
     this.#repair = new RepairService({
       clock: this.#io.clock,
-      others: () =>
-        (this.#peers?.members() ?? this.#config.replicas).flatMap((member) => (member.replicaId === replicaId ? [] : [member.replicaId])),
+      others: () => this.#peers?.otherVoters() ?? [],
       bytesPerSecond: catchUpBytesPerSecond,
       scrubBytesPerSecond,
       linkUp: () => this.#linkUp(),
@@ -258,9 +289,9 @@ export class Server implements ServerView {
     return this.#repair;
   }
 
-  async #meetPeers(meta: Meta): Promise<void> {
+  async #meetPeers(): Promise<void> {
     this.#state = 'forming';
-    this.#gossip = await this.#startGossip(meta);
+    this.#gossip = await this.#startGossip();
     if (this.#state !== 'forming') return;
     await this.#linkUp();
     const { formation } = this.#peers as GroupPeers;
@@ -272,8 +303,9 @@ export class Server implements ServerView {
     if (this.#peers !== null) return this.#peers.links;
     const state = this.#stateMachine as BrokerStateMachine;
     const peers = new GroupPeers(this.#config, this.#io, {
-      meta: () => this.#meta as Meta,
+      meta: () => this.#directory.meta,
       membership: () => this.#replica?.membership() ?? null,
+      recoveredMembership: () => this.#recoveredMembership,
       featureLevels: () => state,
       health: () => ({ belowReserve: this.#recovered?.log.diskFull ?? false, priority: this.#config.leaderPriority }),
       formed: () => {
@@ -287,11 +319,12 @@ export class Server implements ServerView {
     this.#peers = peers;
     this.#repair?.link(peers.links);
     await peers.links.start();
+    peers.membershipChanged();
     return peers.links;
   }
 
-  #startGossip(meta: Meta): Promise<ServerGossip> {
-    return ServerGossip.start(this.#config, this.#io, meta.incarnation, {
+  #startGossip(): Promise<ServerGossip> {
+    return ServerGossip.start(this.#config, this.#io, this.#directory.meta.incarnation, {
       raft: () => this.#replica?.status() ?? null,
       group: () => gossipedGroup(this.#replica?.membership() ?? NOBODY, this.#replica?.membershipIndex ?? 0),
       newestFeatureLevel: () => this.#stateMachine?.newestFeatureLevel ?? FIRST_FEATURE_LEVEL,
@@ -313,13 +346,12 @@ export class Server implements ServerView {
     const config = this.#config;
     const peers = this.#peers as GroupPeers;
     const formedWith = peers.formation.formedWith as Readonly<Record<string, string>>;
-    const meta = this.#meta as Meta;
-    const isNew = meta.formedWith === null;
-    if (isNew) this.#meta = await this.#withSpace(() => updateMeta(disk, config.dataDir, meta, formedWith));
+    const isNew = this.#directory.meta.formedWith === null;
+    if (isNew) await this.#withSpace(() => this.#directory.formed(formedWith));
     if (this.#state !== 'forming') return;
     const recovered = this.#recovered as Recovered;
     const { log, hardState, groupIndex, applied, snapshots } = recovered;
-    const formed = formedMembership(config, (this.#meta as Meta).incarnation, formedWith);
+    const formed = formedMembership(config, this.#directory.meta.incarnation, formedWith);
     const memberships = membershipsOf(recovered, formed);
     if (memberships.membershipIndex === 0 && formed.members.length < formed.voters.length) {
       throw new Error(
@@ -337,7 +369,7 @@ export class Server implements ServerView {
       {
         id: config.replicaId,
         ...(forced ?? memberships),
-        isSelf: (membership) => memberOf(membership as GroupMembership, config.replicaId)?.incarnation === meta.incarnation,
+        isSelf: (membership) => memberOf(membership as GroupMembership, config.replicaId)?.incarnation === this.#directory.meta.incarnation,
         electionTimeoutMs: config.electionTimeoutMs,
         heartbeatIntervalMs: config.heartbeatIntervalMs,
         maxInflightMessages: config.peerWindowGroups,
@@ -375,7 +407,10 @@ export class Server implements ServerView {
       forced: forced !== null,
       onForced: () => removeRecoverNote(disk, config.dataDir),
       mayChangeMembership: () => stateMachine.featureLevel >= FEATURE_LEVELS.cluster,
-      onMembership: () => peers.membershipChanged(),
+      onMembership: () => {
+        peers.membershipChanged();
+        this.#directory.noteOthers(replica.membership());
+      },
       onEvent: this.#event,
       onFailed: (error) => this.#failed(error),
     });
@@ -398,10 +433,11 @@ export class Server implements ServerView {
     if (this.#state !== 'forming') return;
     this.#state = 'running';
     peers.membershipChanged();
+    this.#directory.noteOthers(replica.membership());
     this.#event('formed', { replicas: Object.keys(formedWith).length, first: Number(isNew) });
     replica.start();
     this.#balance = startLeaderBalance(config, this.#io, replica, () => this.gossip?.members() ?? []);
-    this.#repair?.run({ log, snapshots, commitIndex: () => replica.commitIndex() });
+    this.#repair?.run({ log, snapshots, commitIndex: () => replica.commitIndex(), confirmLeads: (done) => replica.readBarrier(done) });
     this.#repair?.watchFloor(
       () => replica.voteFloor,
       () => replica.liftVoteFloor(),
@@ -415,7 +451,7 @@ export class Server implements ServerView {
     const { dataDir, replicaId, advertisedHost, port } = this.#config;
     const note = await readRecoverNote(disk, dataDir);
     if (note === null) return null;
-    const { incarnation } = this.#meta as Meta;
+    const { incarnation } = this.#directory.meta;
     const before = (known.laterMemberships?.at(-1)?.membership ?? known.membership) as GroupMembership;
     const membership = recoveredMembership(before, { replicaId, incarnation, host: advertisedHost, port });
     this.#event('membership forced by an operator', {

@@ -29,6 +29,11 @@ export class LogShortened extends IdentityLost {
   override name = 'LogShortened';
 }
 
+/** The machine went down while the log was flushed asynchronously: what was acknowledged may never have reached the disk (I5). */
+export class FlushLost extends IdentityLost {
+  override name = 'FlushLost';
+}
+
 /** Both slots of the hard state are bad: term and vote are unknown, the replica must not vote (I4, I5). */
 export class HardStateCorrupt extends IdentityLost {
   override name = 'HardStateCorrupt';

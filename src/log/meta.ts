@@ -12,12 +12,25 @@ export interface Meta {
   readonly incarnation: string;
   /** replica id → incarnation at formation; null until the group is formed as far as this replica knows. */
   readonly formedWith: Readonly<Record<string, string>> | null;
+  /** Voters of the group besides this one, as last known: whom to ask when the log that names them cannot be read. Missing: as configured. */
+  readonly others?: readonly MetaPeer[];
+  /** What still lies here is that of the replica under this former incarnation, and is being moved away (src/replica/set-aside.ts). */
+  readonly setAside?: string;
+}
+
+export interface MetaPeer {
+  readonly replicaId: number;
+  readonly host: string;
+  /** Client port. */
+  readonly port: number;
 }
 
 /** Who this replica is by its configuration. */
 export type MetaIdentity = Pick<Meta, 'clusterId' | 'brokerName' | 'replicaId'>;
 
 export const META_FORMAT_VERSION = 1;
+/** While former contents are moved away. A release that does not know of it would take them for its own, so it must not read this. */
+const MOVING_FORMAT_VERSION = 2;
 const NAME = 'meta.json';
 const TEMPORARY = 'meta.json.tmp';
 /** What an empty directory may hold: a creation that was cut short, and what file systems put into their root. */
@@ -41,8 +54,9 @@ export async function loadMeta(disk: Disk, directory: string, identity: MetaIden
     );
   }
   const meta = parse(await readText(disk, `${directory}/${NAME}`), directory);
-  if (meta.formatVersion !== META_FORMAT_VERSION) {
-    throw new LogForeign(`${directory} has format ${meta.formatVersion}, this version reads format ${META_FORMAT_VERSION}`);
+  const format = meta.setAside === undefined ? META_FORMAT_VERSION : MOVING_FORMAT_VERSION;
+  if (meta.formatVersion !== format) {
+    throw new LogForeign(`${directory} has format ${meta.formatVersion}, this version reads format ${format}`);
   }
   for (const field of ['clusterId', 'brokerName', 'replicaId'] as const) {
     if (meta[field] !== identity[field]) {
@@ -64,8 +78,14 @@ export async function createMeta(disk: Disk, directory: string, identity: MetaId
 }
 
 /** Records the formation, durably, before it is spoken of. Fields that this version does not know are kept. Rejects with a DiskError. */
-export async function updateMeta(disk: Disk, directory: string, meta: Meta, formedWith: Readonly<Record<string, string>>): Promise<Meta> {
-  const updated: Meta = { ...meta, formedWith };
+export function updateMeta(disk: Disk, directory: string, meta: Meta, formedWith: Readonly<Record<string, string>>): Promise<Meta> {
+  return replaceMeta(disk, directory, { ...meta, formedWith });
+}
+
+/** In one rename, durably. Rejects with a DiskError. */
+export async function replaceMeta(disk: Disk, directory: string, meta: Meta): Promise<Meta> {
+  const formatVersion = meta.setAside === undefined ? META_FORMAT_VERSION : MOVING_FORMAT_VERSION;
+  const updated: Meta = { ...meta, formatVersion };
   await write(disk, directory, updated);
   return updated;
 }
@@ -111,9 +131,17 @@ function parse(text: string, directory: string): Meta {
 
 function isMeta(value: unknown): value is Meta {
   if (typeof value !== 'object' || value === null) return false;
-  const { formatVersion, clusterId, brokerName, replicaId, incarnation, formedWith } = value as Record<string, unknown>;
+  const { formatVersion, clusterId, brokerName, replicaId, incarnation, formedWith, others, setAside } = value as Record<string, unknown>;
+  if (setAside !== undefined && (typeof setAside !== 'string' || setAside === '')) return false;
+  if (others !== undefined && (!Array.isArray(others) || !others.every(isPeer))) return false;
   const texts = [clusterId, brokerName, incarnation].every((text) => typeof text === 'string' && text !== '');
   return texts && Number.isSafeInteger(formatVersion) && Number.isSafeInteger(replicaId) && isFormation(formedWith);
+}
+
+function isPeer(value: unknown): value is MetaPeer {
+  if (typeof value !== 'object' || value === null) return false;
+  const { replicaId, host, port } = value as Record<string, unknown>;
+  return Number.isSafeInteger(replicaId) && typeof host === 'string' && Number.isSafeInteger(port);
 }
 
 function isFormation(value: unknown): boolean {

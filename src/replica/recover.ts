@@ -2,7 +2,7 @@ import { crc32 } from '../base/crc.ts';
 import type { Clock } from '../io/clock.ts';
 import type { Disk } from '../io/disk.ts';
 import { CommitLog } from '../log/commit-log.ts';
-import { LogCorrupt, LogRefused } from '../log/errors.ts';
+import { FlushLost, LogCorrupt } from '../log/errors.ts';
 import { HardStateFile, type StoredHardState } from '../log/hard-state.ts';
 import { BLOCK_BYTES } from '../log/layout.ts';
 import { segmentBase } from '../log/segment.ts';
@@ -32,6 +32,8 @@ export interface RecoverOptions {
   readonly logHandlers: CommitLogHandlers;
   /** Fetches from the peers what is damaged before this replica relies on it (I4). Without it damage is refused. */
   readonly repair?: RecoveryRepair;
+  /** A membership was found in the restored state or in the log; each newer than the last. Peers are asked by it. */
+  onMembership?(membership: GroupMembership): void;
 }
 
 export interface RecoveryRepair {
@@ -58,16 +60,26 @@ export interface Recovered {
  * nothing is needed but the log.
  */
 export async function recoverReplica(options: RecoverOptions): Promise<Recovered> {
-  const { disk, clock, directory, stateMachine, derived } = options;
+  const { disk, directory } = options;
   for (const name of ['raft', 'snapshot']) await disk.mkdir(`${directory}/${name}`);
   const halfInstalled = await discardHalfInstalled(disk, directory);
   const hardState = await HardStateFile.open(disk, `${directory}/raft`);
+  try {
+    return await recoverBehind(options, hardState, halfInstalled);
+  } catch (error) {
+    await hardState.close();
+    throw error;
+  }
+}
+
+async function recoverBehind(options: RecoverOptions, hardState: HardStateFile, halfInstalled: boolean): Promise<Recovered> {
+  const { disk, clock, directory, stateMachine, derived } = options;
   const stored = hardState.load() ?? NOTHING_STORED;
   const bootId = await disk.bootId();
   const bufferedBoot = bufferedBootOf(stored);
   if (bufferedBoot !== null && bufferedBoot !== bootId) {
-    throw new LogRefused(
-      `${directory}: the machine went down while this replica flushed asynchronously, so it may have lost what it acknowledged and must not vote (flush=async). Move the directory away and start again: the group takes the replica in with an empty one. With a majority in this state: 'ledgermq raft recover'.`,
+    throw new FlushLost(
+      `${directory}: the machine went down while this replica flushed asynchronously, so it may have lost what it acknowledged and must not vote (flush=async). With a majority of the group in this state: 'ledgermq raft recover'.`,
     );
   }
   const snapshots = await SnapshotStore.open(disk, `${directory}/snapshot`);
@@ -88,8 +100,12 @@ export async function recoverReplica(options: RecoverOptions): Promise<Recovered
   );
   const restoredMembership = stateMachine.membership?.() ?? null;
   const memberships: { index: number; membership: GroupMembership }[] = [];
+  const found = (index: number, membership: GroupMembership): void => {
+    memberships.push({ index, membership });
+    options.onMembership?.(membership);
+  };
   if (restoredMembership !== null) {
-    memberships.push({ index: restoredMembership.index, membership: decodeMembership(restoredMembership.body) });
+    found(restoredMembership.index, decodeMembership(restoredMembership.body));
   }
   const log = await CommitLog.open({
     disk,
@@ -110,7 +126,7 @@ export async function recoverReplica(options: RecoverOptions): Promise<Recovered
     onGroup: (group, lone) => {
       groupIndex.append(group);
       const { membership } = lone === null ? group : withMembership(group, 1, lone);
-      if (membership !== undefined) memberships.push({ index: group.lastIndex, membership: membership as GroupMembership });
+      if (membership !== undefined) found(group.lastIndex, membership as GroupMembership);
     },
   });
   // Under a floor the log ends before what was durable once: what is damaged there is a leader's to overwrite.

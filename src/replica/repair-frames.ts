@@ -11,6 +11,8 @@ export const RepairKind = {
   snapshot: 3,
   /** a: index of a vote floor. Answer: `ok` when the whole log up to it is here, else `missing`. */
   floor: 4,
+  /** Answer: `ok` when the peer leads the group and a majority has just confirmed it, without the vote of who asks: its Raft is silent. */
+  leads: 5,
 } as const;
 export type RepairKind = (typeof RepairKind)[keyof typeof RepairKind];
 

@@ -57,6 +57,10 @@ export class RepairPeers {
     this.#options = options;
   }
 
+  get isStopped(): boolean {
+    return this.#stopped;
+  }
+
   /** Those that can be asked now. */
   get reachable(): readonly ReplicaId[] {
     return this.#stopped ? [] : this.#options.links.repairPeers();

@@ -4,6 +4,7 @@ import type { SnapshotStore } from '../log/snapshot-store.ts';
 import type { Log, LogCursor, RecoveryDamage } from '../log/types.ts';
 import type { LogDamage } from '../protocol/raft-requests.ts';
 import type { ReplicaId } from '../raft/types.ts';
+import { untilOthersLead } from './leader-question.ts';
 import type { PeerLinks, RepairFrameHandlers } from './peer-links.ts';
 import { answerGroups, LogRepair, RepairStopped, type RepairView } from './repair.ts';
 import { RepairKind, type RepairQuestion, RepairStatus } from './repair-frames.ts';
@@ -21,7 +22,7 @@ const NO_READ = { position: -1, tries: 0 };
 
 export interface RepairServicePorts {
   readonly clock: Clock;
-  /** All other replicas of the group. */
+  /** All other voters of the group. */
   others(): readonly ReplicaId[];
   readonly bytesPerSecond: number;
   readonly scrubBytesPerSecond: number;
@@ -37,6 +38,8 @@ export interface RunningLog {
   readonly log: Log;
   readonly snapshots: SnapshotStore;
   commitIndex(): number;
+  /** @param done whether this replica leads, as a majority has just confirmed */
+  confirmLeads(done: (leads: boolean) => void): void;
 }
 
 /** Everything about damaged bytes of one replica: found, answered, fetched, compared; while it recovers and while it runs. */
@@ -96,6 +99,12 @@ export class RepairService {
     this.#view = { verifier, committedIndex: () => committedIndex, lastIndex: all, givenIndex: all, isRunning: false };
     await this.#ports.linkUp();
     await this.#watched(damage, () => this.#repair.mend(this.#view as RepairView, from, damage.position));
+  }
+
+  /** What lies here cannot be relied upon: waits until the group is there without it. Rejects with RepairStopped. */
+  async untilOthersLead(): Promise<ReplicaId> {
+    await this.#ports.linkUp();
+    return untilOthersLead({ clock: this.#ports.clock, peers: this.#peers, onEvent: this.#ports.onEvent });
   }
 
   /** A state at the head of a segment that recovery cannot do without. @returns false when no peer has it */
@@ -221,6 +230,11 @@ export class RepairService {
       // While it recovers nobody knows what it has.
       if (this.#running === null) return { status: RepairStatus.busy };
       return { status: this.#running.log.durableIndex >= a ? RepairStatus.ok : RepairStatus.missing };
+    }
+    if (kind === RepairKind.leads) {
+      const running = this.#running;
+      const leads = running !== null && (await new Promise<boolean>((resolve) => running.confirmLeads(resolve)));
+      return { status: leads ? RepairStatus.ok : RepairStatus.missing };
     }
     if (kind === RepairKind.snapshot && this.#snapshots !== null) return answerSnapshot(this.#snapshots, a, b);
     if (view === null) return { status: RepairStatus.missing };

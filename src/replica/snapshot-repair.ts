@@ -3,6 +3,7 @@ import { isOutOfSpace } from '../io/disk.ts';
 import { SnapshotDamagedError } from '../log/snapshot-format.ts';
 import type { SnapshotReceiver, SnapshotStore } from '../log/snapshot-store.ts';
 import type { ReplicaId } from '../raft/types.ts';
+import { RepairStopped } from './repair.ts';
 import { RepairKind, RepairStatus } from './repair-frames.ts';
 import type { OwnAnswer, RepairPeers } from './repair-peers.ts';
 
@@ -17,15 +18,16 @@ export interface SnapshotRepairPorts {
 
 /**
  * Fetches the state at a segment's head from a peer: at the same position all replicas have the same.
- * @returns false when every other replica was heard and none has it
+ * @returns false when every other replica was heard and none has it. Rejects with RepairStopped.
  */
 export async function repairSnapshot(
   ports: SnapshotRepairPorts,
-  peers: Pick<RepairPeers, 'ask' | 'reachable'>,
+  peers: Pick<RepairPeers, 'ask' | 'reachable' | 'isStopped'>,
   store: SnapshotStore,
   position: number,
 ): Promise<boolean> {
   for (;;) {
+    if (peers.isStopped) throw new RepairStopped('stopped');
     const without = new Set<ReplicaId>();
     for (const peer of peers.reachable) {
       const found = await fetchFrom(peers, peer, store, position);

@@ -13,6 +13,8 @@ export interface GroupPeersPorts {
   meta(): Meta;
   /** The newest in the log; null until the replica runs. */
   membership(): GroupMembership | null;
+  /** The newest that recovery has found so far; null: none. */
+  recoveredMembership(): GroupMembership | null;
   featureLevels(): { readonly featureLevel: number; readonly newestFeatureLevel: number };
   health(): PeerHealth;
   /** The formation is known from now on. */
@@ -66,10 +68,27 @@ export class GroupPeers {
     });
   }
 
-  /** By the log; until it is open, and for a replica that belongs nowhere yet, by configuration. */
+  /**
+   * By the log, as far as it is read; until then, and for a replica that belongs nowhere yet, as last known and by configuration: the
+   * configuration may be that of a group of one to which others were added since.
+   */
   members(): readonly Omit<Member, 'incarnation'>[] {
-    const members = this.#ports.membership()?.members ?? [];
-    return members.length > 0 ? members : this.#config.replicas;
+    const members = (this.#ports.membership() ?? this.#ports.recoveredMembership())?.members ?? [];
+    if (members.length > 0) return members;
+    const known = this.#ports.meta().others ?? [];
+    return [...known, ...this.#config.replicas.filter(({ replicaId }) => !known.some((one) => one.replicaId === replicaId))];
+  }
+
+  /** Whose word counts besides this replica's own, as far as it is known here. */
+  otherVoters(): number[] {
+    const { replicaId, replicas } = this.#config;
+    const membership = this.#ports.membership() ?? this.#ports.recoveredMembership();
+    const others = this.#ports.meta().others;
+    const voters =
+      membership !== null && membership.voters.length > 0
+        ? [...new Set([...membership.voters, ...(membership.outgoing ?? [])])]
+        : (others ?? replicas).map((one) => one.replicaId);
+    return voters.filter((id) => id !== replicaId);
   }
 
   membershipChanged(): void {

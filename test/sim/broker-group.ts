@@ -56,6 +56,8 @@ export class BrokerGroup {
   readonly #ports: GroupPorts;
   readonly #sizes: Partial<BrokerConfig>;
   readonly operator: GroupOperator;
+  /** Replicas that began anew, because what lay in their directories could not be relied upon. */
+  setAsides = 0;
 
   constructor(brokerName: string, size: number, ports: GroupPorts) {
     this.brokerName = brokerName;
@@ -116,9 +118,10 @@ export class BrokerGroup {
       if (process.life === life) this.#ended(replica, error);
     };
     try {
-      const handle = await this.#startBroker(io, replica.config, ended, (name, fields) =>
-        this.#scheduler.say(process.name, `${name} ${JSON.stringify(fields)}`),
-      );
+      const handle = await this.#startBroker(io, replica.config, ended, (name, fields) => {
+        this.#scheduler.say(process.name, `${name} ${JSON.stringify(fields)}`);
+        if (name === 'directory set aside') this.#setAside(replica);
+      });
       if (process.life === life) replica.handle = handle;
     } catch (error) {
       if (causedByDisk(error)) ended(error);
@@ -165,6 +168,13 @@ export class BrokerGroup {
       [...others, replica.config].map((config) => ({ replicaId: config.replicaId, host: config.host, port: config.port })),
     );
     this.#scheduler.schedule(null, this.#prng.between(0, 2000) * 1000, EventKind.world, () => this.start(replica));
+  }
+
+  #setAside({ id }: SimReplica): void {
+    this.rot.forget(id);
+    this.referee.setAside(id);
+    this.referee.progress.restarted(id, 0);
+    this.setAsides++;
   }
 
   #newDisk(replica: SimReplica): void {

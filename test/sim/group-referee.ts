@@ -59,6 +59,14 @@ export class GroupReferee {
     this.probe.watch(replicaId, process.disk);
   }
 
+  /** The contents of its directory were kept aside: it is another replica on the same disk from now on. */
+  setAside(replicaId: number): void {
+    const { disk } = this.#processes.get(replicaId) as SimProcess;
+    incarnations.delete(disk);
+    this.#directories.delete(disk);
+    this.probe.watch(replicaId, disk);
+  }
+
   /** 0: not a replica of this group. */
   idOf(process: SimProcess): number {
     return this.#replicaIds.get(process) ?? 0;

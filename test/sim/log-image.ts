@@ -18,10 +18,18 @@ export function committedBytes(disk: SimDisk, directory: string): { readonly sta
     const next = segments[at + 1];
     // The last segment ends with its last group; what was zeroed ahead of it, and a spare segment behind it, differ between replicas.
     const isLast = next === undefined || endOfGroups(next.bytes) === BLOCK_BYTES;
-    pieces.push(bytes.subarray(0, isLast ? endOfGroups(bytes) : next.base - base));
+    pieces.push(isLast ? bytes.subarray(0, endOfGroups(bytes)) : padded(bytes, next.base - base));
     if (isLast) break;
   }
   return { startPosition, bytes: Buffer.concat(pieces) };
+}
+
+/** A file that was cut off and mended ends with its last group: what is not there reads as zeros. */
+function padded(bytes: Uint8Array, sizeBytes: number): Uint8Array {
+  if (bytes.length >= sizeBytes) return bytes.subarray(0, sizeBytes);
+  const whole = new Uint8Array(sizeBytes);
+  whole.set(bytes);
+  return whole;
 }
 
 function endOfGroups(segment: Uint8Array): number {

@@ -66,10 +66,8 @@ export class Rot {
     const standing = this.standing().filter(({ replicaId }) => replicaId === victim.id);
     if (standing.some(({ ofLog }) => ofLog === (kind === 'snapshot'))) return null;
     if (kind === 'snapshot') return this.#strikeSnapshot(victim, kind);
-    // It stops then, and says so; to begin anew at the others' start is not built yet (docs/hacking.md).
-    if (this.#cuts) return null;
-    // Nor is this: one that is configured as a group of one asks nobody in recovery, though others were added since.
-    if (victim.config.replicas.length === 1) return null;
+    // What nobody retains any more makes a replica begin anew, which takes a majority of the others: one at a time.
+    if (this.#cuts && this.standing().some(({ replicaId }) => replicaId !== victim.id)) return null;
     const stretch = this.#stretch(victim, kind === 'truncated');
     return stretch === null ? null : this.#strikeLog(victim, stretch, kind);
   }
