@@ -298,7 +298,9 @@ class MountedDisk implements Disk {
       this.#dead<void>() ??
       this.#disk.change(this.#owner, 'rename', from, () => {
         const [source, target] = [normal(from), normal(to)];
-        if (!this.#disk.names.visible.has(source) && !this.#disk.directories.has(source)) throw new DiskError('ENOENT', 'rename', from);
+        // A directory whose own rename a power loss undid is known by its files alone.
+        const isThere = this.#disk.directories.has(source) || this.#disk.names.visible.has(source) || this.#disk.paths(source).length > 0;
+        if (!isThere) throw new DiskError('ENOENT', 'rename', from);
         for (const directory of [...this.#disk.directories]) {
           if (directory === source || directory.startsWith(`${source}/`)) {
             this.#disk.directories.delete(directory);
