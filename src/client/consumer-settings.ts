@@ -1,5 +1,6 @@
 import { LedgerError } from '../protocol/errors.ts';
 import { checkGroupName, checkTopicName, checkUserGroupName } from '../protocol/names.ts';
+import { MAX_RETRY_DELAY_MS } from '../protocol/retry-bodies.ts';
 import { broadcastGroupOf } from './broker-offset-store.ts';
 import { MAX_SUSPEND_MS, MIN_SUSPEND_MS } from './failed-messages.ts';
 import type { GroupShare } from './group-session.ts';
@@ -11,6 +12,8 @@ import type { BatchHandler, ConsumeFromWhere, MessageModel, SlowHandler } from '
 /** Bounds that RocketMQ checks as well: threads of a consumer, messages of a call. */
 export const MAX_CONCURRENCY = 100_000;
 const INSTANCE_NAME = /^[A-Za-z0-9_-]{1,64}$/;
+/** RocketMQ's: three hours. */
+const MAX_CONSUME_TIMEOUT_MS = 3 * 3_600_000;
 const MAX_CONSUME_BATCH = 65_535;
 const DEFAULT_RECONSUME_TIMES = 16;
 
@@ -36,6 +39,9 @@ export interface ConsumerSettings {
   readonly instanceName: string;
   readonly persistConsumerOffsetIntervalMs: number;
   readonly maxMessagesPerSecond: number;
+  readonly reconsumeBackoff: 'levels' | 'exponential';
+  readonly reconsumeBackoffJitter: boolean;
+  readonly consumeTimeoutMs: number;
   readonly reconsumeBackoffBaseMs: number;
   readonly reconsumeBackoffCapMs: number;
   /** Infinity = no bound. */
@@ -73,6 +79,9 @@ export function consumerSettings(given: ConsumerOptions): ConsumerSettings {
   mustBe('concurrency', options.concurrency, 1, MAX_CONCURRENCY);
   mustBe('consumeMessageBatchMaxSize', batchSize, 1, MAX_CONSUME_BATCH);
   mustBe('suspendCurrentQueueTimeMillis', options.suspendCurrentQueueTimeMillis, MIN_SUSPEND_MS, MAX_SUSPEND_MS);
+  mustBe('consumeTimeoutMs', options.consumeTimeoutMs, 0, MAX_CONSUME_TIMEOUT_MS);
+  mustBe('reconsumeBackoffBaseMs', options.reconsumeBackoffBaseMs, 1, MAX_RETRY_DELAY_MS);
+  mustBe('reconsumeBackoffCapMs', options.reconsumeBackoffCapMs, 1, MAX_RETRY_DELAY_MS);
   return {
     ...options,
     heartbeatIntervalMs,

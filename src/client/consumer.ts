@@ -1,5 +1,6 @@
 import type { Timer } from '../io/clock.ts';
 import { LedgerError } from '../protocol/errors.ts';
+import { isRetryTopic } from '../protocol/names.ts';
 import { type AssignedQueue, type Assignment, Op } from '../protocol/requests.ts';
 import { BroadcastOffsets } from './broadcast-offsets.ts';
 import { BrokerOffsetStore } from './broker-offset-store.ts';
@@ -14,6 +15,7 @@ import type { MessageQueue } from './message-queue.ts';
 import { OffsetCommitter, type OffsetKeeper } from './offset-committer.ts';
 import type { ConsumerOptions } from './options.ts';
 import { ProcessQueue } from './process-queue.ts';
+import { SendBack } from './send-back.ts';
 import type { HandlerStatistics } from './types.ts';
 
 /** Topics that do not exist yet are looked for again. */
@@ -62,7 +64,16 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
       failed: (error) => this.#settings.onError(error),
     });
     // RocketMQ's way: a message that failed is given up, and onError was told (F18). Sent back, all members would get it again.
-    const seams: FailureSeams = { sendBack: null, onAttemptsExhausted: settings.broadcasting ? () => true : null };
+    const sendBack = new SendBack(core, this.#settings, this.#member, {
+      epochOf: (queue) => this.#owned(queue)?.epoch ?? -1,
+      ownershipRefused: (queue) => {
+        const owned = this.#owned(queue);
+        if (owned !== undefined) this.#doubt(owned);
+      },
+    });
+    const seams: FailureSeams = settings.broadcasting
+      ? { sendBack: null, onAttemptsExhausted: ({ messages }) => messages }
+      : { sendBack: sendBack.retry, onAttemptsExhausted: sendBack.bury };
     this.#runner = new HandlerRunner(core.io, this.#settings, { finished: (queue, messages) => this.#finished(queue, messages) }, seams);
     const { group, commitIntervalMs } = this.#settings;
     this.#broadcast = settings.broadcasting ? broadcastOffsets(core, this.#settings, this.#queues) : null;
@@ -192,8 +203,9 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
     const { group, heartbeatIntervalMs, sessionTimeoutMs } = this.#settings;
     for (const brokerName of brokerNames) {
       if (this.#sessions.has(brokerName) || this.#closing !== null) continue;
-      const { share } = this.#settings;
-      const options = { group, member: this.#member, topics, heartbeatIntervalMs, sessionTimeoutMs, share };
+      const { share, broadcasting } = this.#settings;
+      const retries = !broadcasting;
+      const options = { group, member: this.#member, topics, heartbeatIntervalMs, sessionTimeoutMs, share, retries };
       const session = new GroupSession(brokerName, this.#core, options, {
         assigned: (_session, assignment) => this.#assigned(brokerName, assignment),
         failed: (_session, error) => this.#settings.onError(error),
@@ -308,8 +320,10 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
 
   /** A group that never committed on this queue starts where consumeFromWhere says; the place is committed with the next round. */
   async #findStart(queue: ProcessQueue): Promise<void> {
-    const { consumeFromWhere, sessionTimeoutMs } = this.#settings;
+    const { sessionTimeoutMs } = this.#settings;
     const { topic, brokerName, queueId } = queue.queue;
+    // Whatever is in the retry queue failed before: the group was to have it.
+    const consumeFromWhere = isRetryTopic(topic) ? 'first' : this.#settings.consumeFromWhere;
     const timeMs = typeof consumeFromWhere === 'object' ? consumeFromWhere.timeMs : 0;
     while (queue.state === 'active' && this.#closing === null) {
       try {
@@ -369,6 +383,10 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
   #doubt(queue: ProcessQueue): void {
     this.#dropReady(queue);
     this.#sessions.get(queue.queue.brokerName)?.join();
+  }
+
+  #owned({ topic, brokerName, queueId }: MessageQueue): ProcessQueue | undefined {
+    return this.#queues.get(keyOf(topic, brokerName, queueId));
   }
 
   #dropReady(queue: ProcessQueue): void {

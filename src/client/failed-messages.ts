@@ -19,10 +19,10 @@ export interface FailedMessages {
 }
 
 /**
- * Takes failed messages over: once it resolves with true they are safe elsewhere and done here. With false, or when it rejects,
- * they are given to the handler again after a while. Until then the queue's offset stays before them.
+ * Takes failed messages over: those that it resolves with are safe elsewhere and done here. The others, and all when it rejects,
+ * are given to the handler again after a while. Until then the queue's offset stays before them.
  */
-export type TakeFailed = (failed: FailedMessages) => boolean | Promise<boolean>;
+export type TakeFailed = (failed: FailedMessages) => readonly ReceivedMessage[] | Promise<readonly ReceivedMessage[]>;
 
 /** Where failed messages go. null: nowhere; they are tried again in place, without end. */
 export interface FailureSeams {

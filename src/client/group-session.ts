@@ -12,6 +12,8 @@ export interface GroupSessionOptions {
   readonly sessionTimeoutMs: number;
   /** How the group's queues are shared out. */
   readonly share: GroupShare;
+  /** Takes part in the group's retries. */
+  readonly retries: boolean;
 }
 
 /** What all members of a group agree on, and what this one wants. */
@@ -96,10 +98,10 @@ export class GroupSession {
   }
 
   async #join(): Promise<void> {
-    const { group, member, topics, sessionTimeoutMs, share } = this.#options;
+    const { group, member, topics, sessionTimeoutMs, share, retries } = this.#options;
     let delayMs = 0;
     try {
-      const request = { group, member, topics, sessionTimeoutMs, ...share };
+      const request = { group, member, topics, sessionTimeoutMs, ...share, retries };
       const { body } = await this.#core.askLeader(this.brokerName, Op.groupJoin, request, sessionTimeoutMs);
       this.#joinedAt = this.#core.router.leader(this.brokerName);
       this.#joinedGeneration = this.#joinedAt?.generation ?? 0;
@@ -142,8 +144,8 @@ export class GroupSession {
       this.#core.router.suspect();
       return;
     }
-    const { group, member, heartbeatIntervalMs } = this.#options;
-    link.request(Op.groupHeartbeat, { group, member, epoch: this.#epoch }, heartbeatIntervalMs, (error, body) => {
+    const { group, member, heartbeatIntervalMs, retries } = this.#options;
+    link.request(Op.groupHeartbeat, { group, member, epoch: this.#epoch, retries }, heartbeatIntervalMs, (error, body) => {
       if (this.#closed) return;
       if (error === null) {
         if (body !== null && body.assignment !== null) this.take(body.assignment);

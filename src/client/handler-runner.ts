@@ -1,5 +1,7 @@
 import type { Timer } from '../io/clock.ts';
+import { LedgerError } from '../protocol/errors.ts';
 import { backoffMs } from './backoff.ts';
+import { ConsumeTimeouts, type WatchedCall } from './consume-timeouts.ts';
 import type { ConsumerSettings } from './consumer-settings.ts';
 import { type FailureSeams, MAX_SUSPEND_MS, MIN_SUSPEND_MS, type TakeFailed } from './failed-messages.ts';
 import { type HandlerCall, HandlerTimings } from './handler-timings.ts';
@@ -11,6 +13,8 @@ import type { ConsumeContext, HandlerStatistics } from './types.ts';
 
 /** Handlers that return at once may keep the event loop for this many calls; sockets and heartbeats come in between. */
 const MAX_CALLS_PER_TURN = 256;
+/** Delay level of what is to be a dead letter. */
+const NO_FURTHER_ATTEMPT = -1;
 
 export interface HandlerRunnerEvents {
   /** Messages are done, or given up with their queue. */
@@ -18,10 +22,14 @@ export interface HandlerRunnerEvents {
 }
 
 /** Messages that are to be given, or are given, to a handler together. */
-interface Attempt extends HandlerCall {
+interface Attempt extends HandlerCall, WatchedCall {
   readonly queue: ProcessQueue;
   /** Failed attempts of this process so far. */
   readonly failures: number;
+  messages: readonly ReceivedMessage[];
+  /** It took too long, and its messages are on their way back: those that stayed here after all. */
+  late: Promise<readonly ReceivedMessage[]> | null;
+  ended: boolean;
 }
 
 const attemptAt = (queue: ProcessQueue, messages: readonly ReceivedMessage[], failures: number): Attempt => ({
@@ -30,6 +38,9 @@ const attemptAt = (queue: ProcessQueue, messages: readonly ReceivedMessage[], fa
   failures,
   startedMs: 0,
   told: false,
+  watchedMs: 0,
+  late: null,
+  ended: false,
 });
 
 /**
@@ -44,6 +55,7 @@ export class HandlerRunner {
   readonly #seams: FailureSeams;
   readonly #rate: RateCap;
   readonly #timings: HandlerTimings;
+  readonly #timeouts: ConsumeTimeouts<Attempt>;
   #concurrency: number;
   /** Queues with messages to start, in turn. */
   #ready: ProcessQueue[] = [];
@@ -69,6 +81,9 @@ export class HandlerRunner {
     this.#concurrency = settings.concurrency;
     this.#rate = new RateCap(io.clock, settings.maxMessagesPerSecond);
     this.#timings = new HandlerTimings(io.clock, settings);
+    this.#timeouts = new ConsumeTimeouts(io.clock, seams.sendBack === null || settings.ordered ? 0 : settings.consumeTimeoutMs, (attempt) =>
+      this.#late(attempt),
+    );
   }
 
   get concurrency(): number {
@@ -101,6 +116,7 @@ export class HandlerRunner {
   close(): void {
     this.#closed = true;
     this.#timings.close();
+    this.#timeouts.close();
     if (this.#rateTimer !== null) this.#io.clock.clearTimer(this.#rateTimer);
     for (const timer of this.#retryTimers) this.#io.clock.clearTimer(timer);
     this.#retryTimers.clear();
@@ -152,6 +168,11 @@ export class HandlerRunner {
     const message = queue?.takeOne() ?? null;
     if (queue === null || message === null) return null;
     this.#rate.take(1);
+    if (!message.decodable) {
+      this.#undecodable(attemptAt(queue, [message], 0));
+      if (queue.readyCount > 0) this.#list(queue);
+      return this.#takeOne();
+    }
     this.#owners.set(message, queue);
     if (queue.readyCount > 0) this.#list(queue);
     return message;
@@ -204,18 +225,19 @@ export class HandlerRunner {
     return false;
   }
 
-  #run(attempt: Attempt): void {
-    const { queue, messages } = attempt;
+  #run(whole: Attempt): void {
     // Given up with its queue: another member does it.
-    if (queue.state === 'lost') {
-      this.#finish(queue, messages);
+    if (whole.queue.state === 'lost') {
+      this.#finish(whole.queue, whole.messages);
       return;
     }
+    const attempt = this.#decodable(whole);
+    if (attempt === null) return;
     const context = this.#contextOf(attempt);
     this.#timings.begin(attempt);
     let outcome: Promise<void> | void;
     try {
-      outcome = this.#settings.handler?.(messages, context);
+      outcome = this.#settings.handler?.(attempt.messages, context);
     } catch (error) {
       this.#settled(attempt, context, true, error);
       return;
@@ -226,16 +248,74 @@ export class HandlerRunner {
     }
     this.#running += 1;
     this.#timings.running(attempt);
+    this.#timeouts.watch(attempt);
     outcome.then(
-      () => {
-        this.#running -= 1;
-        this.#settled(attempt, context, false, null);
-      },
-      (error: unknown) => {
-        this.#running -= 1;
-        this.#settled(attempt, context, true, error);
-      },
+      () => this.#ended(attempt, context, false, null),
+      (error: unknown) => this.#ended(attempt, context, true, error),
     );
+  }
+
+  /** A handler that returned a promise is done. */
+  #ended(attempt: Attempt, context: ConsumeContext, failed: boolean, error: unknown): void {
+    this.#running -= 1;
+    attempt.ended = true;
+    this.#timeouts.forget(attempt);
+    if (attempt.late === null) {
+      this.#settled(attempt, context, failed, error);
+      return;
+    }
+    this.#timings.end(attempt, true);
+    this.#schedule();
+    // What was sent back is another attempt's, however this one ended; for the rest it counts after all.
+    void attempt.late.then((rest) => {
+      const all = rest.length === attempt.messages.length;
+      if (rest.length > 0) this.#outcome(attemptAt(attempt.queue, rest, attempt.failures), context, failed || !all, error);
+    });
+  }
+
+  /** Longer than consumeTimeoutMs: a failed attempt. The handler goes on, and keeps its place among those that run. */
+  #late(attempt: Attempt): void {
+    const { queue, messages } = attempt;
+    const { sendBack } = this.#seams;
+    if (sendBack === null || queue.state === 'lost') return;
+    const error = new LedgerError('DEADLINE_EXCEEDED', `a handler took longer than consumeTimeoutMs ${this.#settings.consumeTimeoutMs}`);
+    this.#settings.onError(error);
+    const attempts = Math.max(...messages.map(({ reconsumeTimes }) => reconsumeTimes + 1));
+    for (const message of messages) message.reconsumeTimes += 1;
+    attempt.late = this.#take(() => sendBack({ queue: queue.queue, messages, attempts, delayLevel: 0, error })).then((taken) => {
+      const rest = without(messages, taken);
+      for (const message of rest) message.reconsumeTimes -= 1;
+      if (taken.length > 0) this.#finish(queue, taken);
+      // It still runs, so it is not begun again: after the same time once more it is tried to send it back.
+      if (rest.length > 0 && !attempt.ended && !this.#closed) {
+        attempt.messages = rest;
+        attempt.late = null;
+        this.#timeouts.watch(attempt);
+      }
+      return rest;
+    });
+  }
+
+  /** Without the messages that no handler can read: they go to the dead letters. null: none is left. */
+  #decodable(attempt: Attempt): Attempt | null {
+    const { queue, messages, failures } = attempt;
+    if (messages.every(({ decodable }) => decodable)) return attempt;
+    const sound = messages.filter(({ decodable }) => decodable);
+    this.#undecodable(
+      attemptAt(
+        queue,
+        messages.filter(({ decodable }) => !decodable),
+        failures,
+      ),
+    );
+    return sound.length === 0 ? null : attemptAt(queue, sound, failures);
+  }
+
+  #undecodable(attempt: Attempt): void {
+    const error = new LedgerError('CORRUPT_BATCH', `message ${attempt.messages[0]?.msgId} cannot be decoded`);
+    this.#settings.onError(error);
+    for (const message of attempt.messages) message.reconsumeTimes += 1;
+    this.#failed(attemptAt(attempt.queue, attempt.messages, attempt.failures + 1), NO_FURTHER_ATTEMPT, null, error);
   }
 
   /** A handler that returns at once costs no context of its own: the queue's last one is free again. */
@@ -261,6 +341,10 @@ export class HandlerRunner {
 
   #settled(attempt: Attempt, context: ConsumeContext, failed: boolean, error: unknown): void {
     this.#timings.end(attempt, failed);
+    this.#outcome(attempt, context, failed, error);
+  }
+
+  #outcome(attempt: Attempt, context: ConsumeContext, failed: boolean, error: unknown): void {
     const { queue, messages } = attempt;
     const { ackIndex, delayLevelWhenNextConsume: delayLevel, suspendCurrentQueueTimeMillis: suspendMs } = context;
     queue.spareContext = context;
@@ -311,16 +395,21 @@ export class HandlerRunner {
     return backoffMs({ baseMs, factor: 2, capMs, jitter: true }, failures - 1, this.#io.random);
   }
 
-  async #give(attempt: Attempt, delayMs: number, take: () => boolean | Promise<boolean>): Promise<void> {
-    let taken = false;
+  async #give({ queue, messages, failures }: Attempt, delayMs: number, take: () => ReturnType<TakeFailed>): Promise<void> {
+    const taken = await this.#take(take);
+    const rest = without(messages, taken);
+    // Also while closing: what is safe elsewhere is part of the last commit.
+    if (taken.length > 0) this.#finish(queue, taken);
+    if (rest.length > 0) this.#retryAfter(attemptAt(queue, rest, failures), delayMs);
+  }
+
+  async #take(take: () => ReturnType<TakeFailed>): Promise<readonly ReceivedMessage[]> {
     try {
-      taken = await take();
+      return await take();
     } catch (error) {
       this.#settings.onError(error);
+      return [];
     }
-    // Also while closing: what is safe elsewhere is part of the last commit.
-    if (taken) this.#finish(attempt.queue, attempt.messages);
-    else this.#retryAfter(attempt, delayMs);
   }
 
   #retryAfter(attempt: Attempt, delayMs: number): void {
@@ -341,6 +430,12 @@ export class HandlerRunner {
       this.#schedule();
     } else if (queue.state === 'revoking') this.#shelved.set(queue, [...(this.#shelved.get(queue) ?? []), attempt]);
   }
+}
+
+function without(messages: readonly ReceivedMessage[], taken: readonly ReceivedMessage[]): readonly ReceivedMessage[] {
+  if (taken.length === 0) return messages;
+  const set = new Set(taken);
+  return messages.filter((message) => !set.has(message));
 }
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] };

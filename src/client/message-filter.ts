@@ -32,6 +32,8 @@ export function pullFilter(filter: MessageFilter | null): { readonly tagHashes: 
 export function wanted(batch: ReceivedBatch, offset: number, filter: MessageFilter | null): ReceivedMessage | null {
   if (filter === null) return batch.at(offset);
   const index = batch.indexAt(offset);
+  // What cannot be judged is no reason to skip it, nor to pull it for ever.
+  if (!batch.isSound(index)) return batch.at(offset);
   if (filter.tags !== null && !hasTag(batch, index, filter.tags)) return null;
   if (filter.sql !== null && !batch.passes(index, filter.sql)) return null;
   const message = batch.at(offset);

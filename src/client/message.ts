@@ -58,6 +58,10 @@ export class ReceivedMessage {
     this.offset = offset;
     this.reconsumeTimes = batch.reference?.attempts ?? 0;
   }
+  /** False: reading its properties, tag or keys throws CORRUPT_BATCH. A consumer makes such a message a dead letter (F23). */
+  get decodable(): boolean {
+    return this.#batch.isSound(this.#index);
+  }
   /** Its share of the batch it came in, headers included. */
   get sizeBytes(): number {
     return this.#batch.bytesPerMessage;

@@ -160,7 +160,16 @@ export interface ConsumerOptions {
   readonly machineRooms?: readonly string[];
   /** Cap on messages given to handlers per second; 0 = none. */
   readonly maxMessagesPerSecond?: number;
-  /** Waits between attempts at a message whose handler failed: base·2ⁿ with full jitter, up to the cap. */
+  /**
+   * When a message that failed is delivered again. `levels`: RocketMQ's, 10 s, 30 s, 1 min, … 2 h (level 3 + failed attempts before).
+   * `exponential`: reconsumeBackoffBaseMs·2ⁿ up to reconsumeBackoffCapMs.
+   */
+  readonly reconsumeBackoff?: 'levels' | 'exponential';
+  /** Draw each exponential wait from 0 to what it is: members that failed together do not come back together. */
+  readonly reconsumeBackoffJitter?: boolean;
+  /** A handler that takes longer is a failed attempt, and its messages are sent back; 0 = none. Not with `ordered`: a queue has one handler. */
+  readonly consumeTimeoutMs?: number;
+  /** Of exponential waits, and of those before an attempt in place, where the broker cannot keep retries. */
   readonly reconsumeBackoffBaseMs?: number;
   readonly reconsumeBackoffCapMs?: number;
   /** Failed attempts after which a message is given up. −1: 16; with `ordered` no bound; when broadcasting 0. */
@@ -197,6 +206,9 @@ export const CONSUMER_DEFAULTS = {
   persistConsumerOffsetIntervalMs: 5_000,
   allocateMessageQueueStrategy: 'sticky',
   maxMessagesPerSecond: 0,
+  reconsumeBackoff: 'levels',
+  reconsumeBackoffJitter: true,
+  consumeTimeoutMs: 15 * 60_000,
   reconsumeBackoffBaseMs: 1_000,
   reconsumeBackoffCapMs: 16_000,
   maxReconsumeTimes: -1,

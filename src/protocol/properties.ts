@@ -144,6 +144,13 @@ function propertyEnd(bytes: Uint8Array, at: number, end: number): number {
   return next;
 }
 
+/** Whether decodeProperties() would not throw. */
+export function arePropertiesSound(bytes: Uint8Array, from: number, to: number): boolean {
+  let at = from;
+  while (at + PROPERTY_HEADER_BYTES <= to) at += PROPERTY_HEADER_BYTES + (bytes[at] as number) + readU16(bytes, at + 1);
+  return at === to;
+}
+
 /** @throws LedgerError CORRUPT_BATCH */
 export function decodeProperties(bytes: Buffer, from = 0, to = bytes.length): Map<string, string> {
   const properties = new Map<string, string>();

@@ -3,7 +3,7 @@ import { readU32 } from '../base/bytes.ts';
 import { decompressBodies } from './body-codecs.ts';
 import { LedgerError } from './errors.ts';
 import { joinMessageId, messageIdHighText } from './message-id.ts';
-import { decodeProperties, findProperty, Property } from './properties.ts';
+import { arePropertiesSound, decodeProperties, findProperty, Property } from './properties.ts';
 import {
   type BatchLimits,
   batchBodiesBytes,
@@ -106,6 +106,15 @@ export class BatchReader {
 
   hasProperties(i: number): boolean {
     return readU32(this.#bytes, this.#unit(i) + Unit.propertiesBytes) !== 0;
+  }
+
+  /** Whether the message can be decoded: a broker looks at no properties, so a client may have stored any bytes there. */
+  isSound(i: number): boolean {
+    const unit = this.#unit(i);
+    const sizeBytes = readU32(this.#bytes, unit + Unit.propertiesBytes);
+    if (sizeBytes === 0) return true;
+    const at = this.#propertiesAt + readU32(this.#bytes, unit + Unit.propertiesAt);
+    return arePropertiesSound(this.#bytes, at, at + sizeBytes);
   }
 
   /** All of them, reserved ones included. @throws LedgerError CORRUPT_BATCH when this message's properties are malformed */

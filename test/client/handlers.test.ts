@@ -150,7 +150,7 @@ describe('F19 orderly handlers', () => {
       {
         onAttemptsExhausted: async (failed) => {
           given.push(failed);
-          return takes;
+          return takes ? failed.messages : [];
         },
       },
     );
@@ -240,7 +240,7 @@ describe('F20 batches and how far they came', () => {
         sendBack: async (failed) => {
           given.push(failed);
           if (given.length === 1) throw new LedgerError('NOT_LEADER');
-          return given.length === 3;
+          return given.length === 3 ? failed.messages : [];
         },
       },
     );
@@ -258,7 +258,7 @@ describe('F20 batches and how far they came', () => {
   });
 
   test('concurrent: what is safe elsewhere is done here', async () => {
-    let resolve: (taken: boolean) => void = () => {};
+    let resolve: () => void = () => {};
     const { clock, queue } = bench(
       {
         handler: ({ offset }) => {
@@ -266,16 +266,16 @@ describe('F20 batches and how far they came', () => {
         },
       },
       {
-        sendBack: () =>
-          new Promise<boolean>((done) => {
-            resolve = done;
+        sendBack: ({ messages }) =>
+          new Promise((done) => {
+            resolve = () => done(messages);
           }),
       },
     );
     const only = queue(0, 3);
     await clock.run(60_000);
     expect(only.doneOffset).toBe(0);
-    resolve(true);
+    resolve();
     await clock.run(1);
     expect(only.doneOffset).toBe(3);
   });
@@ -290,7 +290,12 @@ describe('F20 batches and how far they came', () => {
             fail = reject;
           }),
       },
-      { sendBack: () => ++sent > 0 },
+      {
+        sendBack: ({ messages }) => {
+          sent++;
+          return messages;
+        },
+      },
     );
     const only = queue(0, 1);
     await clock.run(1);
