@@ -149,6 +149,21 @@ export const SETTINGS = {
     default: DEFAULT_DELAY_LEVELS,
     text: 'The delays of `delayTimeLevel` 1, 2, …; a new leader brings the group in line with its own.',
   },
+  transactionTimeoutMs: num(
+    6_000,
+    'ms',
+    0,
+    259_200_000,
+    'From a half message to the first time that its producer group is asked for the outcome (RocketMQ: transactionTimeOut).',
+  ),
+  transactionCheckIntervalMs: num(60_000, 'ms', 100, 259_200_000, 'Between two such questions, and from the last one to the rollback.'),
+  transactionCheckMax: num(
+    15,
+    'times',
+    0,
+    10_000,
+    'Questions before the transaction is rolled back and its message kept in TRANS_CHECK_MAX_TIME_TOPIC.',
+  ),
 
   electionTimeoutMs: num(
     600,

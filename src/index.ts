@@ -48,6 +48,15 @@ export { Producer } from './client/producer.ts';
 export { PullConsumer } from './client/pull-consumer.ts';
 export type { GroupQuota, QuotaLimits, QuotaOutcome, QuotaSubject } from './client/quotas.ts';
 export { selectByOrderingKeyHash } from './client/selector.ts';
+export type { CheckLocalTransaction, TransactionCheck } from './client/transaction-checker.ts';
+export {
+  Transaction,
+  type TransactionOptions,
+  type TransactionOutcome,
+  TransactionProducer,
+  type TransactionProducerOptions,
+  type TransactionSendResult,
+} from './client/transaction-producer.ts';
 export type {
   AllocateMessageQueueStrategy,
   BatchHandler,

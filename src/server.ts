@@ -525,7 +525,13 @@ export class Server implements ServerView {
         autoRaise: config.featureLevelAutoRaise === 'on',
       },
       delayLevelsMs: parseDelayLevels(config.messageDelayLevel) as readonly number[],
-      settings: { retentionMs: config.retentionHours * MS_PER_HOUR, retentionBytes: config.retentionBytes },
+      settings: {
+        retentionMs: config.retentionHours * MS_PER_HOUR,
+        retentionBytes: config.retentionBytes,
+        transactionTimeoutMs: config.transactionTimeoutMs,
+        transactionCheckIntervalMs: config.transactionCheckIntervalMs,
+        transactionCheckMax: config.transactionCheckMax,
+      },
     });
   }
 

@@ -26,12 +26,13 @@ import { QuotaMeters } from './quota-meters.ts';
 import { Retention } from './retention.ts';
 import { SendBacks } from './send-backs.ts';
 import type { BrokerHello, Request, RequestHandler, Session } from './session.ts';
-import type { SettingName } from './settings.ts';
+import { type SettingName, settingLevel } from './settings.ts';
 import type { BrokerStateMachine } from './state-machine.ts';
 import { StoredEntries } from './stored-entries.ts';
 import { TimerDelivery } from './timer-delivery.ts';
 import { type ClusterTopics, TopicReconciler } from './topic-reconciler.ts';
 import { queueKey, recordOf, topicIdOf } from './topics.ts';
+import { TransactionRequests } from './transaction-requests.ts';
 
 export interface BrokerOptions {
   readonly clusterId: string;
@@ -89,6 +90,7 @@ export class Broker implements RequestHandler, ApplyListener {
   readonly #admin: Admin;
   readonly #quotas: QuotaAdmin;
   readonly #messages: MessageGet;
+  readonly #transactions: TransactionRequests;
   readonly #searches: MessageQuery;
   readonly #sendBacks: SendBacks;
   /** Sessions that asked for a route, and the topics they asked for. */
@@ -96,6 +98,8 @@ export class Broker implements RequestHandler, ApplyListener {
   readonly #toldTopics = new Map<string, TopicRecord>();
   readonly #endRouteListener: () => void;
   #becameReady = false;
+  /** Feature level whose settings this leadership has proposed; 0 = none. */
+  #settingsLevel = 0;
 
   constructor(options: BrokerOptions) {
     const { clock, replica, state, limits, metrics } = options;
@@ -125,6 +129,7 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#messages = new MessageGet(this.#context, this.#pulls.reader, entries, options.ids);
     this.#searches = new MessageQuery(this.#context, this.#pulls.reader, entries, options.ids);
     this.#sendBacks = new SendBacks(this.#context, this.#commands, this.#pulls.reader, this.#admin);
+    this.#transactions = new TransactionRequests(this.#context, this.#commands, this.#pulls.reader);
     this.#endRouteListener = options.routes.onChange((change) => this.#pushRoutes(change));
     state.listen(this, (role) => this.#roleChanged(role));
     this.onRestored();
@@ -328,7 +333,7 @@ export class Broker implements RequestHandler, ApplyListener {
         this.#raiseFeatureLevel(session, requestId, request.body.level);
         break;
       default:
-        session.refuse(requestId, 'UNKNOWN_OPERATION');
+        if (!this.#transactions.request(session, request)) session.refuse(requestId, 'UNKNOWN_OPERATION');
     }
   }
 
@@ -377,6 +382,7 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#pulls.closed(session);
     this.#pops.closed(session);
     this.#groups.closed(session);
+    this.#transactions.closed(session);
   }
 
   // ---- what was applied ------------------------------------------------------------------------------------------------
@@ -432,9 +438,10 @@ export class Broker implements RequestHandler, ApplyListener {
       this.#groups.becameReady();
       this.#retention.becameReady();
       this.#timers.becameReady();
+      this.#transactions.becameReady();
       this.#reconciler?.becameReady();
-      this.#proposeSettings();
     }
+    this.#proposeSettings();
     this.#commands.runApplied();
     this.#groups.runApplied();
     this.#timers.applied();
@@ -442,9 +449,14 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#pops.wakeGrown();
   }
 
+  /** Once in a leadership, and again when the feature level brought settings that could not be said before. */
   #proposeSettings(): void {
+    const { state, leadership } = this.#context;
+    if (!leadership.ready || this.#settingsLevel === state.featureLevel) return;
+    const before = this.#settingsLevel;
+    this.#settingsLevel = state.featureLevel;
     for (const [name, value] of Object.entries(this.#options.settings ?? {}) as [SettingName, number][]) {
-      if (this.#context.state.setting(name) === value) continue;
+      if (settingLevel(name) > state.featureLevel || settingLevel(name) <= before || state.setting(name) === value) continue;
       this.#commands.propose({ type: 'setSetting', name, value }, (error) => {
         this.#context.metrics.event('setting changed', { name, value, error: error ?? '' });
       });
@@ -467,12 +479,14 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#options.routes.setLeader(role.term, role.leader);
     if (!lost) return;
     this.#becameReady = false;
+    this.#settingsLevel = 0;
     this.#produce.leadershipLost();
     this.#commits.leadershipLost();
     this.#commands.leadershipLost();
     this.#groups.leadershipLost();
     this.#retention.leadershipLost();
     this.#timers.leadershipLost();
+    this.#transactions.leadershipLost();
     this.#reconciler?.leadershipLost();
     this.#featureLevel.leadershipLost();
     this.#pulls.leadershipLost();

@@ -202,6 +202,25 @@ export interface DeadLetterMark {
   readonly group: string;
   readonly offsets: readonly number[];
 }
+/** The first outcome of a transaction ends it. A commit is a delivery: its row gives the message its place. */
+export interface TransactionEnd {
+  readonly type: 'transactionEnd';
+  /** Position of the half message's entry when it was stored. */
+  readonly transaction: number;
+  readonly messageId: string;
+  readonly producerGroup: string;
+  readonly commit: boolean;
+}
+/** Transactions whose producer groups are asked now, each with the times that they were asked before. */
+export interface TransactionChecks {
+  readonly type: 'transactionChecks';
+  readonly checks: readonly (readonly [transaction: number, before: number])[];
+}
+/** Asked for too often: rolled back. Row by row they are placed in TRANS_CHECK_MAX_TIME_TOPIC. */
+export interface TransactionsExpire {
+  readonly type: 'transactionsExpire';
+  readonly transactions: readonly number[];
+}
 
 /** A quota of that kind and name is replaced. */
 export interface QuotaSet extends Quota {
@@ -239,7 +258,10 @@ export type Command =
   | PopCommand
   | RetryTopicMake
   | SendBack
-  | DeadLetterMark;
+  | DeadLetterMark
+  | TransactionEnd
+  | TransactionChecks
+  | TransactionsExpire;
 
 interface CommandLayout {
   readonly number: number;
@@ -315,6 +337,13 @@ const LAYOUT: Layout = {
   popAck: { number: 52, fields: ['receipts'], level: FEATURE_LEVELS.messaging },
   popChange: { number: 53, fields: ['receipt', 'invisibleMs'], level: FEATURE_LEVELS.messaging },
   popBury: { number: 54, fields: ['group', 'topicId', 'queueId', 'checkpoint'], level: FEATURE_LEVELS.messaging },
+  transactionEnd: {
+    number: 30,
+    fields: ['transaction', 'messageId', 'producerGroup', 'commit'],
+    level: FEATURE_LEVELS.messaging,
+  },
+  transactionChecks: { number: 31, fields: ['checks'], level: FEATURE_LEVELS.messaging },
+  transactionsExpire: { number: 32, fields: ['transactions'], level: FEATURE_LEVELS.messaging },
 };
 
 const TYPE_OF = new Map((Object.keys(LAYOUT) as Command['type'][]).map((type) => [LAYOUT[type].number, type]));

@@ -28,6 +28,13 @@ export const StateLimits = {
   /** Dead letters noted as replayed, over all groups; beyond, a note is TOO_MANY. */
   maxReplayMarks: 1_000_000,
   producerExpiryMs: 24 * 3_600_000,
+  /** Half messages of all producer groups; a group may hold as many as are still free, beyond: TOO_MANY. ≈ 250 bytes each. */
+  maxHalfMessages: 100_000,
+  /** A message's own wait before its first check at most: RocketMQ's retention. A longer one is taken as this. */
+  maxCheckImmunityMs: 72 * 3_600_000,
+  /** Outcomes that are remembered, for so long; at the bound the oldest is forgotten: TRANSACTION_NOT_FOUND. ≈ 120 bytes each. */
+  maxEndedTransactions: 100_000,
+  endedTransactionMs: 24 * 3_600_000,
   /** Batch results kept per (producer id, queue): also the number of batches a producer may have in flight there. */
   keptBatchResults: 8,
   /** (group, queue) pairs that were popped; beyond: pops are TOO_MANY. */
@@ -82,6 +89,10 @@ export interface BrokerLimits {
   readonly closeGraceMs: number;
   readonly revokeTimeoutMs: number;
   readonly retentionCheckMs: number;
+  /** A producer that was silent for longer is not asked for outcomes; its client says hello every third of it. */
+  readonly producerSessionMs: number;
+  /** (producer group, connection) pairs; beyond: TOO_MANY. */
+  readonly maxProducerSessions: number;
 }
 
 export const DEFAULT_BROKER_LIMITS: BrokerLimits = {
@@ -112,4 +123,6 @@ export const DEFAULT_BROKER_LIMITS: BrokerLimits = {
   closeGraceMs: 3_000,
   revokeTimeoutMs: 10_000,
   retentionCheckMs: 10_000,
+  producerSessionMs: 30_000,
+  maxProducerSessions: 65_536,
 };

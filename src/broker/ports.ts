@@ -91,6 +91,8 @@ export interface BrokerMetrics {
   groupChanged(group: string): void;
   /** Messages that waited for their time got their place; `lateMs` after the first of them was due. */
   delayedDelivered(messages: number, lateMs: number): void;
+  /** A transaction ended on this leader; `ms` of log time since its half message was stored. */
+  transactionEnded(topic: string, committed: boolean, ms: number): void;
   /** Something that an operator wants in the log: event and fields, never payload. */
   event(name: string, fields: Readonly<Record<string, string | number>>): void;
 }
@@ -108,6 +110,7 @@ export const NO_METRICS: BrokerMetrics = {
   deadLetters: () => {},
   groupChanged: () => {},
   delayedDelivered: () => {},
+  transactionEnded: () => {},
   event: () => {},
 };
 

@@ -23,9 +23,10 @@ import { EntryType } from '../replica/types.ts';
 import type { BrokerContext } from './context.ts';
 import { refusalCode } from './context.ts';
 import { FEATURE_LEVELS } from './feature-level.ts';
+import { halfRefusal } from './half-batch.ts';
 import { PendingSends, SendGather } from './pending-sends.ts';
 import type { Session } from './session.ts';
-import { DELAY_FLAGS, delayIsAllowed } from './timers.ts';
+import { delayIsAllowed } from './timers.ts';
 import type { QueueState } from './topics.ts';
 import { Perm } from './topics.ts';
 import { UncommittedSequences } from './uncommitted-sequences.ts';
@@ -50,7 +51,7 @@ export class Produce {
   constructor(context: BrokerContext) {
     const { limits } = context;
     this.#context = context;
-    this.#limits = { ...limits, maxCount: 65_535, maxCodec: NEWEST_CODEC, knownFlags: BatchFlag.noSequence | DELAY_FLAGS };
+    this.#limits = { ...limits, maxCount: 65_535, maxCodec: NEWEST_CODEC, knownFlags: BatchFlag.noSequence | DEFERRED_FLAGS };
     this.#pending = new PendingSends(limits.maxPendingSends);
   }
 
@@ -123,7 +124,8 @@ export class Produce {
     if (gather === null) return null;
     const mode = Math.max(request.replication, topic.replication, ReplicationMode.leader);
     // A batch whose sequence is not certain to pass must wait for apply's verdict, or a refused one would be acknowledged.
-    if (mode === ReplicationMode.leader && next && replica.quorumIsFresh()) gather.set(part, 0, NO_OFFSET, replica.logTimeMs());
+    const placed = (batchFlags(batch, 0) & DEFERRED_FLAGS) === 0;
+    if (mode === ReplicationMode.leader && next && placed && replica.quorumIsFresh()) gather.set(part, 0, NO_OFFSET, replica.logTimeMs());
     else this.#pending.push(index, gather, part, mode);
     return null;
   }
@@ -138,6 +140,7 @@ export class Produce {
     if (flag === 0) return null;
     const { state, replica } = this.#context;
     if (state.featureLevel < FEATURE_LEVELS.messaging) return 'FEATURE_LEVEL';
+    if (flag === BatchFlag.half) return halfRefusal(batch);
     return delayIsAllowed(flag, batchDelay(batch, 0), replica.logTimeMs()) ? null : 'BAD_DELAY';
   }
 

@@ -40,10 +40,13 @@ import { DELAY_FLAGS, Timers } from './timers.ts';
 import { recordFault, recordOfPut } from './topic-records.ts';
 import type { QueueState, TopicState } from './topics.ts';
 import { queueKey, recordOf, Topics } from './topics.ts';
+import { TRANSACTION_COMMANDS, Transactions } from './transactions.ts';
 
 const NO_RESULT: readonly number[] = [];
 const NO_ROWS: PlacedRows = { rows: [], rowPosition: () => 0 };
 const NO_OFFSET = -1;
+/** What a sender is told instead of an offset: of a half message the number of its transaction. */
+const deferredOffset = (flag: number, { position }: AppliedEntry): number => (flag === BatchFlag.half ? position : NO_OFFSET);
 const numberOf = (code: ErrorCode | null): number => (code === null ? 0 : ERRORS[code].number);
 
 type GroupCommand = Extract<
@@ -85,6 +88,7 @@ export class BrokerStateMachine implements StateMachine {
   /** Who takes over batches that are not placed when they are stored, by BatchFlag. */
   readonly #deferred = new Map<number, DeferredBatches>();
   readonly timers: Timers;
+  readonly transactions: Transactions;
   /** Of the batch at hand: one list for all. */
   readonly #keyHashes: number[] = [];
   #listener: ApplyListener | null = null;
@@ -130,6 +134,13 @@ export class BrokerStateMachine implements StateMachine {
     this.#add(this.pop, PopTable.COMMANDS, this.pop);
     this.#add(this.retries, RETRY_COMMANDS, this.retries);
     this.#add(this.quotas, ['quotaSet', 'quotaRemove'], this.quotas);
+    this.transactions = new Transactions({
+      topics: this.topics,
+      setting: (name) => this.setting(name),
+      placeRow: (row, position, logTimeMs) => this.placeRow(row, position, logTimeMs),
+    });
+    this.#deferred.set(BatchFlag.half, this.transactions);
+    this.#add(this.transactions, TRANSACTION_COMMANDS, this.transactions);
   }
 
   #addTimers(timers: Timers): void {
@@ -249,11 +260,11 @@ export class BrokerStateMachine implements StateMachine {
         return;
       }
       if (deferral !== 0 && !this.#defer(deferral, entry, queue, count)) return;
-      const baseOffset = deferral === 0 ? queue.nextOffset : NO_OFFSET;
+      const baseOffset = deferral === 0 ? queue.nextOffset : deferredOffset(deferral, entry);
       this.producers.accept(queue, producerId, epoch, sequence, count, baseOffset, entry.logTimeMs);
     } else if (deferral !== 0 && !this.#defer(deferral, entry, queue, count)) return;
     if (deferral === 0) this.#place(entry, queue, count);
-    else this.#batchDone(entry, 0, NO_OFFSET, queue.nextOffset, entry.logTimeMs);
+    else this.#batchDone(entry, 0, deferredOffset(deferral, entry), queue.nextOffset, entry.logTimeMs);
   }
 
   /** @returns whether it was taken; if not, the sequence must not move, so that the producer may send it again */

@@ -28,3 +28,6 @@ function deferral(flag: number, delay: number, name: string, max: number): Defer
 export function sameDeferral(a: Deferral | null, b: Deferral | null): boolean {
   return a === b || (a !== null && b !== null && a.flag === b.flag && a.delay === b.delay);
 }
+
+/** Of a half message: delivered when its transaction is committed, never delayed besides. */
+export const HALF: Deferral = { flag: BatchFlag.half, delay: 0 };

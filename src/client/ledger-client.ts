@@ -1,6 +1,7 @@
 import { nodeIo } from '../io/node/io.ts';
 import { LedgerError } from '../protocol/errors.ts';
 import { type Assignment, PushKind, type RouteResponse } from '../protocol/requests.ts';
+import type { TransactionCheckPush } from '../protocol/transaction-requests.ts';
 import { Admin } from './admin.ts';
 import { ClientCore } from './client-core.ts';
 import { Connections } from './connections.ts';
@@ -11,6 +12,7 @@ import { PopConsumer, type PopConsumerOptions } from './pop/pop-consumer.ts';
 import { Producer } from './producer.ts';
 import { PullConsumer } from './pull-consumer.ts';
 import { Router } from './router.ts';
+import { TransactionProducer, type TransactionProducerOptions } from './transaction-producer.ts';
 
 const AGENT = 'ledgermq-node/0.1.0';
 const MAX_PENDING_REQUESTS = 65_536;
@@ -25,6 +27,7 @@ export class LedgerClient {
   readonly #connections: Connections;
   readonly #router: Router;
   readonly #producers = new Set<Producer>();
+  readonly #transactionProducers = new Set<TransactionProducer>();
   readonly #consumers = new Set<Consumer | PopConsumer>();
   #nextConsumer = 1;
   #closed = false;
@@ -77,6 +80,14 @@ export class LedgerClient {
     return producer;
   }
 
+  /** A producer whose messages are seen only when a local transaction was committed. @throws LedgerError BAD_NAME */
+  transactionProducer(options: TransactionProducerOptions): TransactionProducer {
+    this.#assertOpen();
+    const producer = new TransactionProducer(this.#core, options);
+    this.#transactionProducers.add(producer);
+    return producer;
+  }
+
   /** A member of a consumer group; start() it, or iterate over it. @throws LedgerError BAD_NAME, BAD_REQUEST */
   consumer(options: ConsumerOptions): Consumer {
     this.#assertOpen();
@@ -112,7 +123,7 @@ export class LedgerClient {
   async #close(): Promise<void> {
     this.#closed = true;
     await Promise.all([...this.#consumers].map((consumer) => consumer.close()));
-    await Promise.all([...this.#producers].map((producer) => producer.close()));
+    await Promise.all([...this.#producers, ...this.#transactionProducers].map((producer) => producer.close()));
     this.#core.close();
     this.#router.close();
     this.#connections.close();
@@ -127,7 +138,17 @@ export class LedgerClient {
     else if (kind === PushKind.assignment) {
       const brokerName = link.hello?.brokerName ?? '';
       for (const consumer of this.#consumers) if (consumer instanceof Consumer) consumer.pushed(brokerName, body as Assignment);
-    } else this.#router.suspect();
+    } else if (kind === PushKind.transactionCheck) this.#checked(link.hello?.brokerName ?? '', body as TransactionCheckPush);
+    else this.#router.suspect();
+  }
+
+  /** One of the group's producers answers for all of them. */
+  #checked(brokerName: string, push: TransactionCheckPush): void {
+    for (const producer of this.#transactionProducers) {
+      if (producer.closed || producer.group !== push.producerGroup) continue;
+      producer.pushed(brokerName, push);
+      return;
+    }
   }
 
   #assertOpen(): void {

@@ -3,10 +3,10 @@ import type { Timer } from '../io/clock.ts';
 import { LedgerError } from '../protocol/errors.ts';
 import { MessageIdGenerator, MessageIdTexts, messageIdHighText } from '../protocol/message-id.ts';
 import { checkSendTopicName } from '../protocol/names.ts';
-import { checkKey, checkTag, checkUserProperties } from '../protocol/properties.ts';
+import { checkKey, checkTag, checkUserProperties, type PropertyList } from '../protocol/properties.ts';
 import { type BatchLimits, DEFAULT_BATCH_LIMITS } from '../protocol/record-batch.ts';
 import { batchedSizeBound, checkMessage, tooLargeText } from '../protocol/record-batch-encoder.ts';
-import { deferralOf, sameDeferral } from './delay.ts';
+import { deferralOf, HALF, sameDeferral } from './delay.ts';
 import { GroupSender, type GroupSenderContext } from './group-sender.ts';
 import { LatencyTracker } from './latency-tracker.ts';
 import type { ClientIo } from './link.ts';
@@ -143,6 +143,21 @@ export class Producer {
   }
 
   /**
+   * Stores a half message, for the transaction producer.
+   * @param properties reserved ones, the producer group among them
+   * @returns `offset` is the number of the transaction
+   */
+  sendHalf(message: Message, properties: PropertyList): Promise<SendResult> {
+    return new Promise((resolve, reject) => {
+      const pending = this.#accept(message, properties);
+      pending.deferral = HALF;
+      pending.resolve = resolve;
+      pending.reject = reject;
+      this.#submit({ message, pending, arg: undefined, oneWay: false });
+    });
+  }
+
+  /**
    * Fire and forget: no answer, no sequence, no retry; may be lost, duplicated by nobody, and order is not promised.
    * @throws LedgerError for what is wrong with the message itself, BUSY when the buffer is full
    */
@@ -218,7 +233,7 @@ export class Producer {
   }
 
   /** What can be refused is refused here, before the network (F15). @throws LedgerError */
-  #accept(message: Message): PendingMessage {
+  #accept(message: Message, reserved: PropertyList = []): PendingMessage {
     if (this.#closed) throw new LedgerError('CLOSED');
     if (!this.#topics.has(message.topic)) checkSendTopicName(message.topic);
     const { tag, keys, properties, body, orderingKey } = message;
@@ -227,7 +242,8 @@ export class Producer {
     const list = properties === undefined ? undefined : Object.entries(properties);
     if (list !== undefined) checkUserProperties(list);
     const bytes = typeof body === 'string' ? Buffer.from(body) : body;
-    const pending = new PendingMessage(bytes, this.#io.clock.wallMs(), tag, keys, orderingKey, list);
+    const all = reserved.length === 0 ? list : [...reserved, ...(list ?? [])];
+    const pending = new PendingMessage(bytes, this.#io.clock.wallMs(), tag, keys, orderingKey, all);
     const refusal = checkMessage(pending, this.#limits);
     if (refusal !== null) throw new LedgerError(refusal, refusal === 'MESSAGE_TOO_LARGE' ? tooLargeText(pending, this.#limits) : undefined);
     pending.deferral = deferralOf(message);
@@ -381,7 +397,8 @@ export class Producer {
       (oneWay ? queue.oneWay : queue.pending).push(batch);
     }
     batch.add(pending);
-    if (batch.sizeBytes >= maxBatchBytes || batch.count >= maxBatchMessages) {
+    // A transaction is one message's.
+    if (batch.deferral === HALF || batch.sizeBytes >= maxBatchBytes || batch.count >= maxBatchMessages) {
       // Full: it leaves with this turn, however long others linger.
       batch.closed = true;
       topic.rotation.closed(queue);

@@ -28,6 +28,7 @@ const CONNECTIONS = ['consumer_group', 'language', 'version', 'consume_mode', 'p
 const STORAGE = ['storage_type', 'storage_medium'];
 const SIZE_BUCKETS = [1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304];
 const LATENCY_MS_BUCKETS = [1, 3, 5, 10, 30, 100, 300, 1000, 3000, 10_000];
+const FINISH_MS_BUCKETS = [10, 100, 1000, 6000, 10_000, 60_000, 600_000, 3_600_000];
 const WRITE_SECONDS_BUCKETS = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2];
 
 export const METRICS = {
@@ -77,6 +78,19 @@ export const METRICS = {
     [],
     LATENCY_MS_BUCKETS,
     'Time that the join took that made a consumer group.',
+  ),
+  rocketmq_half_messages: gauge('messages', [], 'Half messages that wait for the outcome of their transaction.'),
+  rocketmq_commit_messages_total: counter('messages', ['topic'], 'Transactions that were committed (leader).'),
+  rocketmq_rollback_messages_total: counter(
+    'messages',
+    ['topic'],
+    'Transactions that were rolled back, by their producer or after the last check (leader).',
+  ),
+  rocketmq_finish_message_latency: histogram(
+    'ms',
+    ['topic'],
+    FINISH_MS_BUCKETS,
+    'Log time from a half message to the outcome of its transaction (leader).',
   ),
   rocketmq_processor_watermark: gauge('requests', ['processor'], 'Requests that wait for their answer, by kind.'),
   rocketmq_broker_permission: gauge('bits', [], 'What this replica takes now: 4 read, 2 write, 6 both.'),

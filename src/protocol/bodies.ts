@@ -69,6 +69,16 @@ import type {
 import { Op, PushKind } from './requests.ts';
 import { deadLetterMarkRequest, deadLetterMarksRequest, deadLetterMarksResponse, errors, sendBackRequest } from './retry-bodies.ts';
 import { bool, int, list, map, nullable, oneOf, type Schema, text, textUpTo, u16, u32, u53, u53OrNone } from './schema.ts';
+import {
+  halfDescription,
+  producerHeartbeatRequest,
+  transactionCheckPush,
+  transactionEndRequest,
+  transactionEndResponse,
+  transactionGetRequest,
+  transactionListRequest,
+  transactionListResponse,
+} from './transaction-bodies.ts';
 
 /** How a body goes over the wire. Maps go as they are; the hot operations' flat arrays are in flat-bodies.ts. */
 export interface BodyCodec<T> {
@@ -259,6 +269,10 @@ export const CONTROL_REQUESTS: { readonly [O in Control]: BodyCodec<Requests[O]>
   [Op.raftAdd]: asMap(map<RaftAddRequest>({ replicaId: u16, host: textUpTo(256), port: u16 })),
   [Op.raftRemove]: asMap(map<RaftRemoveRequest>({ replicaId: u16 })),
   [Op.featureLevelRaise]: asMap(map<FeatureLevelRaiseRequest>({ level: u16 })),
+  [Op.transactionEnd]: asMap(transactionEndRequest),
+  [Op.producerHeartbeat]: asMap(producerHeartbeatRequest),
+  [Op.transactionGet]: asMap(transactionGetRequest),
+  [Op.transactionList]: asMap(transactionListRequest),
   [Op.messageQuery]: asMap(
     map<MessageQueryRequest>({ topic: name, key: textUpTo(0xffff), fromTimeMs: u53, toTimeMs: u53, max: u16, before: queryCursor }, [
       'before',
@@ -338,6 +352,10 @@ export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O
   [Op.raftAdd]: asMap(empty),
   [Op.raftRemove]: asMap(empty),
   [Op.featureLevelRaise]: asMap(map<FeatureLevelRaiseResponse>({ featureLevel: u16 })),
+  [Op.transactionEnd]: asMap(transactionEndResponse),
+  [Op.producerHeartbeat]: asMap(empty),
+  [Op.transactionGet]: asMap(halfDescription),
+  [Op.transactionList]: asMap(transactionListResponse),
   [Op.messageQuery]: asMap(
     map<MessageQueryResponse>({
       found: list(
@@ -388,4 +406,5 @@ export const PUSHES: { readonly [K in keyof Pushes]: BodyCodec<Pushes[K]> } = {
   [PushKind.routeChanged]: asMap(routeResponse),
   [PushKind.assignment]: asMap(assignment),
   [PushKind.goAway]: asMap(map<GoAwayPush>({ error: u16, detail: text })),
+  [PushKind.transactionCheck]: asMap(transactionCheckPush),
 };

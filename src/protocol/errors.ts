@@ -62,6 +62,12 @@ export const ERRORS = {
   ),
   REPAIRING: define(55, 'same', 'The bytes are damaged on this replica and are being fetched from another one; nothing was served.'),
   INTERNAL: define(60, 'unknown', 'The broker failed to carry out the request; its log says why.'),
+  TRANSACTION_NOT_FOUND: define(
+    65,
+    'no',
+    'No such transaction of this producer group waits for an outcome, or ended within the time that outcomes are remembered.',
+  ),
+  TRANSACTION_CONFLICT: define(66, 'no', 'The transaction has ended with the other outcome: the first one counts.'),
   CLOSED: define(70, 'no', 'This client, producer or consumer was closed.'),
   CONNECTION_LOST: define(71, 'unknown', 'The connection ended before the answer.'),
   NO_ROUTE: define(72, 'redirect', 'No broker answered for the topic, or no leader is known.'),

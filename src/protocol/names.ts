@@ -8,6 +8,8 @@ export const MAX_INTERNAL_TOPIC_CHARACTERS = 255;
 export const RETRY_TOPIC_PREFIX = '%RETRY%';
 export const DLQ_TOPIC_PREFIX = '%DLQ%';
 export const LIGHT_QUEUE_PREFIX = '%LMQ%';
+/** Half messages that nobody answered for: rolled back, and kept here. */
+export const DISCARDED_HALVES_TOPIC = 'TRANS_CHECK_MAX_TIME_TOPIC';
 
 const CHARACTERS = /^[%|a-zA-Z0-9_-]+$/;
 
@@ -17,7 +19,7 @@ const SYSTEM_TOPICS = new Set([
   'BenchmarkTest',
   'RMQ_SYS_TRANS_HALF_TOPIC',
   'RMQ_SYS_TRANS_OP_HALF_TOPIC',
-  'TRANS_CHECK_MAX_TIME_TOPIC',
+  DISCARDED_HALVES_TOPIC,
   'RMQ_SYS_TRACE_TOPIC',
   'SELF_TEST_TOPIC',
   'OFFSET_MOVED_EVENT',
@@ -31,7 +33,7 @@ const FORBIDDEN_TOPICS = new Set([
   'SCHEDULE_TOPIC_XXXX',
   'RMQ_SYS_TRANS_HALF_TOPIC',
   'RMQ_SYS_TRANS_OP_HALF_TOPIC',
-  'TRANS_CHECK_MAX_TIME_TOPIC',
+  DISCARDED_HALVES_TOPIC,
   'SELF_TEST_TOPIC',
   'OFFSET_MOVED_EVENT',
 ]);

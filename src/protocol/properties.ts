@@ -28,6 +28,7 @@ export const Property = {
   dlqOriginMessageId: 'DLQ_ORIGIN_MESSAGE_ID',
   halfMessage: 'TRAN_MSG',
   producerGroup: 'PGROUP',
+  checkImmunitySeconds: 'CHECK_IMMUNITY_TIME_IN_SECONDS',
   traceContext: 'TRACE_CONTEXT',
 } as const;
 

@@ -20,6 +20,7 @@ import type {
   SendBackRequest,
   SendBackResponse,
 } from './retry-requests.ts';
+import type { TransactionCheckPush, TransactionRequests, TransactionResponses } from './transaction-requests.ts';
 
 /**
  * The native protocol's operations as typed values; docs/protocol.md has the bytes.
@@ -68,6 +69,10 @@ export const Op = {
   sendBack: 70,
   deadLetterMark: 71,
   deadLetterMarks: 72,
+  transactionEnd: 65,
+  producerHeartbeat: 66,
+  transactionGet: 67,
+  transactionList: 68,
   messageQuery: 90,
   groupLag: 91,
   pop: 80,
@@ -79,7 +84,7 @@ export const Op = {
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
-export const PushKind = { routeChanged: 1, assignment: 2, goAway: 3 } as const;
+export const PushKind = { routeChanged: 1, assignment: 2, goAway: 3, transactionCheck: 16 } as const;
 
 // ---- connection ----------------------------------------------------------------------------------------------------
 
@@ -489,7 +494,7 @@ export interface GoAwayPush {
 }
 
 /** Request bodies by operation. */
-export interface Requests {
+export interface Requests extends TransactionRequests {
   [Op.hello]: HelloRequest;
   [Op.ping]: Empty;
   [Op.route]: RouteRequest;
@@ -531,7 +536,7 @@ export interface Requests {
   [Op.quotaList]: Empty;
 }
 /** Bodies of successful responses by operation. */
-export interface Responses {
+export interface Responses extends TransactionResponses {
   [Op.hello]: HelloResponse;
   [Op.ping]: Empty;
   [Op.route]: RouteResponse;
@@ -579,5 +584,6 @@ export interface Pushes {
   [PushKind.routeChanged]: RouteChangedPush;
   [PushKind.assignment]: Assignment;
   [PushKind.goAway]: GoAwayPush;
+  [PushKind.transactionCheck]: TransactionCheckPush;
 }
 export type PushKindNumber = keyof Pushes;

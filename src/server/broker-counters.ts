@@ -2,6 +2,7 @@ import type { BrokerMetrics } from '../broker/ports.ts';
 import { BucketCounts } from '../metrics/bucket-counts.ts';
 import { METRICS } from '../metrics/definitions.ts';
 import { MAX_SERIES_PER_METRIC } from '../metrics/registry.ts';
+import { TransactionCounters } from './transaction-counters.ts';
 
 export class TopicIn {
   messages = 0;
@@ -36,6 +37,7 @@ export class BrokerCounters implements BrokerMetrics {
   readonly topicCreateMs = new BucketCounts(METRICS.rocketmq_topic_create_execution_time.buckets);
   readonly groupCreateMs = new BucketCounts(METRICS.rocketmq_consumer_group_create_execution_time.buckets);
   readonly delayedLateMs = new BucketCounts(METRICS.rocketmq_delay_message_latency.buckets);
+  readonly transactions = new TransactionCounters();
   coldBytes = 0;
   damagedReads = 0;
   readonly #known: KnownNames;
@@ -131,6 +133,10 @@ export class BrokerCounters implements BrokerMetrics {
     this.delayedLateMs.observe(lateMs, messages);
   }
 
+  transactionEnded(topic: string, committed: boolean, ms: number): void {
+    this.transactions.ended(topic, committed, ms, (name) => this.#known.hasTopic(name));
+  }
+
   event(name: string, fields: Readonly<Record<string, string | number>>): void {
     this.#onEvent(name, fields);
   }
@@ -138,6 +144,7 @@ export class BrokerCounters implements BrokerMetrics {
   /** Called at each scrape: what was deleted since has no series any more. */
   forgetDeleted(): void {
     const known = this.#known;
+    this.transactions.forgetDeleted((name) => known.hasTopic(name));
     for (const topic of this.topicsIn.keys()) if (!known.hasTopic(topic)) this.topicsIn.delete(topic);
     for (const group of this.rebalances.keys()) if (!known.hasGroup(group)) this.rebalances.delete(group);
     for (const [group, topics] of this.deadLettersOf) {

@@ -16,6 +16,9 @@ const OPS: ReadonlyMap<number, readonly number[]> = new Map([
   [2, [38, 44, 45, 47]],
 ]);
 
+/** Pushes of level 1 end here; later ones are pinned with their level. */
+const LAST_FIRST_PUSH = 3;
+
 const opsOf = (level: number): [string, RequestOp][] => {
   const names = new Map(Object.entries(Op).map(([name, op]) => [op as number, name]));
   return (OPS.get(level) as readonly number[]).map((op) => [names.get(op) as string, op as RequestOp]);
@@ -54,7 +57,7 @@ describe('golden files', () => {
   test('F38 what the broker says by itself is written and read as ever', () => {
     const acks = new SendAckWriter();
     acks.add(REQUEST_ID, ACK.error, ACK.baseOffset, ACK.logTimeMs);
-    const kinds = Object.entries(PushKind) as [string, keyof typeof PUSHES][];
+    const kinds = (Object.entries(PushKind) as [string, keyof typeof PUSHES][]).filter(([, kind]) => kind <= LAST_FIRST_PUSH);
     const pinned = golden(
       'broker-frames-1',
       new Map<string, Uint8Array>([

@@ -34,6 +34,8 @@ const raftStatus = {
   stateDigest: 123,
 };
 const queue = { topic: 't', queueId: 3 };
+const transaction = { transaction: 2 ** 52, messageId: 'AB'.repeat(16) };
+const half = { ...transaction, ...queue, producerGroup: 'p', storedMs: 7, nextCheckMs: 8, checks: 15 };
 
 const quota = { kind: 'client', name: 'a-*', each: true, bytesPerSecond: 9, messagesPerSecond: -1, connections: 2, topics: -1 } as const;
 
@@ -117,6 +119,10 @@ export const REQUESTS: { readonly [O in keyof Requests]: Requests[O] } = {
   [Op.quotaSet]: quota,
   [Op.quotaRemove]: { kind: 'namespace', name: 'shop' },
   [Op.quotaList]: {},
+  [Op.transactionEnd]: { ...transaction, producerGroup: 'p', outcome: 'commit', source: 'producer' },
+  [Op.producerHeartbeat]: { group: 'p' },
+  [Op.transactionGet]: transaction,
+  [Op.transactionList]: { producerGroup: '', after: -1, limit: 1_000 },
 };
 
 export const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send>]: Responses[O] } = {
@@ -191,10 +197,15 @@ export const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send
   [Op.quotaSet]: {},
   [Op.quotaRemove]: {},
   [Op.quotaList]: { quotas: [{ ...quota, used: 3, refused: 4 }] },
+  [Op.transactionEnd]: { offset: -1 },
+  [Op.producerHeartbeat]: {},
+  [Op.transactionGet]: half,
+  [Op.transactionList]: { halves: [half], total: 2, logTimeMs: 9 },
 };
 
 export const PUSHES: { readonly [K in keyof Pushes]: Pushes[K] } = {
   [PushKind.routeChanged]: { brokers: [route], topics: [topicRoute] },
   [PushKind.assignment]: assignment,
   [PushKind.goAway]: { error: 21, detail: 'stopping' },
+  [PushKind.transactionCheck]: { ...transaction, producerGroup: 'p', check: 1 },
 };

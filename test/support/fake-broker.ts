@@ -6,7 +6,8 @@ import { NO_METRICS } from '../../src/broker/ports.ts';
 import type { Request } from '../../src/broker/session.ts';
 import type { SettingName } from '../../src/broker/settings.ts';
 import { BrokerStateMachine } from '../../src/broker/state-machine.ts';
-import type { PropertyList } from '../../src/protocol/properties.ts';
+import { Property, type PropertyList } from '../../src/protocol/properties.ts';
+import { BatchFlag } from '../../src/protocol/record-batch.ts';
 import { encodeBatch } from '../../src/protocol/record-batch-encoder.ts';
 import type { PullRequest, RequestOp, Requests, Responses } from '../../src/protocol/requests.ts';
 import { Op } from '../../src/protocol/requests.ts';
@@ -31,6 +32,10 @@ export interface BatchOptions {
   readonly idHigh?: Uint8Array;
   readonly idLow?: number;
   readonly bodyBytes?: number;
+  /** A half message of this producer group. */
+  readonly half?: string;
+  /** CHECK_IMMUNITY_TIME_IN_SECONDS. */
+  readonly immunity?: string;
 }
 
 /** A sealed batch of small messages. Producer id 0 = one-way. */
@@ -51,10 +56,27 @@ export function makeBatch(options: BatchOptions = {}): Uint8Array {
     bornTimeMs: 1_700_000_000_000,
     tag: tags?.[i],
     keys: keys?.[i],
-    properties: properties?.[i],
+    properties: options.half === undefined ? properties?.[i] : halfProperties(options.half, options.immunity),
   }));
   const idHigh = options.idHigh ?? Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
-  return encodeBatch(messages, { producerId, producerEpoch: epoch, firstSequence: sequence, idHigh, idLow }).bytes.slice();
+  const header = {
+    producerId,
+    producerEpoch: epoch,
+    firstSequence: sequence,
+    idHigh,
+    idLow,
+    deferral: options.half === undefined ? null : HALF,
+  };
+  return encodeBatch(messages, header).bytes.slice();
+}
+
+const HALF = { flag: BatchFlag.half, delay: 0 };
+
+function halfProperties(group: string, immunity: string | undefined): [string, string][] {
+  return [
+    [Property.producerGroup, group],
+    ...(immunity === undefined ? [] : [[Property.checkImmunitySeconds, immunity] as [string, string]]),
+  ];
 }
 
 /** A whole broker over a fake replica: requests in, answers out, time and commits by hand. */
