@@ -63,7 +63,7 @@ export interface DeliveryRow {
   readonly tagBloom: number;
 }
 
-function encodeRow(row: DeliveryRow, into: Uint8Array, at: number): void {
+export function encodeRow(row: DeliveryRow, into: Uint8Array, at: number): void {
   writeU32(into, at + Row.magic, ROW_MAGIC);
   writeU16(into, at + Row.version, VERSION);
   writeU16(into, at + Row.attempts, row.attempts);

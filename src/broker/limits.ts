@@ -93,6 +93,8 @@ export interface BrokerLimits {
   readonly producerSessionMs: number;
   /** (producer group, connection) pairs; beyond: TOO_MANY. */
   readonly maxProducerSessions: number;
+  /** Timers that the leader holds in memory, ≈ 100 bytes each; beyond: the later half is read from disk again when its time comes. */
+  readonly maxNearTimers: number;
 }
 
 export const DEFAULT_BROKER_LIMITS: BrokerLimits = {
@@ -125,4 +127,5 @@ export const DEFAULT_BROKER_LIMITS: BrokerLimits = {
   retentionCheckMs: 10_000,
   producerSessionMs: 30_000,
   maxProducerSessions: 65_536,
+  maxNearTimers: 524_288,
 };

@@ -2,6 +2,7 @@ import type { BrokerContext } from './context.ts';
 import type { Deadline } from './deadlines.ts';
 import type { PendingCommands } from './pending-commands.ts';
 import type { SegmentStart } from './segments.ts';
+import type { BrokerStateMachine } from './state-machine.ts';
 
 /**
  * Where the log should start: behind every segment whose messages are all older than the retention, and so that what is
@@ -24,6 +25,14 @@ export function cutPosition(
     start = position;
   }
   return start === startPosition ? null : start;
+}
+
+/** The last start of a segment up to `wanted` before which nothing is needed any more; null: none. */
+function allowedCut(state: BrokerStateMachine, wanted: number): number | null {
+  for (const { position } of state.segments.starts.toReversed()) {
+    if (position <= wanted && state.mayCut(position)) return position;
+  }
+  return null;
 }
 
 /** The leader proposes cuts by time and by size (F34); all replicas make them at apply. */
@@ -52,7 +61,7 @@ export class Retention implements Deadline {
     if (!leadership.ready) return;
     deadlines.set(this, limits.retentionCheckMs);
     if (this.#proposed) return;
-    const position = cutPosition(
+    const wanted = cutPosition(
       state.startPosition(),
       state.segments.starts,
       state.endPosition,
@@ -60,6 +69,7 @@ export class Retention implements Deadline {
       state.setting('retentionMs'),
       state.setting('retentionBytes'),
     );
+    const position = wanted === null ? null : allowedCut(state, wanted);
     if (position === null) return;
     this.#proposed = true;
     metrics.event('log cut proposed', { position });

@@ -1,7 +1,8 @@
+import type { PendingReferences } from './held-segments.ts';
 import type { Segments } from './segments.ts';
 
 /** References into the log by segment, so that nothing is cut that something pending still needs (F34). */
-export class SegmentReferences {
+export class SegmentReferences implements PendingReferences {
   readonly #segments: Segments;
   /** By base position of the segment. */
   readonly #counts = new Map<number, number>();

@@ -26,6 +26,7 @@ import { Delivery, type DeliveryRow, ROW_BYTES } from './delivery.ts';
 import { Digest } from './digest.ts';
 import { FIRST_FEATURE_LEVEL, NEWEST_FEATURE_LEVEL } from './feature-level.ts';
 import { Groups } from './groups.ts';
+import { HeldSegments, type PendingReferences } from './held-segments.ts';
 import { PopTable } from './pop/pop-table.ts';
 import type { ApplyListener, MessageIdIndex, QueueStore } from './ports.ts';
 import { Producers } from './producers.ts';
@@ -89,6 +90,9 @@ export class BrokerStateMachine implements StateMachine {
   readonly #deferred = new Map<number, DeferredBatches>();
   readonly timers: Timers;
   readonly transactions: Transactions;
+  readonly #held: HeldSegments;
+  /** Who must not lose bytes of the log by a cut. */
+  readonly #pending: PendingReferences[] = [];
   /** Of the batch at hand: one list for all. */
   readonly #keyHashes: number[] = [];
   #listener: ApplyListener | null = null;
@@ -117,6 +121,8 @@ export class BrokerStateMachine implements StateMachine {
     });
     this.groups = new Groups(this.topics, options.brokerName, this.retries);
     this.segments = new Segments(this.topics);
+    this.#held = new HeldSegments(this.segments);
+    this.#added.push(this.#held);
     this.timers = new Timers({
       topics: this.topics,
       segments: this.segments,
@@ -145,6 +151,7 @@ export class BrokerStateMachine implements StateMachine {
 
   #addTimers(timers: Timers): void {
     this.#added.push(timers);
+    this.#pending.push(timers.references);
     for (const flag of [BatchFlag.delayLevel, BatchFlag.deliverAt, BatchFlag.delayMs]) this.#deferred.set(flag, timers);
     for (const type of ['delayLevelsSet', 'delayLevelDue', 'timersDue'] as const) this.#handlers.set(type, timers);
   }
@@ -288,6 +295,7 @@ export class BrokerStateMachine implements StateMachine {
     const baseOffset = queue.nextOffset;
     queue.nextOffset += row.count;
     queue.index.append(baseOffset, position, logTimeMs, ROW_BYTES, row.count, row.tagBloom);
+    this.#held.hold(position, row.position);
     this.#ids.putRow(row.position, position, logTimeMs);
     this.#digest.mix(baseOffset + 1);
     this.#listener?.onPlaced(row.topicId, row.queueId);
@@ -455,9 +463,22 @@ export class BrokerStateMachine implements StateMachine {
     for (const group of groups) this.#listener?.onGroupChanged(group);
   }
 
+  /** Whether nothing that is pending, and no retained delivery, refers to what lies before. */
+  mayCut(position: number): boolean {
+    return this.#held.allows(position) && this.#pending.every((pending) => pending.before(position) === 0);
+  }
+
   #applyCut(position: number, index: number): void {
+    if (!this.mayCut(position)) {
+      // Something came between the proposal and here.
+      this.#commandDone(index, ERRORS.NOT_READY.number, NO_RESULT);
+      return;
+    }
     // A second proposal of the same cut, or one of an earlier leader, finds nothing to do.
-    if (this.segments.cut(position)) this.#ids.cut(position);
+    if (this.segments.cut(position)) {
+      this.#ids.cut(position);
+      this.#held.cut(position);
+    }
     this.#commandDone(index, 0, NO_RESULT);
   }
 

@@ -60,7 +60,11 @@ export class StoredEntries {
   async placesOf(entry: Uint8Array): Promise<readonly StoredPlace[]> {
     const position = readU53(entry, Entry.position);
     const topicId = readU32(entry, Entry.topicId);
-    if ((batchFlags(entry, ENTRY_HEADER_BYTES) & DEFERRED_FLAGS) !== 0) return this.#delivered(position, topicId);
+    if ((batchFlags(entry, ENTRY_HEADER_BYTES) & DEFERRED_FLAGS) !== 0) {
+      const places = await this.#delivered(position, topicId);
+      // One whose time was past when it was stored has its own place, like those without a delay.
+      if (places.length > 0) return places;
+    }
     const queue = this.#context.state.topics.queue(topicId, readU16(entry, Entry.queueId));
     const baseOffset = queue === undefined ? null : await baseOffsetOf(queue, position);
     return queue === undefined || baseOffset === null ? [] : [{ queue, baseOffset, row: null }];

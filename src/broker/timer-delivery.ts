@@ -5,6 +5,7 @@ import type { PendingCommands } from './pending-commands.ts';
 import type { Reader } from './reader.ts';
 import type { TimersListener } from './timers.ts';
 import { WaitingRows } from './waiting-rows.ts';
+import { WheelDelivery } from './wheel-delivery.ts';
 
 /** The leader's part of delayed delivery (F13): sees what is due and proposes it. Whatever it forgets or says twice, the state stands. */
 export class TimerDelivery implements TimersListener {
@@ -13,6 +14,7 @@ export class TimerDelivery implements TimersListener {
   readonly #rows: WaitingRows;
   /** Level n is at n − 1. */
   readonly #levels: LevelDelivery[] = [];
+  readonly #wheel: WheelDelivery;
   /** Levels that something came to since the last run. */
   readonly #grown = new Set<number>();
   /** What the configuration says, ms; null: as the log has it. */
@@ -24,6 +26,7 @@ export class TimerDelivery implements TimersListener {
     this.#commands = commands;
     this.#delaysMs = delaysMs;
     this.#rows = new WaitingRows(context, reader);
+    this.#wheel = new WheelDelivery(context, commands, this.#rows);
     context.state.timers.listen(this);
   }
 
@@ -31,7 +34,9 @@ export class TimerDelivery implements TimersListener {
     this.#grown.add(level);
   }
 
-  onTimer(): void {}
+  onTimer(dueMs: number, position: number, sizeBytes: number, count: number, bloom: number): void {
+    this.#wheel.onTimer(dueMs, position, sizeBytes, count, bloom);
+  }
 
   /** The delays of the levels changed: whoever sleeps may have to wake earlier. */
   onLevelsChanged(): void {
@@ -41,10 +46,12 @@ export class TimerDelivery implements TimersListener {
   becameReady(): void {
     this.#tableSeen = false;
     this.onLevelsChanged();
+    this.#wheel.becameReady();
   }
 
   leadershipLost(): void {
-    for (const level of this.#levels) level.leadershipLost();
+    for (const level of this.#levels) level.loop.stop();
+    this.#wheel.leadershipLost();
     this.#grown.clear();
   }
 
@@ -55,9 +62,10 @@ export class TimerDelivery implements TimersListener {
       return;
     }
     if (!this.#tableSeen) this.#proposeTable();
-    for (const level of this.#levels) if (level.awaitsApply) level.run();
+    for (const level of this.#levels) if (level.loop.awaitsApply) level.loop.run();
+    this.#wheel.applied();
     if (this.#grown.size === 0) return;
-    for (const level of this.#grown) this.#level(level).run();
+    for (const level of this.#grown) this.#level(level).loop.run();
     this.#grown.clear();
   }
 

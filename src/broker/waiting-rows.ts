@@ -47,6 +47,12 @@ export class WaitingRows {
     return cold.length === 0 ? rows : this.#readCold(units, cold, rows);
   }
 
+  /** Null: it is not in memory, or damaged there: of() says so when the row is needed. */
+  hot(unit: WaitingUnit): DeliveryRow | null {
+    const head = this.#context.replica.readHot(unit.position, headBytes(unit));
+    return head === null ? null : decode(unit, head);
+  }
+
   /** In the order of the log, neighbours together. */
   async #readCold(units: readonly WaitingUnit[], cold: number[], rows: DeliveryRow[]): Promise<DeliveryRow[]> {
     const at = (i: number): WaitingUnit => units[cold[i] as number] as WaitingUnit;
@@ -69,13 +75,16 @@ export class WaitingRows {
   }
 
   #row(unit: WaitingUnit, head: Uint8Array): DeliveryRow {
-    const row = unit.sizeBytes === ROW_BYTES ? decodeRow(head, 0) : rowOfBatch(unit, head);
+    const row = decode(unit, head);
     if (row !== null) return row;
     this.#context.metrics.damagedRead(unit.position);
     this.#context.replica.damagedRead?.(unit.position);
     throw new LedgerError('REPAIRING', `what waits at ${unit.position} is damaged here`);
   }
 }
+
+const decode = (unit: WaitingUnit, head: Uint8Array): DeliveryRow | null =>
+  unit.sizeBytes === ROW_BYTES ? decodeRow(head, 0) : rowOfBatch(unit, head);
 
 /** @returns null when these are not the bytes of the entry's header */
 function rowOfBatch({ position, sizeBytes, count, tagBloom }: WaitingUnit, head: Uint8Array): DeliveryRow | null {

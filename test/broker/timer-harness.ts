@@ -1,6 +1,7 @@
 import { readU32 } from '../../src/base/bytes.ts';
 import { type Command, encodeCommand } from '../../src/broker/commands.ts';
 import { FEATURE_LEVELS } from '../../src/broker/feature-level.ts';
+import type { BrokerLimits } from '../../src/broker/limits.ts';
 import type { PulledBatch } from '../../src/protocol/pulled-batch.ts';
 import { BatchFlag, sealBatch, setDeferral } from '../../src/protocol/record-batch.ts';
 import type { PullResponse } from '../../src/protocol/requests.ts';
@@ -25,8 +26,8 @@ export class TimerHarness {
   readonly session: FakeSession;
   #idLow = 0;
 
-  constructor(topics: Record<string, number> = { T: 2 }, segmentBytes?: number) {
-    this.broker = BrokerHarness.ready(topics, {}, segmentBytes);
+  constructor(topics: Record<string, number> = { T: 2 }, segmentBytes?: number, limits: Partial<BrokerLimits> = {}) {
+    this.broker = BrokerHarness.ready(topics, limits, segmentBytes);
     this.command({ type: 'featureLevelRaise', level: FEATURE_LEVELS.messaging });
     this.session = this.broker.session();
   }

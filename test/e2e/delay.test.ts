@@ -43,6 +43,35 @@ describe('delayed delivery', () => {
     expect((await drain(client, queue)).length).toBe(201);
   });
 
+  test('F13 at any time: each when it is due, once, over two leader changes, one of them by kill -9', async () => {
+    const [queue] = (await cluster.createTopic('any-time')) as [MessageQueue];
+    const producer = client.producer();
+    const start = Date.now();
+    const delays = Array.from({ length: 300 }, (_, i) => 1_000 + ((i * 97) % 300) * 10);
+    const results = await Promise.all(
+      delays.map((delayMs, i) =>
+        producer.send({
+          topic: 'any-time',
+          body: String(delayMs),
+          ...(i % 2 === 0 ? { delayMs } : { deliverAt: new Date(start + delayMs) }),
+        }),
+      ),
+    );
+    const leader = (await cluster.local.leader()) as number;
+    await cluster.local.kill(leader);
+
+    const messages = await (async () => {
+      await until('half of them', async () => (await client.pullConsumer().range(queue)).maxOffset >= 150);
+      await cluster.cli('raft', 'transfer');
+      return delivered(queue, 300);
+    })();
+    expect(new Set(messages.map(({ msgId }) => msgId))).toEqual(new Set(results.map(({ msgId }) => msgId)));
+    expect(messages).toHaveLength(300);
+    const early = messages.filter((message) => message.storeTimeMs - start < Number(message.text()) - CLOCK_SLACK_MS);
+    expect(early).toEqual([]);
+    expect((await drain(client, queue)).length).toBe(300);
+  });
+
   test('F13 what is no delay is refused before the network', async () => {
     const producer = client.producer();
     for (const delay of [{ delayTimeLevel: -1 }, { delayMs: Number.NaN }, { delayMs: 41 * 86_400_000 }, { delayMs: 1, deliverAt: 1 }]) {
