@@ -194,6 +194,7 @@ export class Server implements ServerView {
       hotTail: this.#hotTail(),
       flush: config.flush,
       asyncFlushMs: config.asyncFlushMs,
+      forced: (await readRecoverNote(disk, config.dataDir)) !== null,
       ...(this.#options.reserveBytes === undefined ? {} : { reserveBytes: this.#options.reserveBytes }),
       stateMachine: this.#stateMachine,
       derived,

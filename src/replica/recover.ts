@@ -27,6 +27,8 @@ export interface RecoverOptions {
   readonly flush: FlushMode;
   readonly asyncFlushMs: number;
   readonly reserveBytes?: number;
+  /** An operator decided that this replica goes on alone with what it has (`raft recover`). */
+  readonly forced?: boolean;
   readonly stateMachine: StateMachine;
   readonly derived: DerivedFiles;
   readonly logHandlers: CommitLogHandlers;
@@ -77,7 +79,8 @@ async function recoverBehind(options: RecoverOptions, hardState: HardStateFile, 
   const stored = hardState.load() ?? NOTHING_STORED;
   const bootId = await disk.bootId();
   const bufferedBoot = bufferedBootOf(stored);
-  if (bufferedBoot !== null && bufferedBoot !== bootId) {
+  const tailLost = bufferedBoot !== null && bufferedBoot !== bootId;
+  if (tailLost && options.forced !== true) {
     throw new FlushLost(
       `${directory}: the machine went down while this replica flushed asynchronously, so it may have lost what it acknowledged and must not vote (flush=async). With a majority of the group in this state: 'ledgermq raft recover'.`,
     );
@@ -122,6 +125,7 @@ async function recoverBehind(options: RecoverOptions, hardState: HardStateFile, 
     verifyFrom: restored === null ? null : boundaryOf(restored),
     durableEndPosition,
     lastRunWasBuffered: bufferedBoot !== null,
+    unsyncedTailLost: tailLost,
     ...(options.repair === undefined ? {} : { repair: (damage) => (options.repair as RecoveryRepair).recovering(damage) }),
     onGroup: (group, lone) => {
       groupIndex.append(group);
