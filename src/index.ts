@@ -34,6 +34,7 @@ export type { ReceivedMessage } from './client/message.ts';
 export type { MessageQueue } from './client/message-queue.ts';
 export type { MessageQuery, MessageQueryResult, SearchedGroup, SearchStatus } from './client/message-search.ts';
 export type { OffsetOwner, OffsetStore, StoredOffset, StoredQueue } from './client/offset-store.ts';
+export type { OpenTelemetryApi } from './client/open-telemetry.ts';
 export {
   CLIENT_DEFAULTS,
   type ClientOptions,

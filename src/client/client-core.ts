@@ -5,6 +5,7 @@ import type { Connections } from './connections.ts';
 import { ANSWER_GRACE_MS, type ClientIo, type Link } from './link.ts';
 import { Naps } from './naps.ts';
 import { ROUTE_WAIT_MS, type Router } from './router.ts';
+import type { Tracing } from './tracing.ts';
 
 /** Between attempts of a request that met no leader. */
 const REDIRECT_BACKOFF = { baseMs: 10, factor: 2, capMs: 500, jitter: true } as const;
@@ -21,14 +22,23 @@ export class ClientCore {
   readonly connections: Connections;
   readonly clientId: string;
   readonly requestTimeoutMs: number;
+  readonly tracing: Tracing | null;
   readonly #naps: Naps;
 
-  constructor(io: ClientIo, router: Router, connections: Connections, clientId: string, requestTimeoutMs: number) {
+  constructor(
+    io: ClientIo,
+    router: Router,
+    connections: Connections,
+    clientId: string,
+    requestTimeoutMs: number,
+    tracing: Tracing | null = null,
+  ) {
     this.io = io;
     this.router = router;
     this.connections = connections;
     this.clientId = clientId;
     this.requestTimeoutMs = requestTimeoutMs;
+    this.tracing = tracing;
     this.#naps = new Naps(io.clock);
   }
 

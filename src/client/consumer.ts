@@ -53,6 +53,7 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
     const settings = consumerSettings(options);
     this.#settings = {
       ...settings,
+      handler: settings.handler && core.tracing !== null ? core.tracing.traced(settings.handler, settings.group) : settings.handler,
       onError: (error) => this.#tell(settings.onError, error),
       onSlowHandler: (slow) => this.#tell(settings.onSlowHandler, slow),
     };
@@ -145,20 +146,27 @@ export class Consumer implements AsyncIterable<ReceivedMessage> {
   /** Starts the consumer when nobody did. Several loops share the messages. */
   [Symbol.asyncIterator](): AsyncIterator<ReceivedMessage> {
     if (this.#settings.handler !== null) throw new LedgerError('BAD_REQUEST', 'a consumer with a handler cannot be iterated');
+    const { tracing } = this.#core;
     let current: ReceivedMessage | null = null;
+    let processed: (() => void) | undefined;
     const step = (message: ReceivedMessage | null): IteratorResult<ReceivedMessage> => {
       current = message;
+      if (message !== null) processed = tracing?.processing(message, this.#settings.group);
       return message === null ? { done: true, value: undefined } : { done: false, value: message };
     };
     return {
       next: async () => {
         if (!this.#started) await this.start();
         if (current !== null) this.#runner.acknowledge(current);
+        processed?.();
+        processed = undefined;
         current = null;
         const message = this.#runner.next();
         return step(message instanceof Promise ? await message : message);
       },
       return: async () => {
+        processed?.();
+        processed = undefined;
         current = null;
         return { done: true, value: undefined };
       },

@@ -191,10 +191,12 @@ export class Fetcher {
     try {
       let at = 0;
       let openedBytes = 0;
+      const receivedMs = this.#core.io.clock.monotonicMs();
       for (const { baseOffset, logTimeMs, sizeBytes, reference } of body.batches) {
         // A pull is bounded by what travels; opened, bodies may be a thousand times as much. What is left is pulled again.
         if (openedBytes > 0 && this.#isFull(queue, queue.heldBytes - heldBytes)) break;
         const batch = new ReceivedBatch(raw.subarray(at, at + sizeBytes), queue.queue, baseOffset, logTimeMs, reference);
+        batch.receivedMs = receivedMs;
         added += queue.add(batch);
         at += sizeBytes;
         openedBytes += batch.memoryBytes - sizeBytes;

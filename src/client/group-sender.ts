@@ -181,6 +181,7 @@ export class GroupSender {
   #put(frame: SendFrame, queue: SendQueue, batch: OutBatch): void {
     const { bytes } = batch.encoded as EncodedBatch;
     batch.attempt = frame;
+    batch.left();
     batch.sends += 1;
     frame.queues.push(queue);
     frame.batches.push(batch);
@@ -216,6 +217,7 @@ export class GroupSender {
       const { buffer, bytes } = encodeBatch(batch.messages, header, headroom, 0, batch.count, undefined, compress);
       const parts = [{ topic: queue.queue.topic, queueId: queue.queue.queueId, sizeBytes: bytes.length }];
       link.post(Op.send, { oneWay: true, replication: this.#context.settings.replication, parts }, buffer, headroom);
+      batch.left();
       this.#context.oneWayDone(batch);
     }
     return true;

@@ -12,6 +12,7 @@ import { PopConsumer, type PopConsumerOptions } from './pop/pop-consumer.ts';
 import { Producer } from './producer.ts';
 import { PullConsumer } from './pull-consumer.ts';
 import { Router } from './router.ts';
+import { Tracing } from './tracing.ts';
 import { TransactionProducer, type TransactionProducerOptions } from './transaction-producer.ts';
 
 const AGENT = 'ledgermq-node/0.1.0';
@@ -68,14 +69,15 @@ export class LedgerClient {
       refreshMs: settings.routeRefreshMs,
       backoff: reconnect,
     });
-    this.#core = new ClientCore(io, this.#router, this.#connections, this.clientId, requestTimeoutMs);
+    const tracing = Tracing.of(options.openTelemetry, io.clock, this.clientId);
+    this.#core = new ClientCore(io, this.#router, this.#connections, this.clientId, requestTimeoutMs, tracing);
     this.#router.start();
   }
 
   /** A producer with its own sequences: keep it and share it, one for each client is the usual number. */
   producer(options: ProducerOptions = {}): Producer {
     this.#assertOpen();
-    const producer = new Producer(this.#core.io, this.#router, options);
+    const producer = new Producer(this.#core.io, this.#router, options, this.#core.tracing);
     this.#producers.add(producer);
     return producer;
   }

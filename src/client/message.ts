@@ -10,6 +10,8 @@ export class ReceivedBatch extends BatchReader {
   readonly storeTimeMs: number;
   /** Memory that one message stands for in prefetch bounds. */
   readonly bytesPerMessage: number;
+  /** Monotonic time at which it came to this process; 0 = not noted. */
+  receivedMs = 0;
 
   /** Of a place in the queue that is one message's alone (a retry, a dead letter), else null. */
   readonly reference: PulledReference | null;
@@ -107,10 +109,18 @@ export class ReceivedMessage {
   get orderingKey(): string | undefined {
     return this.#batch.property(this.#index, Property.shardingKey);
   }
+  /** One property, a reserved one too, without decoding the others; `name` is ASCII. */
+  property(name: string): string | undefined {
+    return this.#batch.property(this.#index, name);
+  }
   /** The user's own properties; tag, keys and ordering key have fields of their own. */
   get properties(): Readonly<Record<string, string>> {
     const all = this.#batch.properties(this.#index);
     return Object.fromEntries([...all].filter(([name]) => !isReservedProperty(name)));
+  }
+  /** The client's monotonic clock when it came; 0 = not noted. */
+  get receivedMs(): number {
+    return this.#batch.receivedMs;
   }
   /** Producer's clock at send(), ms since 1970. */
   get bornTimeMs(): number {

@@ -1,6 +1,7 @@
 import type { Io } from '../io/io.ts';
 import type { MessageQueue } from './message-queue.ts';
 import type { OffsetStore } from './offset-store.ts';
+import type { OpenTelemetryApi } from './open-telemetry.ts';
 import type {
   AllocateMessageQueueStrategy,
   BatchHandler,
@@ -34,6 +35,11 @@ export interface ClientOptions {
   /** A silent connection is pinged after this and given up after twice this. */
   readonly keepAliveMs?: number;
   readonly maxFrameBytes?: number;
+  /**
+   * `@opentelemetry/api`, or false. Left out: when that package is installed and a tracer provider is registered by the time the
+   * client is made, messages are traced.
+   */
+  readonly openTelemetry?: OpenTelemetryApi | false;
   /** The world: sockets, clock, randomness. Default nodeIo(). */
   readonly io?: Pick<Io, 'clock' | 'random' | 'net'>;
 }

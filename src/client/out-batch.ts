@@ -3,6 +3,7 @@ import type { MessageIdTexts } from '../protocol/message-id.ts';
 import type { BatchMessage, EncodedBatch } from '../protocol/record-batch-encoder.ts';
 import type { Deferral } from './delay.ts';
 import type { MessageQueue } from './message-queue.ts';
+import type { SendTrace } from './tracing.ts';
 import type { SendCallback, SendResult } from './types.ts';
 
 type Resolve = (result: SendResult) => void;
@@ -23,6 +24,7 @@ export class PendingMessage implements BatchMessage {
   resolve: Resolve | null = null;
   reject: Reject | null = null;
   callback: SendCallback | null = null;
+  trace: SendTrace | null = null;
 
   constructor(
     body: Uint8Array,
@@ -65,6 +67,8 @@ export class OutBatch {
   readonly deadlineAt: number;
   sizeBytes = 0;
   largestBodyBytes = 0;
+  /** A message of it has spans. */
+  traced = false;
   closed = false;
   encoded: EncodedBatch | null = null;
   /** Frames that it was put into. */
@@ -105,6 +109,7 @@ export class OutBatch {
   add(message: PendingMessage): void {
     this.messages.push(message);
     this.sizeBytes += message.sizeBytes;
+    if (message.trace !== null) this.traced = true;
     this.largestBodyBytes = Math.max(this.largestBodyBytes, message.body.length);
   }
 
@@ -118,6 +123,16 @@ export class OutBatch {
     this.inDoubt = false;
   }
 
+  /** It is in a frame. */
+  left(): void {
+    if (this.traced) for (const { trace } of this.messages) trace?.left();
+  }
+
+  /** One-way: nobody will answer. */
+  gone(): void {
+    if (this.traced) for (const { trace } of this.messages) trace?.gone();
+  }
+
   /**
    * @param baseOffset −1 = unknown
    * @param thrown what a callback threw: the others are told nevertheless
@@ -128,6 +143,7 @@ export class OutBatch {
       const message = messages[i] as PendingMessage;
       const msgId = ids.at(this.idLow + i);
       const result: SendResult = { msgId, topic, brokerName, queueId, offset: baseOffset < 0 ? null : baseOffset + i };
+      if (message.trace !== null) message.trace.stored(result);
       if (message.resolve !== null) message.resolve(result);
       else if (message.callback !== null) callBack(message.callback, null, result, thrown);
     }
@@ -135,6 +151,7 @@ export class OutBatch {
 
   reject(error: LedgerError, thrown: (error: unknown) => void): void {
     for (const message of this.messages) {
+      message.trace?.failed(error);
       if (message.reject !== null) message.reject(error);
       else if (message.callback !== null) callBack(message.callback, error, null, thrown);
     }
@@ -147,4 +164,10 @@ function callBack(callback: SendCallback, error: LedgerError | null, result: Sen
   } catch (failure) {
     thrown(failure);
   }
+}
+
+/** Ends the spans of messages that will be in no batch. */
+export function refused(pending: readonly PendingMessage[], error: LedgerError): LedgerError {
+  for (const { trace } of pending) trace?.failed(error);
+  return error;
 }

@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.ts';
 import type { Timer } from '../io/clock.ts';
-import { LedgerError } from '../protocol/errors.ts';
+import { asLedgerError, LedgerError } from '../protocol/errors.ts';
 import { MessageIdGenerator, MessageIdTexts, messageIdHighText } from '../protocol/message-id.ts';
 import { checkSendTopicName } from '../protocol/names.ts';
 import { checkKey, checkTag, checkUserProperties, type PropertyList } from '../protocol/properties.ts';
@@ -12,11 +12,13 @@ import { LatencyTracker } from './latency-tracker.ts';
 import type { ClientIo } from './link.ts';
 import type { MessageQueue } from './message-queue.ts';
 import type { ProducerOptions } from './options.ts';
-import { type BatchKind, OutBatch, PendingMessage } from './out-batch.ts';
+import { type BatchKind, OutBatch, PendingMessage, refused } from './out-batch.ts';
+import { isKeyed, isMovable } from './placement.ts';
 import { type ProducerSettings, producerSettings } from './producer-settings.ts';
 import { QueueRotation } from './queue-rotation.ts';
 import type { KnownTopic, Router } from './router.ts';
 import { SendQueue, type SendQueueEvents } from './send-queue.ts';
+import type { Tracing } from './tracing.ts';
 import type { Message, SendCallback, SendResult } from './types.ts';
 
 const SINGLE = { whole: false, oneWay: false } as const;
@@ -56,6 +58,7 @@ export class Producer {
   #waitingHead = 0;
   readonly #context: GroupSenderContext;
   readonly #events: SendQueueEvents;
+  readonly #tracing: Tracing | null;
   readonly #forget: () => void;
   #bufferedBytes = 0;
   #bufferedMessages = 0;
@@ -74,7 +77,8 @@ export class Producer {
     this.#reject = reject;
   };
 
-  constructor(io: ClientIo, router: Router, options: ProducerOptions) {
+  constructor(io: ClientIo, router: Router, options: ProducerOptions, tracing: Tracing | null = null) {
+    this.#tracing = tracing;
     this.#io = io;
     this.#router = router;
     this.#settings = producerSettings(options);
@@ -163,7 +167,7 @@ export class Producer {
    */
   sendOneWay(message: Message): void {
     const pending = this.#accept(message);
-    if (this.#full()) throw new LedgerError('BUSY', 'the send buffer is full');
+    if (this.#full()) throw refused([pending], new LedgerError('BUSY', 'the send buffer is full'));
     this.#submit({ message, pending, arg: undefined, oneWay: true });
   }
 
@@ -178,12 +182,15 @@ export class Producer {
     const accepted = messages.map((message) => this.#accept(message));
     const { deferral } = accepted[0] as PendingMessage;
     if (accepted.some((each) => !sameDeferral(each.deferral, deferral)))
-      throw new LedgerError('BAD_DELAY', 'messages of one batch have one delay');
+      throw refused(accepted, new LedgerError('BAD_DELAY', 'messages of one batch have one delay'));
     const sizeBytes = accepted.reduce((sum, { sizeBytes: bytes }) => sum + bytes, 0);
     const { maxBatchBytes, maxCount } = this.#limits;
     if (sizeBytes > maxBatchBytes - BATCH_HEADER_ROOM || messages.length > maxCount) {
       const limits = `the limits are ${maxCount} messages, ${maxBatchBytes - BATCH_HEADER_ROOM} bytes`;
-      throw new LedgerError('MESSAGE_TOO_LARGE', `a batch of ${messages.length} messages, ${sizeBytes} bytes; ${limits}`);
+      throw refused(
+        accepted,
+        new LedgerError('MESSAGE_TOO_LARGE', `a batch of ${messages.length} messages, ${sizeBytes} bytes; ${limits}`),
+      );
     }
     const results = accepted.map((pending) => {
       const promise = new Promise<SendResult>(this.#executor);
@@ -191,7 +198,7 @@ export class Producer {
       pending.reject = this.#reject;
       return promise;
     });
-    this.#admit(sizeBytes, accepted.length, () => {
+    this.#admit(sizeBytes, accepted, () => {
       this.#whenRouted(
         first.topic,
         (topic) => {
@@ -204,6 +211,7 @@ export class Producer {
           this.#mark(queue);
         },
         (error) => {
+          refused(accepted, error);
           for (const pending of accepted) pending.reject?.(error);
           this.#unbuffer(sizeBytes, accepted.length);
         },
@@ -239,7 +247,7 @@ export class Producer {
     const { tag, keys, properties, body, orderingKey } = message;
     if (tag !== undefined) checkTag(tag);
     if (keys !== undefined) for (const key of keys) checkKey(key);
-    const list = properties === undefined ? undefined : Object.entries(properties);
+    const list = properties === undefined ? (this.#tracing === null ? undefined : []) : Object.entries(properties);
     if (list !== undefined) checkUserProperties(list);
     const bytes = typeof body === 'string' ? Buffer.from(body) : body;
     const all = reserved.length === 0 ? list : [...reserved, ...(list ?? [])];
@@ -247,8 +255,17 @@ export class Producer {
     const refusal = checkMessage(pending, this.#limits);
     if (refusal !== null) throw new LedgerError(refusal, refusal === 'MESSAGE_TOO_LARGE' ? tooLargeText(pending, this.#limits) : undefined);
     pending.deferral = deferralOf(message);
+    if (this.#tracing !== null) this.#trace(this.#tracing, message, pending, list as [string, string][]);
     pending.sizeBytes = batchedSizeBound(pending);
     return pending;
+  }
+
+  /** What a message carries for its trace is left out where its own properties leave no room. */
+  #trace(tracing: Tracing, message: Message, pending: PendingMessage, properties: (readonly [string, string])[]): void {
+    pending.trace = tracing.send(message, pending.body.length);
+    const own = properties.length;
+    properties.push(...pending.trace.properties);
+    if (checkMessage(pending, this.#limits) !== null) properties.length = own;
   }
 
   #submit(unplaced: Unplaced): void {
@@ -257,7 +274,7 @@ export class Producer {
       this.#bufferedBytes += sizeBytes;
       this.#bufferedMessages += 1;
       this.#route(unplaced);
-    } else this.#admit(sizeBytes, 1, () => this.#route(unplaced));
+    } else this.#admit(sizeBytes, [unplaced.pending], () => this.#route(unplaced));
   }
 
   #full(): boolean {
@@ -265,10 +282,10 @@ export class Producer {
   }
 
   /** Takes room in the buffer, waiting for it in order of the calls. @throws LedgerError BUSY */
-  #admit(sizeBytes: number, count: number, go: () => void): void {
+  #admit(sizeBytes: number, pending: readonly PendingMessage[], go: () => void): void {
     const enter = (): void => {
       this.#bufferedBytes += sizeBytes;
-      this.#bufferedMessages += count;
+      this.#bufferedMessages += pending.length;
       go();
     };
     if (!this.#full() && this.#waiting.length === 0) {
@@ -276,7 +293,7 @@ export class Producer {
       return;
     }
     if (this.#waiting.length - this.#waitingHead >= this.#settings.maxWaitingSends)
-      throw new LedgerError('BUSY', 'too many sends wait for the send buffer');
+      throw refused(pending, new LedgerError('BUSY', 'too many sends wait for the send buffer'));
     this.#waiting.push(enter);
   }
 
@@ -300,6 +317,7 @@ export class Producer {
 
   #fail({ pending }: Unplaced, error: LedgerError): void {
     this.#unbuffer(pending.sizeBytes, 1);
+    refused([pending], error);
     if (pending.reject !== null) pending.reject(error);
     else if (pending.callback !== null) this.#call(pending.callback, error);
   }
@@ -515,6 +533,7 @@ export class Producer {
   };
 
   #release(batch: OutBatch): void {
+    if (batch.oneWay) batch.gone();
     this.#unbuffer(batch.sizeBytes, batch.count);
   }
 
@@ -568,20 +587,6 @@ export class Producer {
 }
 
 function nothing(): void {}
-
-/** A place that was asked for, by queue, key or selector, is kept: keys wait or fail, they never move. */
-function isMovable(message: Message, arg: unknown): boolean {
-  return message.queue === undefined && message.orderingKey === undefined && arg === undefined;
-}
-
-function isKeyed(message: Message, arg: unknown): boolean {
-  return message.queue === undefined && message.orderingKey !== undefined && arg === undefined;
-}
-
-function asLedgerError(error: unknown): LedgerError {
-  if (error instanceof LedgerError) return error;
-  return new LedgerError('BAD_REQUEST', error instanceof Error ? error.message : String(error));
-}
 
 /** 1…2^53 − 1. */
 function randomProducerId(io: ClientIo): number {

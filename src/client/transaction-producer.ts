@@ -88,7 +88,7 @@ export class TransactionProducer {
     checkGroupName(options.group);
     this.#core = core;
     this.#options = options;
-    this.#producer = new Producer(core.io, core.router, options);
+    this.#producer = new Producer(core.io, core.router, options, core.tracing);
     this.#heartbeats = new ProducerHeartbeats(core, options.group);
     this.#checker = new TransactionChecker(core, {
       group: options.group,

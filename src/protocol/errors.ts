@@ -106,3 +106,9 @@ export class LedgerError extends Error {
     return ERRORS[this.code].retry;
   }
 }
+
+/** What was thrown, as an error with a code: BAD_REQUEST for one that has none, since the caller's own code threw it. */
+export function asLedgerError(error: unknown): LedgerError {
+  if (error instanceof LedgerError) return error;
+  return new LedgerError('BAD_REQUEST', error instanceof Error ? error.message : String(error));
+}
