@@ -29,6 +29,9 @@ async function consume(count: number): Promise<void> {
     group: 'points-accounts',
     topics: ['earned'],
     consumeFromWhere: 'first',
+    // What fails comes again after 100 ms at most; by default after 10 s, 30 s, 1 min …
+    reconsumeBackoff: 'exponential',
+    reconsumeBackoffBaseMs: 100,
     handler: async (message, context) => {
       await handler(message, context);
       done += 1;

@@ -44,10 +44,23 @@ describe.concurrent('F53 examples', () => {
     expect(lines).toHaveLength(3);
   });
 
+  test('recurring work: each run sends the next one', async () => {
+    const lines = await run('recurring');
+    expect(lines.slice(0, 4).map((line) => line.split(',')[0])).toEqual(['run 1', 'run 2', 'run 3', 'run 4']);
+    // Never before it is due; that the machine is slow says nothing about the example.
+    expect(numbers(lines, /^4 runs in (\d+) intervals$/)[0]).toBeGreaterThanOrEqual(3);
+  });
+
   test('order lifecycle: in order for each order, past a failure', async () => {
     const lines = await run('order-lifecycle');
     expect(lines.slice(0, 6)).toEqual([1, 2, 3, 4, 5, 6].map((n) => `order ${n}: created → paid → shipped → delivered`));
     expect(lines[6]).toBe('1 step failed and was done again before anything behind it');
+  });
+
+  test('order time-out: who has not paid is cancelled, not before the time is over', async () => {
+    const lines = await run('order-timeout');
+    expect(new Set(lines.slice(0, 3))).toEqual(new Set(['o-1: cancelled', 'o-2: paid', 'o-3: cancelled']));
+    expect(lines[3]).toBe('nobody was asked before the time was over');
   });
 
   test('F26 idempotence by unique key: a failed attempt and a second delivery change nothing', async () => {
