@@ -112,6 +112,9 @@ export class Server implements ServerView {
   get gossip(): ClusterGossip | null {
     return this.#gossip?.routing ?? null;
   }
+  get topicConflicts(): number {
+    return this.#gossip?.routing.topicConflicts ?? 0;
+  }
   get gossipCounters(): GossipView | null {
     return this.#gossip?.routing.gossip ?? null;
   }

@@ -4,6 +4,7 @@ import { checkNewTopicName, checkUserGroupName } from '../protocol/names.ts';
 import type { RaftAddRequest, RaftRemoveRequest, RaftTransferRequest, VerifyChainRequest } from '../protocol/raft-requests.ts';
 import type {
   GroupLagRequest,
+  GroupMarkRequest,
   GroupResetOffsetRequest,
   QueueRangeRequest,
   TopicCreateRequest,
@@ -11,11 +12,12 @@ import type {
   TopicPutRequest,
   TopicUpdateRequest,
 } from '../protocol/requests.ts';
-import { Op, ReplicationMode } from '../protocol/requests.ts';
+import { GROUP_MARKS, Op, ReplicationMode } from '../protocol/requests.ts';
 import { MAX_REPLICAS } from '../raft/quorum.ts';
 import { groupLagOf } from './backlog.ts';
 import type { BrokerContext } from './context.ts';
 import { groupDescription, groupLag, topicDescription, topicRoute } from './describe.ts';
+import { FEATURE_LEVELS } from './feature-level.ts';
 import { StateLimits } from './limits.ts';
 import { nameRefusal } from './name-refusal.ts';
 import type { PendingCommands } from './pending-commands.ts';
@@ -63,13 +65,39 @@ export class Admin {
       session.refuse(requestId, name?.code ?? 'BAD_REQUEST', name?.detail);
       return;
     }
-    if (this.#context.state.topics.named(topic) === undefined && !this.#hasRoom(session, requestId, topic)) return;
+    const isNew = this.#context.state.topics.named(topic) === undefined;
+    if (isNew && !(this.#takesTopics(session, requestId) && this.#hasRoom(session, requestId, topic))) return;
     const { clock, metrics } = this.#context;
     const arrivedMs = clock.monotonicMs();
     this.#commands.propose({ type: 'topicCreate', name: topic, queues, perm, messageType, replication }, (error) => {
       if (error === null) metrics.topicCreatedMs(clock.monotonicMs() - arrivedMs);
       this.#note(session, requestId, 'topic create', { topic, queues, perm, messageType, replication }, error);
       this.#answerRoute(session, requestId, Op.topicCreate, topic, error);
+    });
+  }
+
+  /** A topic that is made while the group is drained gets no queues here (F48). Those of other groups are not its concern. */
+  #takesTopics(session: Session, requestId: number): boolean {
+    const mark = GROUP_MARKS[this.#context.state.setting('groupMark')];
+    if (mark === 'open') return true;
+    session.refuse(requestId, 'QUEUES_CLOSED', `broker group ${this.#options.brokerName} is ${mark} (ledgermq cluster drain --undo)`);
+    return false;
+  }
+
+  /** F48: the mark is replicated state of the group; who asked for it is noted. */
+  groupMark(session: Session, requestId: number, { mark, forced }: GroupMarkRequest): void {
+    const { state, metrics } = this.#context;
+    if (state.featureLevel < FEATURE_LEVELS.messaging) {
+      session.refuse(requestId, 'FEATURE_LEVEL', 'a replica of the group cannot read its mark');
+      return;
+    }
+    this.#commands.propose({ type: 'setSetting', name: 'groupMark', value: GROUP_MARKS.indexOf(mark) }, (error) => {
+      const event =
+        mark === 'removed' ? (forced ? 'group remove forced' : 'group remove') : mark === 'drained' ? 'group drain' : 'group open';
+      this.#note(session, requestId, event, { brokerName: this.#options.brokerName }, error);
+      if (error === null && forced) metrics.forcedRemoval();
+      if (error !== null) session.refuse(requestId, error);
+      else session.respond(Op.groupMark, requestId, {});
     });
   }
 
@@ -127,6 +155,8 @@ export class Admin {
       session.refuse(requestId, fault, name?.detail);
       return;
     }
+    const here = record.placement.some(({ brokerName }) => brokerName === this.#options.brokerName);
+    if (isNew && here && !this.#takesTopics(session, requestId)) return;
     if (isNew && !this.#hasRoom(session, requestId, record.name)) return;
     const { clock, metrics } = this.#context;
     const arrivedMs = clock.monotonicMs();
@@ -144,7 +174,8 @@ export class Admin {
     this.read(session, requestId, () => {
       const { topics } = this.#context.state;
       const wanted = request.topics.length === 0 ? topics.public() : request.topics.flatMap((name) => topics.named(name) ?? []);
-      session.respond(Op.topicList, requestId, { topics: wanted.map(topicDescription) });
+      const mark = GROUP_MARKS[this.#context.state.setting('groupMark')] ?? 'open';
+      session.respond(Op.topicList, requestId, { topics: wanted.map(topicDescription), ...(mark === 'open' ? {} : { mark }) });
     });
   }
 

@@ -326,6 +326,9 @@ export class Broker implements RequestHandler, ApplyListener {
       case Op.raftRemove:
         this.#admin.raftRemove(session, requestId, request.body);
         break;
+      case Op.groupMark:
+        this.#admin.groupMark(session, requestId, request.body);
+        break;
       case Op.verifyChain:
         this.#admin.verifyChain(session, requestId, request.body);
         break;

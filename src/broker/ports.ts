@@ -83,6 +83,8 @@ export interface BrokerMetrics {
   pullLatencyMs(ms: number, held: boolean): void;
   /** From the request to its answer, ms, replication included. */
   topicCreatedMs(ms: number): void;
+  /** An operator took this group out of the cluster with messages that nobody had consumed. */
+  forcedRemoval(): void;
   /** The join that made a group. */
   groupCreatedMs(ms: number): void;
   /** Messages became dead letters of the group. @param topic that they were first in */
@@ -106,6 +108,7 @@ export const NO_METRICS: BrokerMetrics = {
   sendLatencyMs: () => {},
   pullLatencyMs: () => {},
   topicCreatedMs: () => {},
+  forcedRemoval: () => {},
   groupCreatedMs: () => {},
   deadLetters: () => {},
   groupChanged: () => {},

@@ -1,8 +1,26 @@
 import type { Clock } from '../io/clock.ts';
 import type { Random } from '../io/random.ts';
 import { LedgerError } from '../protocol/errors.ts';
-import { Op, type RequestOp, type Requests, type Responses, type TopicDescription, type TopicPutRequest } from '../protocol/requests.ts';
-import { isDrained, type NewTopic, planCreate, planDelete, planDrain, planRemove, planUpdate, type TopicChange } from './topic-plan.ts';
+import {
+  type GroupMark,
+  Op,
+  type RequestOp,
+  type Requests,
+  type Responses,
+  type TopicDescription,
+  type TopicPutRequest,
+} from '../protocol/requests.ts';
+import {
+  isDrained,
+  type NewTopic,
+  planCreate,
+  planDelete,
+  planDrain,
+  planOpen,
+  planRemove,
+  planUpdate,
+  type TopicChange,
+} from './topic-plan.ts';
 
 /** How the leaders of broker groups are asked: by the client's links, or by the command line's. */
 export interface LeaderPort {
@@ -49,17 +67,19 @@ export class TopicAdmin {
     this.#port = port;
   }
 
-  /** @param brokerNames default: all groups @throws LedgerError TOPIC_EXISTS, BAD_NAME, NO_ROUTE */
+  /** @param brokerNames default: all groups that are not drained @throws LedgerError TOPIC_EXISTS, BAD_NAME, NO_ROUTE, QUEUES_CLOSED */
   async create(topic: string, wanted: NewTopic, brokerNames?: readonly string[]): Promise<TopicOutcome> {
-    const described = await this.describe([topic]);
-    const groups = brokerNames ?? (await this.#port.brokerNames());
+    const { described, closed } = await this.#ask([topic]);
+    const groups = brokerNames ?? (await this.#port.brokerNames()).filter((brokerName) => !closed.has(brokerName));
+    assertOpen(groups, closed);
     const record = planCreate(topic, described, wanted, groups, newIncarnation(this.#port.random));
     return this.put(record, described);
   }
 
   /** @param brokerNames groups that get so many queues, those that join too; default: all that have the topic */
   async update(topic: string, change: TopicChange, brokerNames?: readonly string[]): Promise<TopicOutcome> {
-    const described = await this.describe([topic]);
+    const { described, closed } = await this.#ask([topic]);
+    if (brokerNames !== undefined) assertOpen(brokerNames, closed);
     return this.put(planUpdate(topic, described, change, brokerNames), described);
   }
 
@@ -70,9 +90,29 @@ export class TopicAdmin {
     return outcomes;
   }
 
-  /** F48: every topic on that group stops taking messages there; its queues are read until they are empty. Again is fine. */
+  /**
+   * F48: every topic on that group stops taking messages there, and topics that are made later get no queues there; its queues are read
+   * until they are empty. Again is fine.
+   */
   async drain(brokerName: string): Promise<TopicOutcome[]> {
+    await this.#mark(brokerName, 'drained', false);
     return this.#changeAll(brokerName, planDrain);
+  }
+
+  /** Takes a drain back: all topics that still have queues there are written there again. */
+  async open(brokerName: string): Promise<TopicOutcome[]> {
+    await this.#mark(brokerName, 'open', false);
+    return this.#changeAll(brokerName, planOpen);
+  }
+
+  async #mark(brokerName: string, mark: GroupMark, forced: boolean): Promise<void> {
+    try {
+      await this.#port.askLeader(brokerName, Op.groupMark, { mark, forced }, PUT_TIMEOUT_MS);
+    } catch (error) {
+      // A group of an earlier level has its topics' marks only.
+      const code = asLedgerError(error).code;
+      if (code !== 'FEATURE_LEVEL' && code !== 'UNKNOWN_OPERATION') throw error;
+    }
   }
 
   /**
@@ -86,6 +126,7 @@ export class TopicAdmin {
       const left = await this.#leftOn(brokerName);
       if (left.length > 0) throw new LedgerError('BAD_REQUEST', `broker group ${brokerName} is not empty: ${left.join('; ')}`);
     }
+    await this.#mark(brokerName, 'removed', force);
     return this.#changeAll(brokerName, planRemove);
   }
 
@@ -124,13 +165,26 @@ export class TopicAdmin {
 
   /** What each group says of these topics (none: of all); groups without a leader are left out. @throws LedgerError when no group answers */
   async describe(topics: readonly string[]): Promise<TopicDescription[]> {
+    return (await this.#ask(topics)).described;
+  }
+
+  /** The same, and which groups get no more queues. */
+  async #ask(
+    topics: readonly string[],
+  ): Promise<{ readonly described: TopicDescription[]; readonly closed: ReadonlyMap<string, GroupMark> }> {
     const brokerNames = await this.#port.brokerNames();
     const answers = await Promise.allSettled(
       brokerNames.map((brokerName) => this.#port.askLeader(brokerName, Op.topicList, { topics }, LIST_TIMEOUT_MS)),
     );
     const refused = answers.find((answer) => answer.status === 'rejected');
     if (refused !== undefined && answers.every(({ status }) => status === 'rejected')) throw asLedgerError(refused.reason);
-    return answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value.topics : []));
+    const described = answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value.topics : []));
+    const closed = new Map<string, GroupMark>();
+    for (const [at, answer] of answers.entries()) {
+      const mark = answer.status === 'fulfilled' ? (answer.value.mark ?? 'open') : 'open';
+      if (mark !== 'open') closed.set(brokerNames[at] as string, mark);
+    }
+    return { described, closed };
   }
 
   /** To every group that the record names, or that is to give the topic up. */
@@ -204,6 +258,14 @@ export function assertApplied({ record, groups }: TopicOutcome): void {
   if (groups.length === 1) throw first.error;
   const detail = failed.map(({ brokerName, error }) => `${brokerName}: ${error?.message}`).join('; ');
   throw new LedgerError(first.error.code, `${record.topic} is not changed on every broker group: ${detail}`, causes);
+}
+
+/** @throws LedgerError QUEUES_CLOSED */
+function assertOpen(brokerNames: readonly string[], closed: ReadonlyMap<string, GroupMark>): void {
+  const found = brokerNames.find((brokerName) => closed.has(brokerName));
+  if (found !== undefined)
+    throw new LedgerError('QUEUES_CLOSED', `broker group ${found} is ${closed.get(found)} (ledgermq cluster drain --undo)`);
+  if (brokerNames.length === 0) throw new LedgerError('QUEUES_CLOSED', 'every broker group is drained');
 }
 
 function asLedgerError(error: unknown): LedgerError {

@@ -117,6 +117,14 @@ export function planDrain(topic: string, described: readonly TopicDescription[],
   return changedTo(known, { placement });
 }
 
+/** The group's queues are written again. @returns null when they are */
+export function planOpen(topic: string, described: readonly TopicDescription[], brokerName: string): TopicPutRequest | null {
+  const known = newestRecord(topic, described);
+  if (placeIn(known, brokerName)?.perm !== READ_ONLY) return null;
+  const open = ({ brokerName: name, queues }: Place): Place => ({ brokerName: name, queues });
+  return changedTo(known, { placement: known.placement.map((place) => (place.brokerName === brokerName ? open(place) : place)) });
+}
+
 /** F48: the group leaves the placement, with what its queues hold. @returns null when it is not in it */
 export function planRemove(topic: string, described: readonly TopicDescription[], brokerName: string): TopicPutRequest | null {
   const known = newestRecord(topic, described);

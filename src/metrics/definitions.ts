@@ -196,6 +196,17 @@ export const METRICS = {
     [],
     'Records of one epoch with different bodies: two processes under one identity, or a bug.',
   ),
+  ledgermq_topic_conflicts: gauge(
+    'topics',
+    [],
+    'Topics that broker groups hold as different ones under one name: made twice while the groups did not hear each other. Delete one of them.',
+  ),
+  ledgermq_group_mark: gauge('mark', [], 'What an operator decided about this broker group: 0 open, 1 drained, 2 removed.'),
+  ledgermq_forced_removals_total: counter(
+    'removals',
+    [],
+    'Removals of this broker group with messages that nobody had consumed (cluster remove --force), asked of this replica.',
+  ),
   ledgermq_gossip_suspicions_total: counter('suspicions', [], 'Brokers that became suspects here.'),
   ledgermq_gossip_refutations_total: counter(
     'suspicions',

@@ -28,6 +28,7 @@ import type {
   GroupLagRequest,
   GroupLagResponse,
   GroupListResponse,
+  GroupMarkRequest,
   GroupMemberRequest,
   GroupReleaseRequest,
   GroupResetOffsetRequest,
@@ -66,7 +67,7 @@ import type {
   TopicRoute,
   TopicUpdateRequest,
 } from './requests.ts';
-import { Op, PushKind } from './requests.ts';
+import { GROUP_MARKS, Op, PushKind } from './requests.ts';
 import { deadLetterMarkRequest, deadLetterMarksRequest, deadLetterMarksResponse, errors, sendBackRequest } from './retry-bodies.ts';
 import { bool, int, list, map, nullable, oneOf, type Schema, text, textUpTo, u16, u32, u53, u53OrNone } from './schema.ts';
 import {
@@ -268,6 +269,7 @@ export const CONTROL_REQUESTS: { readonly [O in Control]: BodyCodec<Requests[O]>
   [Op.verifyChain]: asMap(map<VerifyChainRequest>({ fromIndex: u53, toIndex: u53 })),
   [Op.raftAdd]: asMap(map<RaftAddRequest>({ replicaId: u16, host: textUpTo(256), port: u16 })),
   [Op.raftRemove]: asMap(map<RaftRemoveRequest>({ replicaId: u16 })),
+  [Op.groupMark]: asMap(map<GroupMarkRequest>({ mark: oneOf(...GROUP_MARKS), forced: bool })),
   [Op.featureLevelRaise]: asMap(map<FeatureLevelRaiseRequest>({ level: u16 })),
   [Op.transactionEnd]: asMap(transactionEndRequest),
   [Op.producerHeartbeat]: asMap(producerHeartbeatRequest),
@@ -318,7 +320,7 @@ export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O
   [Op.topicCreate]: asMap(topicRoute),
   [Op.topicUpdate]: asMap(topicRoute),
   [Op.topicDelete]: asMap(empty),
-  [Op.topicList]: asMap(map<TopicListResponse>({ topics: list(topicDescription) })),
+  [Op.topicList]: asMap(map<TopicListResponse>({ topics: list(topicDescription), mark: oneOf(...GROUP_MARKS) }, ['mark'])),
   [Op.topicPut]: asMap(map<TopicPutResponse>({ replication: int(0, 3) })),
   [Op.groupList]: asMap(
     map<GroupListResponse>({
@@ -351,6 +353,7 @@ export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O
   ),
   [Op.raftAdd]: asMap(empty),
   [Op.raftRemove]: asMap(empty),
+  [Op.groupMark]: asMap(empty),
   [Op.featureLevelRaise]: asMap(map<FeatureLevelRaiseResponse>({ featureLevel: u16 })),
   [Op.transactionEnd]: asMap(transactionEndResponse),
   [Op.producerHeartbeat]: asMap(empty),

@@ -65,6 +65,7 @@ export const Op = {
   verifyChain: 43,
   raftAdd: 44,
   raftRemove: 45,
+  groupMark: 46,
   featureLevelRaise: 47,
   sendBack: 70,
   deadLetterMark: 71,
@@ -466,6 +467,19 @@ export interface TopicListRequest {
 }
 export interface TopicListResponse {
   readonly topics: readonly TopicDescription[];
+  /** Of the broker group that answers. Missing: of an earlier release, or `open`. */
+  readonly mark?: GroupMark;
+}
+/**
+ * What an operator has decided about a broker group as a whole (F48). `drained`: new topics get no queues here; `removed`: it has left the
+ * cluster, the same and for good unless it is opened again. Order and numbers are in the log.
+ */
+export const GROUP_MARKS = ['open', 'drained', 'removed'] as const;
+export type GroupMark = (typeof GROUP_MARKS)[number];
+export interface GroupMarkRequest {
+  readonly mark: GroupMark;
+  /** Whoever asks knows that messages are lost by it: noted, and counted. */
+  readonly forced: boolean;
 }
 export interface GroupListResponse {
   readonly groups: readonly { readonly group: string; readonly epoch: number; readonly members: number; readonly lag: number }[];
@@ -522,6 +536,7 @@ export interface Requests extends TransactionRequests {
   [Op.verifyChain]: VerifyChainRequest;
   [Op.raftAdd]: RaftAddRequest;
   [Op.raftRemove]: RaftRemoveRequest;
+  [Op.groupMark]: GroupMarkRequest;
   [Op.featureLevelRaise]: FeatureLevelRaiseRequest;
   [Op.sendBack]: SendBackRequest;
   [Op.deadLetterMark]: DeadLetterMarkRequest;
@@ -564,6 +579,7 @@ export interface Responses extends TransactionResponses {
   [Op.verifyChain]: VerifyChainResponse;
   [Op.raftAdd]: Empty;
   [Op.raftRemove]: Empty;
+  [Op.groupMark]: Empty;
   [Op.featureLevelRaise]: FeatureLevelRaiseResponse;
   [Op.sendBack]: SendBackResponse;
   [Op.deadLetterMark]: DeadLetterMarkResponse;

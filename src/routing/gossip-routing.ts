@@ -35,6 +35,10 @@ export class GossipRouting implements ClusterGossip {
   /** Topic → brokerName → record. */
   readonly #applied = new Map<string, Map<string, AppliedTopic>>();
   readonly #conflicts = new Set<string>();
+  /** Topics that two groups hold as different incarnations, now. */
+  get topicConflicts(): number {
+    return this.#conflicts.size;
+  }
   readonly #routeListeners = new Set<RouteListener>();
   readonly #topicListeners = new Set<(applied: AppliedTopic) => void>();
   readonly #memberListeners = new Set<(member: Member) => void>();

@@ -40,6 +40,7 @@ export class BrokerCounters implements BrokerMetrics {
   readonly transactions = new TransactionCounters();
   coldBytes = 0;
   damagedReads = 0;
+  forcedRemovals = 0;
   readonly #known: KnownNames;
   readonly #onEvent: BrokerMetrics['event'];
   #outSeries = 0;
@@ -109,6 +110,10 @@ export class BrokerCounters implements BrokerMetrics {
 
   pullLatencyMs(ms: number, held: boolean): void {
     (held ? this.longPullMs : this.pullMs).observe(ms);
+  }
+
+  forcedRemoval(): void {
+    this.forcedRemovals++;
   }
 
   topicCreatedMs(ms: number): void {

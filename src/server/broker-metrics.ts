@@ -30,6 +30,8 @@ export function bindBroker(
   gauge('rocketmq_consumer_group_number', () => state()?.groups.all().length);
   gauge('rocketmq_half_messages', () => state()?.transactions.halves.size);
   counters.transactions.bind(registry);
+  gauge('ledgermq_group_mark', () => state()?.setting('groupMark'));
+  gauge('ledgermq_forced_removals_total', () => counters.forcedRemovals);
   gauge('ledgermq_broker_queues', () => state()?.topics.queueCount);
   gauge('ledgermq_broker_producers', () => state()?.producers.size);
   gauge('ledgermq_broker_duplicates_total', () => state()?.duplicateBatches);

@@ -25,6 +25,7 @@ export function bindGossip(registry: MetricsRegistry, gauge: BindGauge, view: Se
   gauge('ledgermq_gossip_records_taken_total', () => counts()?.recordsTaken);
   gauge('ledgermq_gossip_records_dropped_total', () => counts()?.dropped);
   gauge('ledgermq_gossip_conflicts_total', () => counts()?.conflicts);
+  gauge('ledgermq_topic_conflicts', () => view.topicConflicts);
   gauge('ledgermq_gossip_suspicions_total', () => counts()?.suspicions);
   gauge('ledgermq_gossip_refutations_total', () => counts()?.refutations);
   gauge('ledgermq_gossip_deaths_total', () => counts()?.deaths);

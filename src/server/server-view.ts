@@ -23,4 +23,6 @@ export interface ServerView {
   readonly broker: Broker | null;
   readonly gateway: NativeGateway | null;
   readonly gossipCounters?: GossipView | null;
+  /** Topics that broker groups hold as different ones under one name, as far as gossip tells. */
+  readonly topicConflicts?: number;
 }

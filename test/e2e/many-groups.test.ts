@@ -130,13 +130,28 @@ describe('three broker groups, each its own process', () => {
         const { brokerName } = await producer.send({ topic: 'leaving', body: `m${i}`, orderingKey: `k${i}` });
         expect(brokerName).not.toBe('a');
       }
+      // A topic that is made now gets no queues there, and not by name either; until the drain is taken back.
+      const placementOf = async (topic: string) =>
+        ((await cluster.json('topic', 'describe', topic))['placement'] as { brokerName: string }[]).map(({ brokerName }) => brokerName);
+      await cluster.json('topic', 'create', 'later', '--queues', '2');
+      expect(await placementOf('later')).toEqual(['b', 'c']);
+      const named = await cluster.cli('topic', 'create', 'latest', '--queues', '2', '--group', 'a');
+      expect(named.exit).toBe(1);
+      expect(named.stderr).toContain('is drained');
+      await cluster.json('cluster', 'drain', 'a', '--undo');
+      await cluster.json('topic', 'create', 'latest', '--queues', '2');
+      expect(await placementOf('latest')).toEqual(['a', 'b', 'c']);
+      let opened = 0;
+      await until('it is written again', async () => (await sendEach(producer, 'leaving', 1, `open${opened++}-`)).has('a'));
+      await cluster.json('cluster', 'drain', 'a');
       const refused = await cluster.cli('cluster', 'remove', 'a');
       expect(refused.exit).toBe(1);
       expect(refused.stderr).toContain('not empty');
       const consumer = await consume('a', 'leaving', 'leaving', tally);
-      await until('all consumed', () => tally.seen.size === 40);
+      const all = 40 + opened;
+      await until('all consumed', () => tally.seen.size === all);
       // Other topics hold messages that nobody wants.
-      for (const topic of ['shared', 'harmed']) await cluster.json('topic', 'delete', topic);
+      for (const topic of ['shared', 'harmed', 'latest']) await cluster.json('topic', 'delete', topic);
       await until('the group may go', async () => (await cluster.cli('cluster', 'remove', 'a')).exit === 0);
       await until('its queues are given up', () => consumer.assignment.every(({ brokerName }) => brokerName !== 'a'));
       expect((await cluster.json('topic', 'describe', 'leaving'))['placement']).toEqual(
@@ -144,9 +159,17 @@ describe('three broker groups, each its own process', () => {
       );
       await cluster.local.killGroup('a');
       expect(await sendEach(producer, 'leaving', 10, 'after')).toEqual(new Set(['b', 'c']));
-      await until('what came after is consumed', () => tally.seen.size === 50);
+      await until('what came after is consumed', () => tally.seen.size === all + 10);
       expect(tally.doubled).toEqual([]);
       await consumer.close();
+      // With messages that nobody has consumed, by an operator who says so: noted and counted.
+      await cluster.json('topic', 'create', 'lost', '--queues', '1', '--group', 'b,c');
+      expect(await sendEach(producer, 'lost', 6, 'lost')).toEqual(new Set(['b', 'c']));
+      expect(await cluster.metric(1, 'ledgermq_forced_removals_total', 'b')).toBe(0);
+      await cluster.json('cluster', 'remove', 'b', '--force');
+      expect(await cluster.metric(1, 'ledgermq_forced_removals_total', 'b')).toBe(1);
+      expect(await cluster.metric(1, 'ledgermq_group_mark', 'b')).toBe(2);
+      await until('its queues leave the routes', async () => !(await sendEach(producer, 'lost', 2, 'later')).has('b'));
     },
     TIMEOUT_MS,
   );

@@ -83,8 +83,8 @@ export class TestCluster {
   }
 
   /** Value of a metric without labels of its own; null when the page does not show it. */
-  async metric(replicaId: number, name: string): Promise<number | null> {
-    const page = await httpGet(`${this.local.replica(replicaId).adminUrl}/metrics`, 5_000);
+  async metric(replicaId: number, name: string, brokerName = 'a'): Promise<number | null> {
+    const page = await httpGet(`${this.local.replica(replicaId, brokerName).adminUrl}/metrics`, 5_000);
     const line = page?.text.split('\n').find((text) => text.startsWith(`${name}{`) || text.startsWith(`${name} `));
     return line === undefined ? null : Number(line.slice(line.lastIndexOf(' ') + 1));
   }

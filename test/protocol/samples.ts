@@ -85,6 +85,7 @@ export const REQUESTS: { readonly [O in keyof Requests]: Requests[O] } = {
   [Op.verifyChain]: { fromIndex: 1, toIndex: 100 },
   [Op.raftAdd]: { replicaId: 4, host: 'h', port: 7460 },
   [Op.raftRemove]: { replicaId: 4 },
+  [Op.groupMark]: { mark: 'removed', forced: true },
   [Op.featureLevelRaise]: { level: 2 },
   [Op.sendBack]: {
     ...queue,
@@ -171,6 +172,7 @@ export const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send
   },
   [Op.raftAdd]: {},
   [Op.raftRemove]: {},
+  [Op.groupMark]: {},
   [Op.featureLevelRaise]: { featureLevel: 2 },
   [Op.sendBack]: { errors: [0, 15] },
   [Op.deadLetterMark]: { errors: [0, 50] },

@@ -291,6 +291,10 @@ describe('routes from gossip', () => {
     world.run(2_000);
     expect(nodes.map((node) => node.routing.route(['orders']).topics[0]?.topicId)).toEqual([100, 100, 100, 100, 100, 100]);
     expect(nodes.every((node) => node.events.some(({ name }) => name === 'topic incarnation conflict'))).toBe(true);
+    expect(nodes.map((node) => node.routing.topicConflicts)).toEqual([1, 1, 1, 1, 1, 1]);
+    b1.routing.publishTopic(topic({ incarnation: 100, version: 2, deleted: true, placement: [{ brokerName: 'g01', queues: 2 }] }), 12);
+    world.run(2_000);
+    expect(nodes.map((node) => node.routing.topicConflicts)).toEqual([0, 0, 0, 0, 0, 0]);
   });
 
   test('a record that is larger than a datagram arrives in pieces; one above the bound is refused where it is made', () => {

@@ -6,6 +6,9 @@ import { type ClientFlags, withClientFlags } from '../options.ts';
 import { write, writeJson } from '../output.ts';
 import { reportGroups } from '../topic-report.ts';
 
+interface DrainFlags extends ClientFlags {
+  readonly undo?: boolean;
+}
 interface RemoveFlags extends ClientFlags {
   readonly force?: boolean;
 }
@@ -15,9 +18,12 @@ export function registerDrain(cluster: Command, context: Context): void {
   withClientFlags(
     cluster
       .command('drain')
-      .description('The queues of a broker group take no more messages and are read until they are empty; sends go to the other groups.')
-      .argument('<brokerName>'),
-  ).action((brokerName: string, flags: ClientFlags) => drain(context, brokerName, flags));
+      .description(
+        'The queues of a broker group take no more messages and are read until they are empty; sends, and topics made later, go to the other groups.',
+      )
+      .argument('<brokerName>')
+      .option('--undo', 'the group takes messages and topics again'),
+  ).action((brokerName: string, flags: DrainFlags) => drain(context, brokerName, flags));
   withClientFlags(
     cluster
       .command('remove')
@@ -29,10 +35,11 @@ export function registerDrain(cluster: Command, context: Context): void {
   ).action((brokerName: string, flags: RemoveFlags) => remove(context, brokerName, flags));
 }
 
-async function drain(context: Context, brokerName: string, flags: ClientFlags): Promise<void> {
+async function drain(context: Context, brokerName: string, flags: DrainFlags): Promise<void> {
   using session = await AdminSession.open(context, flags.endpoint);
   session.broker(brokerName);
-  report(context, flags, brokerName, 'drained', await session.topics().drain(brokerName));
+  if (flags.undo ?? false) report(context, flags, brokerName, 'opened', await session.topics().open(brokerName));
+  else report(context, flags, brokerName, 'drained', await session.topics().drain(brokerName));
 }
 
 async function remove(context: Context, brokerName: string, flags: RemoveFlags): Promise<void> {
