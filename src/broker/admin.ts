@@ -1,10 +1,10 @@
 import type { ErrorCode } from '../protocol/errors.ts';
 import { LedgerError } from '../protocol/errors.ts';
+import { GROUP_MARKS, type GroupMarkRequest } from '../protocol/group-mark.ts';
 import { checkNewTopicName, checkUserGroupName } from '../protocol/names.ts';
 import type { RaftAddRequest, RaftRemoveRequest, RaftTransferRequest, VerifyChainRequest } from '../protocol/raft-requests.ts';
 import type {
   GroupLagRequest,
-  GroupMarkRequest,
   GroupResetOffsetRequest,
   QueueRangeRequest,
   TopicCreateRequest,
@@ -12,7 +12,7 @@ import type {
   TopicPutRequest,
   TopicUpdateRequest,
 } from '../protocol/requests.ts';
-import { GROUP_MARKS, Op, ReplicationMode } from '../protocol/requests.ts';
+import { Op, ReplicationMode } from '../protocol/requests.ts';
 import { MAX_REPLICAS } from '../raft/quorum.ts';
 import { groupLagOf } from './backlog.ts';
 import type { BrokerContext } from './context.ts';

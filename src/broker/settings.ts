@@ -20,7 +20,7 @@ export const SETTINGS = {
   transactionCheckIntervalMs: { initial: 60_000, min: 100, max: 72 * 3_600_000, level: FEATURE_LEVELS.messaging },
   /** Checks before the transaction is rolled back. */
   transactionCheckMax: { initial: 15, min: 0, max: 10_000, level: FEATURE_LEVELS.messaging },
-  /** Place in GROUP_MARKS (protocol/requests.ts). */
+  /** Place in GROUP_MARKS (protocol/group-mark.ts). */
   groupMark: { initial: 0, min: 0, max: 2, level: FEATURE_LEVELS.messaging },
 } as const satisfies Record<string, Setting>;
 export type SettingName = keyof typeof SETTINGS;

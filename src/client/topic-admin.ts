@@ -1,15 +1,8 @@
 import type { Clock } from '../io/clock.ts';
 import type { Random } from '../io/random.ts';
 import { LedgerError } from '../protocol/errors.ts';
-import {
-  type GroupMark,
-  Op,
-  type RequestOp,
-  type Requests,
-  type Responses,
-  type TopicDescription,
-  type TopicPutRequest,
-} from '../protocol/requests.ts';
+import type { GroupMark } from '../protocol/group-mark.ts';
+import { Op, type RequestOp, type Requests, type Responses, type TopicDescription, type TopicPutRequest } from '../protocol/requests.ts';
 import {
   isDrained,
   type NewTopic,

@@ -1,4 +1,5 @@
 import { ALLOCATE_STRATEGIES } from './allocate-strategies.ts';
+import { GROUP_MARKS, type GroupMarkRequest } from './group-mark.ts';
 import { popAckRequest, popChangeRequest, popRequest, popResponse, pulledReference } from './pop-bodies.ts';
 import type { PopAckResponse, PopChangeResponse } from './pop-requests.ts';
 import type {
@@ -28,7 +29,6 @@ import type {
   GroupLagRequest,
   GroupLagResponse,
   GroupListResponse,
-  GroupMarkRequest,
   GroupMemberRequest,
   GroupReleaseRequest,
   GroupResetOffsetRequest,
@@ -67,7 +67,7 @@ import type {
   TopicRoute,
   TopicUpdateRequest,
 } from './requests.ts';
-import { GROUP_MARKS, Op, PushKind } from './requests.ts';
+import { Op, PushKind } from './requests.ts';
 import { deadLetterMarkRequest, deadLetterMarksRequest, deadLetterMarksResponse, errors, sendBackRequest } from './retry-bodies.ts';
 import { bool, int, list, map, nullable, oneOf, type Schema, text, textUpTo, u16, u32, u53, u53OrNone } from './schema.ts';
 import {

@@ -1,4 +1,5 @@
 import type { AllocateStrategy } from './allocate-strategies.ts';
+import type { GroupMark, GroupMarkRequest } from './group-mark.ts';
 import type { PopAckRequest, PopAckResponse, PopChangeRequest, PopChangeResponse, PopRequest, PopResponse } from './pop-requests.ts';
 import type { PulledBatch, PulledReference } from './pulled-batch.ts';
 import type {
@@ -469,17 +470,6 @@ export interface TopicListResponse {
   readonly topics: readonly TopicDescription[];
   /** Of the broker group that answers. Missing: of an earlier release, or `open`. */
   readonly mark?: GroupMark;
-}
-/**
- * What an operator has decided about a broker group as a whole (F48). `drained`: new topics get no queues here; `removed`: it has left the
- * cluster, the same and for good unless it is opened again. Order and numbers are in the log.
- */
-export const GROUP_MARKS = ['open', 'drained', 'removed'] as const;
-export type GroupMark = (typeof GROUP_MARKS)[number];
-export interface GroupMarkRequest {
-  readonly mark: GroupMark;
-  /** Whoever asks knows that messages are lost by it: noted, and counted. */
-  readonly forced: boolean;
 }
 export interface GroupListResponse {
   readonly groups: readonly { readonly group: string; readonly epoch: number; readonly members: number; readonly lag: number }[];
