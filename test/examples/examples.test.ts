@@ -63,6 +63,15 @@ describe.concurrent('F53 examples', () => {
     expect(lines[3]).toBe('nobody was asked before the time was over');
   });
 
+  test('transfer: the message and the database transaction, both or neither, and booked once', async () => {
+    expect(await run('transfer')).toEqual([
+      '30: commit',
+      '500: rollback',
+      '20: the process dies here',
+      'bank A has 50, bank B has 50; bank A was asked what became of the last one',
+    ]);
+  });
+
   test('F26 idempotence by unique key: a failed attempt and a second delivery change nothing', async () => {
     const lines = await run('idempotence-unique-key');
     expect(lines).toEqual(['ann has 60 points, after 4 attempts at 3 messages', 'ann has 60 points, after 3 duplicates']);
