@@ -333,7 +333,7 @@ const LAYOUT: Layout = {
     fields: ['group', 'topicId', 'queueId', 'from', 'count', 'invisibleMs'],
     level: FEATURE_LEVELS.messaging,
   },
-  popRevive: { number: 51, fields: ['group', 'topicId', 'queueId', 'checkpoint', 'invisibleMs'], level: FEATURE_LEVELS.messaging },
+  popRevive: { number: 51, fields: ['group', 'topicId', 'queueId', 'checkpoint', 'upTo', 'invisibleMs'], level: FEATURE_LEVELS.messaging },
   popAck: { number: 52, fields: ['receipts'], level: FEATURE_LEVELS.messaging },
   popChange: { number: 53, fields: ['receipt', 'invisibleMs'], level: FEATURE_LEVELS.messaging },
   popBury: { number: 54, fields: ['group', 'topicId', 'queueId', 'checkpoint'], level: FEATURE_LEVELS.messaging },

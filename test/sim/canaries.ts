@@ -4,6 +4,7 @@ import type { Canary } from './canaries/canary.ts';
 import { CHECKER_CANARIES } from './canaries/checkers.ts';
 import { DISK_CANARIES } from './canaries/disk.ts';
 import { MEMBERSHIP_CANARIES } from './canaries/membership.ts';
+import { POP_CANARIES } from './canaries/pop.ts';
 import { RAFT_CANARIES } from './canaries/raft.ts';
 import { type SeedFailure, trySeed } from './run-seeds.ts';
 
@@ -12,6 +13,7 @@ export const CANARIES: readonly Canary[] = [
   ...RAFT_CANARIES,
   ...MEMBERSHIP_CANARIES,
   ...BROKER_CANARIES,
+  ...POP_CANARIES,
   ...CHECKER_CANARIES,
 ];
 
@@ -20,7 +22,7 @@ export async function runCanary(canary: Canary): Promise<SeedFailure | null> {
   const remove = canary.plant();
   try {
     for (let seed = canary.firstSeed; seed < canary.firstSeed + canary.seeds; seed++) {
-      const { failure } = await trySeed(seed, canary.startBroker ?? startBroker, undefined, canary.faults);
+      const { failure } = await trySeed(seed, canary.startBroker ?? startBroker, undefined, canary.faults, canary.workloads ?? []);
       if (failure !== null) return failure;
     }
     return null;

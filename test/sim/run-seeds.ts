@@ -2,6 +2,7 @@ import type { StartBroker } from './broker-hook.ts';
 import { Violation } from './checkers/violation.ts';
 import type { FaultKind } from './fault-plan.ts';
 import type { TraceSink } from './trace.ts';
+import type { WorkloadName } from './workloads.ts';
 import { type RunResult, runSeed } from './world.ts';
 
 export interface SeedFailure {
@@ -18,9 +19,11 @@ export async function trySeed(
   startBroker: StartBroker,
   sink?: TraceSink,
   faults: readonly FaultKind[] = [],
+  workloads?: readonly WorkloadName[],
 ): Promise<SeedOutcome> {
   try {
-    return { result: await runSeed({ seed, startBroker, faults, ...(sink === undefined ? {} : { sink }) }), failure: null };
+    const options = { ...(sink === undefined ? {} : { sink }), ...(workloads === undefined ? {} : { workloads }) };
+    return { result: await runSeed({ seed, startBroker, faults, ...options }), failure: null };
   } catch (error) {
     const checker = error instanceof Violation ? error.checker : error instanceof Error ? error.name : 'error';
     const message = error instanceof Violation ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error);

@@ -17,6 +17,8 @@ import { Referee } from './referee.ts';
 import { EventKind, SimScheduler } from './scheduler.ts';
 import type { TraceSink } from './trace.ts';
 import { WireClient } from './wire-client.ts';
+import type { Retained, WorkloadActor } from './workloads/workload.ts';
+import { drawWorkloads, type WorkloadName } from './workloads.ts';
 
 const BROKER_NAMES = ['a', 'b', 'c'];
 const STATUS_INTERVAL_MS = 10;
@@ -25,6 +27,8 @@ const LIVENESS_MS = 60_000;
 const CONVERGENCE_MS = 30_000;
 /** The scrub reads everything once in 30 s and a little. */
 const REPAIR_MS = 90_000;
+/** So are the features that are attacked. */
+const WORKLOAD_SALT = 0x776f726b;
 /** Changes of membership are drawn by a generator of their own. */
 const MEMBERSHIP_SALT = 0x6d656d62;
 const SETTLE_MS = 1_000;
@@ -37,6 +41,8 @@ export interface RunOptions {
   readonly sink?: TraceSink;
   /** On in any case, besides what the seed draws. */
   readonly faults?: readonly FaultKind[];
+  /** Features that are attacked; default: what the seed draws. */
+  readonly workloads?: readonly WorkloadName[];
 }
 
 export interface RunResult {
@@ -57,7 +63,8 @@ export class World {
   readonly #referee: Referee;
   readonly #prng: Prng;
   readonly #groups: readonly BrokerGroup[];
-  readonly #clients = new Map<SimProcess, ActorKind>();
+  readonly #clients = new Map<SimProcess, WorkloadActor>();
+  readonly #workloads: ReturnType<typeof drawWorkloads>;
   /** Unsettled sends of each client's present life. */
   readonly #pending = new Map<SimProcess, { sends: number }>();
   readonly #plan: FaultPlan;
@@ -86,6 +93,8 @@ export class World {
       nextProducer: () => producers++,
       begin: () => () => {},
     };
+    const names = this.#groups.map(({ brokerName }) => brokerName);
+    this.#workloads = drawWorkloads(new Prng(options.seed ^ WORKLOAD_SALT), names, options.workloads);
     this.#makeClients();
     this.#injector = new FaultInjector(this.#scheduler, this.#net, this.#plan, {
       groups: () => this.#groups.map(({ replicas }) => replicas.map(({ process }) => process)),
@@ -104,7 +113,10 @@ export class World {
 
   async run(): Promise<RunResult> {
     const sizes = this.#groups.map(({ replicas }) => replicas.length).join(' + ');
-    this.#scheduler.say('world', `seed ${this.#seed}, ${sizes} replicas, faults: ${describePlan(this.#plan)}`);
+    this.#scheduler.say(
+      'world',
+      `seed ${this.#seed}, ${sizes} replicas, faults: ${describePlan(this.#plan)}${this.#workloads.map(({ name }) => `, ${name}`).join('')}`,
+    );
     for (const { process } of this.#replicas) this.#start(process);
     for (const process of this.#clients.keys()) this.#start(process);
     this.#watchStatus();
@@ -125,6 +137,11 @@ export class World {
       simulatedMs: Math.round(this.#scheduler.nowUs / 1000),
     };
   }
+
+  readonly #retained: Retained = ({ brokerName, topic, queueId, offset }) => {
+    const group = this.#groups.find((other) => other.brokerName === brokerName) as BrokerGroup;
+    return offset >= group.minOffset(topic, queueId);
+  };
 
   // ---- processes -----------------------------------------------------------------------------------------------------------
 
@@ -163,8 +180,10 @@ export class World {
     for (let i = this.#prng.between(1, 3); i > 0; i--) kinds.push('producer');
     for (let i = this.#prng.between(1, 3); i > 0; i--) kinds.push('consumer');
     kinds.forEach((kind, at) => {
-      this.#clients.set(this.#process(`client${at + 1}`), kind);
+      this.#clients.set(this.#process(`client${at + 1}`), ACTORS[kind]);
     });
+    for (const { name, workload } of this.#workloads)
+      for (const [at, actor] of workload.actors.entries()) this.#clients.set(this.#process(`${name}${at + 1}`), actor);
   }
 
   #process(name: string): SimProcess {
@@ -188,7 +207,7 @@ export class World {
 
   #startClient(process: SimProcess): void {
     this.#scheduler.say(process.name, 'starts');
-    const act = ACTORS[this.#clients.get(process) as ActorKind];
+    const act = this.#clients.get(process) as WorkloadActor;
     const pending = { sends: 0 };
     this.#pending.set(process, pending);
     const begin = (): (() => void) => {
@@ -277,6 +296,10 @@ export class World {
       if (left !== null) return left;
     }
     for (const [{ name }, { sends }] of this.#pending) if (sends > 0) return `${sends} sends of ${name} unanswered`;
+    for (const { workload } of this.#workloads) {
+      const left = workload.unfinished(this.#retained);
+      if (left !== null) return left;
+    }
     const { acked, handled } = this.#referee;
     for (; this.#consumed < acked.length; this.#consumed++) {
       const { queue, offset } = acked[this.#consumed] as Acked;
@@ -328,6 +351,7 @@ export class World {
   // ---- verdict -------------------------------------------------------------------------------------------------------------
 
   async #judge(): Promise<void> {
+    for (const { workload } of this.#workloads) workload.judge(this.#retained);
     const logs = await this.#finalLogs();
     for (const group of this.#groups) group.checkEqual();
     // Each replica's word counts: the n-th log has the n-th of every group, or its last.

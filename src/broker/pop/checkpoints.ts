@@ -63,9 +63,20 @@ export class Checkpoint {
     return this.endOffset;
   }
 
-  /** The same messages under another delivery. */
-  again(id: number, invisibleUntilMs: number): Checkpoint {
-    return new Checkpoint(id, this.baseOffset, this.count, invisibleUntilMs, this.attempts + 1, this.ackedWords);
+  /** The same messages, up to an offset, under another delivery. */
+  again(id: number, upTo: number, invisibleUntilMs: number): Checkpoint {
+    return this.#part(id, this.baseOffset, upTo, invisibleUntilMs, this.attempts + 1);
+  }
+
+  /** What is left from an offset on. */
+  from(offset: number): Checkpoint {
+    return this.#part(this.id, offset, this.endOffset, this.invisibleUntilMs, this.attempts);
+  }
+
+  #part(id: number, from: number, to: number, invisibleUntilMs: number, attempts: number): Checkpoint {
+    const part = new Checkpoint(id, from, to - from, invisibleUntilMs, attempts);
+    for (let offset = from; offset < to; offset++) if (this.isAcked(offset)) part.ack(offset);
+    return part;
   }
 }
 

@@ -13,13 +13,17 @@ export interface PopTake {
   readonly count: number;
   readonly invisibleMs: number;
 }
-/** What was not acknowledged in time is delivered again: the rest of the checkpoint goes on under this entry's index. */
+/**
+ * What was not acknowledged in time is delivered again: the checkpoint goes on under this entry's index, as far as `upTo`; what could not
+ * be read with it stays in the old one.
+ */
 export interface PopRevive {
   readonly type: 'popRevive';
   readonly group: string;
   readonly topicId: number;
   readonly queueId: number;
   readonly checkpoint: number;
+  readonly upTo: number;
   readonly invisibleMs: number;
 }
 /** [group, topicId, queueId, checkpoint, offset]: handled, never to come again. */

@@ -100,16 +100,22 @@ export class PopTable implements StateTable, CommandHandler {
     return DONE;
   }
 
-  #revive({ group, topicId, queueId, checkpoint: id, invisibleMs }: PopRevive, entry: AppliedEntry): CommandResult {
+  #revive({ group, topicId, queueId, checkpoint: id, upTo, invisibleMs }: PopRevive, entry: AppliedEntry): CommandResult {
     const queue = this.queue(group, topicId, queueId);
     const checkpoint = queue?.checkpoints.get(id);
     if (queue === undefined || checkpoint === undefined || checkpoint.invisibleUntilMs > entry.logTimeMs) return refused('FENCED');
     this.#remove(queue, checkpoint);
     const minOffset = this.#state.topics.queue(topicId, queueId)?.minOffset ?? 0;
-    if (checkpoint.endOffset > minOffset) this.#put(queue, checkpoint.again(entry.index, entry.logTimeMs + invisibleMs));
-    // All of it was cut by retention meanwhile.
-    else this.#moved(queue);
-    return checkpoint.endOffset > minOffset ? DONE : refused('MESSAGE_NOT_FOUND');
+    if (checkpoint.endOffset <= minOffset) {
+      // All of it was cut by retention meanwhile.
+      this.#moved(queue);
+      return refused('MESSAGE_NOT_FOUND');
+    }
+    const end = Math.min(upTo, checkpoint.endOffset);
+    if (end > checkpoint.baseOffset) this.#put(queue, checkpoint.again(entry.index, end, entry.logTimeMs + invisibleMs));
+    const rest = end < checkpoint.endOffset ? checkpoint.from(Math.max(end, checkpoint.baseOffset)) : null;
+    if (rest !== null && rest.left > 0) this.#put(queue, rest);
+    return DONE;
   }
 
   #ackAll(receipts: readonly PopReceipt[]): number[] {

@@ -171,8 +171,11 @@ export class Pops {
     const from = Math.max(old.firstLeft(), queue.minOffset);
     const read = from >= old.endOffset ? null : await this.#read(waiter, queue, from, old.endOffset - from);
     if (read === null && from < old.endOffset) throw new LedgerError('BUSY', 'the connection takes no more bytes for now');
-    const { baseOffset, count, ackedWords: acked } = old;
-    const checkpoint = await this.#propose({ type: 'popRevive', ...placeOf(group, queue), checkpoint: old.id, invisibleMs });
+    // A read ends where memory ends and files begin, or at its bounds: what it does not hold is not delivered.
+    const upTo = read === null ? old.endOffset : Math.min(read.nextOffset, old.endOffset);
+    const { baseOffset, ackedWords: acked } = old;
+    const checkpoint = await this.#propose({ type: 'popRevive', ...placeOf(group, queue), checkpoint: old.id, upTo, invisibleMs });
+    const count = upTo - baseOffset;
     if (read !== null) this.#respond(waiter, queue, { checkpoint, baseOffset, count, acked, attempts: old.attempts + 1 }, read);
     return read !== null;
   }

@@ -180,6 +180,20 @@ describe('F25 pop', () => {
     expect(broker.machine.groups.named('g')?.offsets.get((broker.machine.topics.named('T')?.id as number) * 65_536)).toBe(3);
   });
 
+  test('F25 a revival gives what can be read at once; what the files hold beside it waits for its own turn, and is not taken for done', async () => {
+    const broker = start(1);
+    fill(broker, 0, 2);
+    fill(broker, 0, 3, 100);
+    const session = broker.session();
+    expect(offsetsOf(await pop(broker, session))).toEqual([0, 1, 2, 3, 4]);
+    broker.replica.passTime(INVISIBLE_MS);
+    // The first batch has left the hot tail.
+    broker.replica.hotFrom = broker.replica.positions.at(-2) as number;
+    expect(offsetsOf(await pop(broker, session))).toEqual([0, 1]);
+    expect(offsetsOf(await pop(broker, session))).toEqual([2, 3, 4]);
+    expect(await pop(broker, session)).toMatchObject({ checkpoint: 0 });
+  });
+
   test('F25 a group is consumed by pops or by members, not by both', async () => {
     const broker = start(1);
     fill(broker, 0, 1);

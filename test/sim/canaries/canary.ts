@@ -1,5 +1,6 @@
 import type { StartBroker } from '../broker-hook.ts';
 import type { FaultKind } from '../fault-plan.ts';
+import type { WorkloadName } from '../workloads.ts';
 
 /** A bug put in on purpose, at a seam, and who must find it. */
 export interface Canary {
@@ -16,6 +17,8 @@ export interface Canary {
   readonly startBroker?: StartBroker;
   /** Faults without which it hardly shows: on in each of its seeds. */
   readonly faults?: readonly FaultKind[];
+  /** Features without which it does not show: attacked in each of its seeds. */
+  readonly workloads?: readonly WorkloadName[];
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: a patched method has whatever parameters the original has

@@ -1,0 +1,23 @@
+import type { Prng } from './prng.ts';
+import { makePop } from './workloads/pop.ts';
+import type { MakeWorkload, Workload } from './workloads/workload.ts';
+
+/** Features that are attacked, by name. A new one comes at the end: seeds keep what they draw for the others. */
+export const WORKLOADS = {
+  pop: makePop,
+} as const satisfies Record<string, MakeWorkload>;
+export type WorkloadName = keyof typeof WORKLOADS;
+const MAKERS: Readonly<Record<WorkloadName, MakeWorkload>> = WORKLOADS;
+
+/** In so many runs each is on. */
+const RATE = 0.3;
+
+/** @param wanted on in any case; an empty list: none */
+export function drawWorkloads(
+  prng: Prng,
+  brokerNames: readonly string[],
+  wanted?: readonly WorkloadName[],
+): { readonly name: WorkloadName; readonly workload: Workload }[] {
+  const drawn = (Object.keys(WORKLOADS) as WorkloadName[]).filter(() => prng.chance(RATE));
+  return (wanted ?? drawn).map((name) => ({ name, workload: MAKERS[name](prng.fork(), brokerNames) }));
+}

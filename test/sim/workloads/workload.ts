@@ -1,0 +1,58 @@
+import { LedgerClient } from '../../../src/client/ledger-client.ts';
+import type { Io } from '../../../src/io/io.ts';
+import { LedgerError } from '../../../src/protocol/errors.ts';
+import type { Stage } from '../actors.ts';
+import type { Prng } from '../prng.ts';
+
+/**
+ * One feature under attack: clients of its own on topics of its own, and what must hold for them. Which features are attacked
+ * is drawn by swarm, like the faults: a run has none, one or two.
+ */
+export interface Workload {
+  /** A process each: killed and started again like any other client, every life from the beginning. */
+  readonly actors: readonly WorkloadActor[];
+  /**
+   * Asked in the liveness phase, when no new work may begin (stage.open is false): what is not done yet, in words; null when everything
+   * is. Throws a Violation as soon as one is seen.
+   */
+  unfinished(retained: Retained): string | null;
+  /** At the very end, when all replicas have the same log. Throws a Violation. */
+  judge(retained: Retained): void;
+}
+
+/** Is that place still in the log? What retention has cut nobody can be given any more. */
+export type Retained = (place: {
+  readonly brokerName: string;
+  readonly topic: string;
+  readonly queueId: number;
+  readonly offset: number;
+}) => boolean;
+
+export type WorkloadActor = (io: Io, stage: Stage) => Promise<void>;
+
+/** @param prng of the workload alone @param brokerNames of the run's groups */
+export type MakeWorkload = (prng: Prng, brokerNames: readonly string[]) => Workload;
+
+export const sleep = (io: Io, ms: number): Promise<void> => new Promise((resolve) => void io.clock.setTimer(ms, resolve));
+
+/** Tries until it is done: brokers come and go. What is no LedgerError is the run's failure. */
+export async function insist<T>(io: Io, work: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof LedgerError)) throw error;
+      await sleep(io, 200);
+    }
+  }
+}
+
+/** The topic, made by whoever is first. Every broker group has `queues` of it. */
+export async function ensureTopic(io: Io, client: LedgerClient, topic: string, queues: number): Promise<void> {
+  await insist(io, async () => {
+    const { topics } = { topics: await client.admin().topics([topic]) };
+    if (topics.length === 0) await client.admin().createTopic(topic, { queues });
+  });
+}
+
+export const clientOf = (io: Io, stage: Stage): LedgerClient => new LedgerClient({ endpoints: stage.endpoints, io });
