@@ -27,6 +27,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   send: { summary: 'send messages', load: () => import('./commands/send.ts') },
   consume: { summary: 'receive messages as a member of a group', load: () => import('./commands/consume.ts') },
   message: { summary: 'find stored messages', load: () => import('./commands/message.ts') },
+  dlq: { summary: 'dead letters of a group: list, show, replay', load: () => import('./commands/dlq.ts') },
   bench: { summary: 'measure: produce, consume, e2e', load: () => import('./commands/bench.ts') },
   verify: { summary: "compare the replicas' logs and states by hash", load: () => import('./commands/verify.ts') },
 };

@@ -14,6 +14,7 @@ import {
 } from '../protocol/requests.ts';
 import { type Backlog, backlog, type ResetOutcome, type ResetScope, type ResetTarget, resetOffsets } from './backlog.ts';
 import type { ClientCore } from './client-core.ts';
+import { DeadLetters } from './dead-letters.ts';
 import { askEveryGroup } from './every-group.ts';
 import { mergeGroups } from './group-merge.ts';
 import type { ReceivedMessage } from './message.ts';
@@ -98,6 +99,11 @@ export class Admin {
   /** One description for each broker group; its queues carry committed offset and lag. @throws LedgerError GROUP_NOT_FOUND when none knows it */
   async describeGroup(group: string): Promise<GroupDescription[]> {
     return (await this.#everywhere(Op.groupDescribe, { group }, 'GROUP_NOT_FOUND')).map(({ body }) => body);
+  }
+
+  /** What the group gave up: to be looked at, and sent again. */
+  deadLetters(group: string): DeadLetters {
+    return new DeadLetters(this.#core, group);
   }
 
   /** Messages that the group has not acknowledged. */

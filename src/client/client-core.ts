@@ -60,13 +60,14 @@ export class ClientCore {
     });
   }
 
-  /** One attempt at one broker. @throws LedgerError */
-  ask<O extends RequestOp>(link: Link, op: O, body: Requests[O], timeoutMs: number): Promise<Reply<O>> {
+  /** One attempt at one broker. @param sent record batches, for a send @throws LedgerError */
+  ask<O extends RequestOp>(link: Link, op: O, body: Requests[O], timeoutMs: number, sent?: Uint8Array): Promise<Reply<O>> {
     return new Promise((resolve, reject) => {
-      link.request(op, body, timeoutMs, (error, answer, raw) => {
+      const answered = (error: LedgerError | null, answer: unknown, raw: Uint8Array): void => {
         if (error !== null) reject(error);
         else resolve({ body: answer as Responses[O], raw });
-      });
+      };
+      link.request(op, body, timeoutMs, answered, sent);
     });
   }
 
@@ -75,7 +76,13 @@ export class ClientCore {
    * may be carried out twice.
    * @throws LedgerError the leader's refusal, or the last failure when the time is over
    */
-  async askLeader<O extends RequestOp>(brokerName: string, op: O, body: Requests[O], timeoutMs = this.requestTimeoutMs): Promise<Reply<O>> {
+  async askLeader<O extends RequestOp>(
+    brokerName: string,
+    op: O,
+    body: Requests[O],
+    timeoutMs = this.requestTimeoutMs,
+    sent?: Uint8Array,
+  ): Promise<Reply<O>> {
     const { clock, random } = this.io;
     const deadlineAt = clock.monotonicMs() + timeoutMs;
     let failure = new LedgerError('NO_ROUTE', brokerName);
@@ -88,7 +95,7 @@ export class ClientCore {
       let stale = false;
       if (link?.ready) {
         try {
-          return await this.ask(link, op, body, leftMs);
+          return await this.ask(link, op, body, leftMs, sent);
         } catch (error) {
           failure = error as LedgerError;
           if (!isTransient(failure)) throw failure;

@@ -53,6 +53,7 @@ const consumer = client.consumer({
   group,
   topics: [topic],
   consumeFromWhere: 'first',
+  reconsumeBackoff: 'exponential',
   reconsumeBackoffBaseMs: 10,
   handler: async (message, context) => {
     await handle(message, context);
