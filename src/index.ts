@@ -52,6 +52,7 @@ export { Producer } from './client/producer.ts';
 export { PullConsumer } from './client/pull-consumer.ts';
 export type { GroupQuota, QuotaLimits, QuotaOutcome, QuotaSubject } from './client/quotas.ts';
 export { selectByOrderingKeyHash } from './client/selector.ts';
+export type { PendingTransaction } from './client/transaction-admin.ts';
 export type { CheckLocalTransaction, TransactionCheck } from './client/transaction-checker.ts';
 export {
   Transaction,

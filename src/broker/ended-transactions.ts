@@ -70,7 +70,11 @@ export class EndedTransactions {
     const numbers = new Float64Array(this.#byTransaction.size * COLUMNS);
     let at = 0;
     for (const [transaction, { how, endedMs, offset, proof }] of this.#byTransaction) {
-      numbers.set([transaction, how, endedMs, offset, proof], at);
+      numbers[at] = transaction;
+      numbers[at + 1] = how;
+      numbers[at + 2] = endedMs;
+      numbers[at + 3] = offset;
+      numbers[at + 4] = proof;
       at += COLUMNS;
     }
     return new Uint8Array(numbers.buffer);
@@ -80,14 +84,14 @@ export class EndedTransactions {
     // A copy: the packed bytes lie at any address, numbers at multiples of 8.
     const numbers = new Float64Array(Uint8Array.from(bytes).buffer);
     for (let at = 0; at < numbers.length; at += COLUMNS) {
-      const [transaction, how, endedMs, offset, proof] = numbers.subarray(at, at + COLUMNS) as unknown as number[];
-      this.#byTransaction.set(transaction as number, {
-        how: how as Ended,
-        endedMs: endedMs as number,
-        offset: offset as number,
-        proof: proof as number,
+      const endedMs = numbers[at + 2] as number;
+      this.#byTransaction.set(numbers[at] as number, {
+        how: numbers[at + 1] as Ended,
+        endedMs,
+        offset: numbers[at + 3] as number,
+        proof: numbers[at + 4] as number,
       });
-      this.newestMs = endedMs as number;
+      this.newestMs = endedMs;
     }
   }
 }

@@ -1,3 +1,4 @@
+import type { PendingReferences } from './held-segments.ts';
 import { StateLimits } from './limits.ts';
 
 /** A message that is stored, and that nobody sees until its transaction's outcome is known (F14). */
@@ -25,7 +26,7 @@ const COLUMNS = 10;
 const ID_CHARACTERS = 32;
 
 /** Half messages that wait for their outcome, oldest first. */
-export class HalfMessages {
+export class HalfMessages implements PendingReferences {
   readonly #byTransaction = new Map<number, HalfMessage>();
   readonly #ofGroup = new Map<string, number>();
 
@@ -44,6 +45,16 @@ export class HalfMessages {
 
   ofGroup(producerGroup: string): number {
     return this.#ofGroup.get(producerGroup) ?? 0;
+  }
+
+  /** Half messages whose bytes lie before `position`. The oldest come first, so it costs as many steps as there are. */
+  before(position: number): number {
+    let count = 0;
+    for (const half of this.all()) {
+      if (half.position >= position) break;
+      count++;
+    }
+    return count;
   }
 
   /**
@@ -73,50 +84,48 @@ export class HalfMessages {
 
   /** [numbers of 8 bytes, producer groups, message ids in one text]: as lists, many of them would hold up the event loop. */
   pack(): [Uint8Array, string[], string] {
-    const groups = [...new Set([...this.all()].map(({ producerGroup }) => producerGroup))];
-    const groupAt = new Map(groups.map((group, at) => [group, at]));
+    const groupAt = new Map<string, number>();
     const numbers = new Float64Array(this.size * COLUMNS);
-    const ids: string[] = [];
+    let ids = '';
     let at = 0;
     for (const half of this.all()) {
-      const { transaction, position, sizeBytes, topicId, queueId, tagBloom, storedMs, checks, nextCheckMs } = half;
-      const group = groupAt.get(half.producerGroup) as number;
-      numbers.set([transaction, position, sizeBytes, topicId, queueId, tagBloom, group, storedMs, checks, nextCheckMs], at);
-      ids.push(half.messageId);
+      let group = groupAt.get(half.producerGroup);
+      if (group === undefined) {
+        group = groupAt.size;
+        groupAt.set(half.producerGroup, group);
+      }
+      numbers[at] = half.transaction;
+      numbers[at + 1] = half.position;
+      numbers[at + 2] = half.sizeBytes;
+      numbers[at + 3] = half.topicId;
+      numbers[at + 4] = half.queueId;
+      numbers[at + 5] = half.tagBloom;
+      numbers[at + 6] = group;
+      numbers[at + 7] = half.storedMs;
+      numbers[at + 8] = half.checks;
+      numbers[at + 9] = half.nextCheckMs;
+      ids += half.messageId;
       at += COLUMNS;
     }
-    return [new Uint8Array(numbers.buffer), groups, ids.join('')];
+    return [new Uint8Array(numbers.buffer), [...groupAt.keys()], ids];
   }
 
   unpack([bytes, groups, ids]: [Uint8Array, string[], string]): void {
     // A copy: the packed bytes lie at any address, numbers at multiples of 8.
     const numbers = new Float64Array(Uint8Array.from(bytes).buffer);
-    for (let i = 0; i * COLUMNS < numbers.length; i++) {
-      const row = numbers.subarray(i * COLUMNS, (i + 1) * COLUMNS);
-      const [transaction, position, sizeBytes, topicId, queueId, tagBloom, group, storedMs, checks, nextCheckMs] = row as unknown as [
-        number,
-        number,
-        number,
-        number,
-        number,
-        number,
-        number,
-        number,
-        number,
-        number,
-      ];
+    for (let at = 0, id = 0; at < numbers.length; at += COLUMNS, id += ID_CHARACTERS) {
       this.add({
-        transaction,
-        position,
-        sizeBytes,
-        topicId,
-        queueId,
-        tagBloom,
-        producerGroup: groups[group] as string,
-        messageId: ids.slice(i * ID_CHARACTERS, (i + 1) * ID_CHARACTERS),
-        storedMs,
-        checks,
-        nextCheckMs,
+        transaction: numbers[at] as number,
+        position: numbers[at + 1] as number,
+        sizeBytes: numbers[at + 2] as number,
+        topicId: numbers[at + 3] as number,
+        queueId: numbers[at + 4] as number,
+        tagBloom: numbers[at + 5] as number,
+        producerGroup: groups[numbers[at + 6] as number] as string,
+        messageId: ids.slice(id, id + ID_CHARACTERS),
+        storedMs: numbers[at + 7] as number,
+        checks: numbers[at + 8] as number,
+        nextCheckMs: numbers[at + 9] as number,
       });
     }
   }

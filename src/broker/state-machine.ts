@@ -146,6 +146,7 @@ export class BrokerStateMachine implements StateMachine {
       placeRow: (row, position, logTimeMs) => this.placeRow(row, position, logTimeMs),
     });
     this.#deferred.set(BatchFlag.half, this.transactions);
+    this.#pending.push(this.transactions.halves);
     this.#add(this.transactions, TRANSACTION_COMMANDS, this.transactions);
   }
 

@@ -24,6 +24,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   topic: { summary: 'create, update, list, describe, delete topics', load: () => import('./commands/topic.ts') },
   group: { summary: 'list, describe, lag, reset-offset, skip of consumer groups', load: () => import('./commands/group.ts') },
   quota: { summary: 'limits of what clients and namespaces use', load: () => import('./commands/quota.ts') },
+  transaction: { summary: 'list, show, commit, rollback half messages', load: () => import('./commands/transaction.ts') },
   send: { summary: 'send messages', load: () => import('./commands/send.ts') },
   consume: { summary: 'receive messages as a member of a group', load: () => import('./commands/consume.ts') },
   message: { summary: 'find stored messages', load: () => import('./commands/message.ts') },

@@ -31,6 +31,7 @@ import {
   setQuota,
 } from './quotas.ts';
 import { assertApplied, type LeaderPort, TopicAdmin, type TopicOutcome } from './topic-admin.ts';
+import { endByHand, type PendingTransaction, pendingTransactions } from './transaction-admin.ts';
 import type { Replication } from './types.ts';
 
 const PERM_READ_WRITE = 6;
@@ -218,6 +219,23 @@ export class Admin {
       }),
     );
     return new Map(answers);
+  }
+
+  /** Half messages that wait for their outcome, oldest first. @param options default: of all producer groups, 1,000 at most */
+  async pendingTransactions(
+    options: { readonly producerGroup?: string; readonly max?: number } = {},
+  ): Promise<readonly PendingTransaction[]> {
+    const { producerGroup = '', max = 1_000 } = options;
+    return (await pendingTransactions(groupsOf(this.#core), producerGroup, max, ADMIN_TIMEOUT_MS)).transactions;
+  }
+
+  /**
+   * Ends a transaction in its producer group's place; written to the broker's log.
+   * @returns the offset of the committed message; null for a rollback
+   * @throws LedgerError TRANSACTION_NOT_FOUND: it has ended
+   */
+  endTransaction(transactionId: string, outcome: 'commit' | 'rollback'): Promise<number | null> {
+    return endByHand(groupsOf(this.#core), transactionId, outcome, ADMIN_TIMEOUT_MS);
   }
 
   /**

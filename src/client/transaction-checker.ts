@@ -17,7 +17,7 @@ export interface TransactionCheck {
  * Looks up how the local transaction of a message ended, whoever began it. `unknown`, or a throw: asked again later.
  * The message has no offset yet (−1).
  */
-export type CheckLocalTransaction = (message: ReceivedMessage, check: TransactionCheck) => Promise<TransactionOutcome> | TransactionOutcome;
+export type CheckLocalTransaction = (message: ReceivedMessage, check: TransactionCheck) => Promise<TransactionOutcome>;
 
 export interface TransactionCheckerOptions {
   readonly group: string;

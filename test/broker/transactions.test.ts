@@ -314,3 +314,34 @@ describe('what the others see of it', () => {
     expect(broker.harness.events).toContain('transaction ended by hand');
   });
 });
+
+describe('the log’s start', () => {
+  const SEGMENT = 64 * 1024;
+  const HOUR = 3_600_000;
+
+  test('F14 F34 it waits for a half message; a committed one is as old as its commit', () => {
+    const broker = new TransactionBroker({}, { retentionMs: 3 * HOUR }, SEGMENT);
+    const { replica, machine, clock } = broker.harness;
+    const [waits, committed] = [broker.half({ immunity: '999999' }), broker.half()];
+    const hours = (count: number): void => {
+      for (let hour = 0; hour < count; hour++) {
+        for (let i = 0; i < 4; i++) broker.harness.sent(broker.session, 'T', 1, makeBatch({ bodyBytes: 14_000 }));
+        replica.passTime(HOUR);
+      }
+      clock.advance(10_000);
+      replica.settle();
+    };
+    hours(6);
+    expect(broker.end(committed, 'commit')).toBe(0);
+    hours(2);
+    expect(machine.startPosition()).toBe(0);
+    expect(broker.end(waits, 'rollback')).toBe(-1);
+    hours(0);
+    // The row of the commit is two hours old: it keeps what it points at.
+    expect(machine.startPosition()).toBe(0);
+    expect(broker.visible()).toEqual([[0, 2]]);
+    hours(6);
+    expect(machine.startPosition()).toBeGreaterThan(committed.transaction);
+    expect(broker.visible('T', 0)).toEqual([]);
+  });
+});

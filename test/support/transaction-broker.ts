@@ -24,9 +24,9 @@ export class TransactionBroker {
   readonly session: FakeSession;
   #ids = 0;
 
-  constructor(limits: Partial<BrokerLimits> = {}, settings: Partial<Record<SettingName, number>> = {}) {
+  constructor(limits: Partial<BrokerLimits> = {}, settings: Partial<Record<SettingName, number>> = {}, segmentBytes?: number) {
     const featureLevel = { announcedLevel: () => 3, autoRaise: true };
-    this.harness = new BrokerHarness(limits, undefined, settings, { featureLevel });
+    this.harness = new BrokerHarness(limits, segmentBytes, settings, { featureLevel });
     this.session = this.harness.session();
     this.lead();
     for (const topic of ['T', 'U'])
