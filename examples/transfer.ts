@@ -32,7 +32,7 @@ function debit(id: string, amount: number): boolean {
 let checks = 0;
 const producer = client.transactionProducer({
   group: 'bank-a',
-  checkLocalTransaction: (message) => {
+  checkLocalTransaction: async (message) => {
     checks += 1;
     const found = a.prepare('SELECT 1 FROM transfers WHERE id = ?').get(message.keys[0] as string);
     // Not there: it may still run. Asked often enough without an answer, the broker rolls back.
