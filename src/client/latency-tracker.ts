@@ -6,6 +6,9 @@ const AVOID_MS = [0, 0, 2_000, 5_000, 6_000, 10_000, 30_000] as const;
 /** A send that failed counts as one that took this long. */
 const FAILURE_LATENCY_MS = 10_000;
 
+/** A trial that was not answered by then, or never sent, is followed by the next. */
+const TRIAL_MS = 2_000;
+
 /** Latency fault tolerance: unkeyed sends avoid slow and failing brokers for a while (F05). */
 export class LatencyTracker {
   readonly #clock: Clock;
@@ -29,8 +32,16 @@ export class LatencyTracker {
     this.answered(brokerName, FAILURE_LATENCY_MS);
   }
 
-  available(brokerName: string): boolean {
+  /**
+   * May the next unkeyed batch go there? After an avoidance one may, as a trial: until it is answered the others go on elsewhere,
+   * so that a broker that is still slow is not given its whole share for as long as its answers take.
+   */
+  admits(brokerName: string): boolean {
     const until = this.#avoidUntil.get(brokerName);
-    return until === undefined || this.#clock.monotonicMs() >= until;
+    if (until === undefined) return true;
+    const now = this.#clock.monotonicMs();
+    if (now < until) return false;
+    this.#avoidUntil.set(brokerName, now + TRIAL_MS);
+    return true;
   }
 }

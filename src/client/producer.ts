@@ -340,8 +340,8 @@ export class Producer {
   #whenRouted(name: string, go: (topic: ProducerTopic) => void, fail: (error: LedgerError) => void): void {
     let topic = this.#topics.get(name);
     if (topic === undefined) {
-      const available = (brokerName: string): boolean => this.#available(brokerName);
-      topic = { name, known: null, queues: new Map(), rotation: new QueueRotation(this.#io.random, available), waiting: [] };
+      const admits = (brokerName: string): boolean => this.#admits(brokerName);
+      topic = { name, known: null, queues: new Map(), rotation: new QueueRotation(this.#io.random, admits), waiting: [] };
       this.#topics.set(name, topic);
     }
     const found = topic;
@@ -375,10 +375,10 @@ export class Producer {
     );
   }
 
-  #available(brokerName: string): boolean {
+  #admits(brokerName: string): boolean {
     const link = this.#router.leader(brokerName);
     if (link === null || !link.ready) return false;
-    return !this.#settings.sendLatencyFaultEnable || this.#context.tracker.available(brokerName);
+    return !this.#settings.sendLatencyFaultEnable || this.#context.tracker.admits(brokerName);
   }
 
   #place(topic: ProducerTopic, message: Message, arg: unknown): SendQueue {

@@ -11,14 +11,14 @@ const PERM_WRITE = 2;
  */
 export class QueueRotation {
   readonly #random: Random;
-  readonly #available: (brokerName: string) => boolean;
+  readonly #admits: (brokerName: string) => boolean;
   #queues: readonly SendQueue[] = [];
   #next = 0;
   #current: SendQueue | null = null;
 
-  constructor(random: Random, available: (brokerName: string) => boolean) {
+  constructor(random: Random, admits: (brokerName: string) => boolean) {
     this.#random = random;
-    this.#available = available;
+    this.#admits = admits;
   }
 
   update(known: KnownTopic, queueOf: (queue: MessageQueue) => SendQueue): void {
@@ -57,7 +57,7 @@ export class QueueRotation {
     for (let i = 0; i < this.#queues.length; i++) {
       const queue = this.#advance() as SendQueue;
       const { brokerName } = queue.queue;
-      if (brokerName !== except && this.#available(brokerName)) return queue;
+      if (brokerName !== except && this.#admits(brokerName)) return queue;
     }
     return null;
   }

@@ -67,11 +67,11 @@ describe('latency fault tolerance', () => {
     tracker.answered('slow', 600);
     tracker.answered('fast', 10);
     tracker.failed('broken');
-    expect(['slow', 'fast', 'broken', 'new'].map((name) => tracker.available(name))).toEqual([false, true, false, true]);
+    expect(['slow', 'fast', 'broken', 'new'].map((name) => tracker.admits(name))).toEqual([false, true, false, true]);
     await clock.run(2_000);
-    expect(['slow', 'broken'].map((name) => tracker.available(name))).toEqual([true, false]);
+    expect(['slow', 'broken'].map((name) => tracker.admits(name))).toEqual([true, false]);
     tracker.answered('broken', 5);
-    expect(tracker.available('broken')).toBe(true);
+    expect(tracker.admits('broken')).toBe(true);
   });
 });
 
