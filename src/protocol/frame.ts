@@ -165,11 +165,17 @@ export function decodeRequest(frame: Uint8Array): Request | BadRequest {
   const deadlineMs = u32(header[2], 'deadlineMs');
   const codec = REQUEST_CODECS.get(op);
   if (codec === undefined) return { requestId, error: new LedgerError('UNKNOWN_OPERATION', `operation ${op}`) };
-  let body = codec.decode(header[3]);
-  if (op === Op.pull && header.length > 4) body = withPullOptions(body as Requests[typeof Op.pull], header);
-  if (op === Op.send) checkSendSizes(body as Requests[typeof Op.send], raw.length);
-  // Only sends carry batches; a held pull must not keep a large frame alive.
-  return { op, requestId, deadlineMs, body, raw: op === Op.send ? raw : NO_BYTES } as Request;
+  try {
+    let body = codec.decode(header[3]);
+    if (op === Op.pull && header.length > 4) body = withPullOptions(body as Requests[typeof Op.pull], header);
+    if (op === Op.send) checkSendSizes(body as Requests[typeof Op.send], raw.length);
+    // Only sends carry batches; a held pull must not keep a large frame alive.
+    return { op, requestId, deadlineMs, body, raw: op === Op.send ? raw : NO_BYTES } as Request;
+  } catch (error) {
+    // It is known which request is wrong, and where the next frame begins: the others on the connection are not to suffer (F15).
+    if (!(error instanceof LedgerError)) throw error;
+    return { requestId, error };
+  }
 }
 
 function withPullOptions(body: Requests[typeof Op.pull], header: readonly unknown[]): Requests[typeof Op.pull] {

@@ -20,9 +20,11 @@ import { assignment, REQUESTS, RESPONSES } from './samples.ts';
 const ALL_OPS = Object.keys(REQUESTS).map(Number) as (keyof Requests)[];
 const rawOf = (op: number): Uint8Array => (op === Op.send || op === Op.pull ? Uint8Array.of(1, 2, 3) : new Uint8Array(0));
 
+/** What refuses it: the whole frame, or this request alone. */
 function code(run: () => unknown): string {
   try {
-    run();
+    const made = run();
+    if (typeof made === 'object' && made !== null && 'error' in made && made.error instanceof LedgerError) return made.error.code;
   } catch (error) {
     if (error instanceof LedgerError) return error.code;
     throw error;
