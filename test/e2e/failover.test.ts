@@ -8,6 +8,8 @@ const KILL_MAX_MS = 3_000;
 const TRANSFER_MS = 200;
 const SLACK = 3;
 const QUEUES = 4;
+/** FAULTS 16 asks for 300: `LEDGERMQ_KILLS=300 npm test -- test/e2e/failover -t 'FAULTS 16 kill'`. */
+const KILLS = Number(process.env['LEDGERMQ_KILLS'] ?? 5);
 
 let cluster: TestCluster;
 let client: LedgerClient;
@@ -109,24 +111,30 @@ describe('failover', () => {
     expect(await cluster.json('verify')).toMatchObject({ identical: true });
   }, 60_000);
 
-  test('F35 F36 FAULTS 16 kill -9 of the leader, five times under load: a leader is elected, nothing is lost', async () => {
-    const queues = await cluster.createTopic('killed', QUEUES);
-    const load = new Load(queues);
-    const gapsMs: number[] = [];
-    for (let round = 0; round < 5; round++) {
-      const leader = await cluster.local.waitLeader();
-      gapsMs.push(await load.gapMs(() => cluster.local.kill(leader)));
-      await cluster.local.restart(leader);
-    }
-    await load.stop();
-    gapsMs.sort((left, right) => left - right);
-    const [p50, max] = [gapsMs[2] as number, gapsMs[4] as number];
-    console.log(`kill -9 of the leader: gap p50 ${p50.toFixed(0)} ms, max ${max.toFixed(0)} ms (aim ${KILL_P50_MS}, ${KILL_MAX_MS})`);
-    expect(p50).toBeLessThan(KILL_P50_MS * SLACK);
-    expect(max).toBeLessThan(KILL_MAX_MS * SLACK);
-    await checkStored(load, queues);
-    expect(await cluster.json('verify')).toMatchObject({ identical: true });
-  }, 90_000);
+  test(
+    'F35 F36 FAULTS 16 kill -9 of the leader, again and again under load: a leader is elected, nothing is lost',
+    async () => {
+      const queues = await cluster.createTopic('killed', QUEUES);
+      const load = new Load(queues);
+      const gapsMs: number[] = [];
+      for (let round = 0; round < KILLS; round++) {
+        const leader = await cluster.local.waitLeader();
+        gapsMs.push(await load.gapMs(() => cluster.local.kill(leader)));
+        await cluster.local.restart(leader);
+      }
+      await load.stop();
+      gapsMs.sort((left, right) => left - right);
+      const [p50, max] = [gapsMs[Math.floor(KILLS / 2)] as number, gapsMs.at(-1) as number];
+      console.log(
+        `kill -9 of the leader, ${KILLS} times: gap p50 ${p50.toFixed(0)} ms, max ${max.toFixed(0)} ms (aim ${KILL_P50_MS}, ${KILL_MAX_MS})`,
+      );
+      expect(p50).toBeLessThan(KILL_P50_MS * SLACK);
+      expect(max).toBeLessThan(KILL_MAX_MS * SLACK);
+      await checkStored(load, queues);
+      expect(await cluster.json('verify')).toMatchObject({ identical: true });
+    },
+    60_000 + KILLS * 10_000,
+  );
 
   test('F35 FAULTS 16 planned transfer under load: the named replica leads, no send fails', async () => {
     const queues = await cluster.createTopic('handed-over', QUEUES);
