@@ -95,6 +95,8 @@ export interface GroupJoinBy {
   readonly machineRooms: readonly string[];
   /** The member knows of retries. */
   readonly retries: boolean;
+  /** What its subscriptions filter by at the broker; NO_FILTER_HASH: not said. */
+  readonly filterHash: number;
 }
 export interface GroupLeave {
   readonly type: 'groupLeave';
@@ -311,6 +313,7 @@ const LAYOUT: Layout = {
       'brokerZones',
       'machineRooms',
       'retries',
+      'filterHash',
     ],
     level: FEATURE_LEVELS.messaging,
   },

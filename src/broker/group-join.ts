@@ -4,6 +4,7 @@ import type { GroupJoinRequest } from '../protocol/requests.ts';
 import type { ConfiguredQueue } from './assignment/types.ts';
 import type { GroupJoin, GroupJoinBy } from './commands.ts';
 import { FEATURE_LEVELS } from './feature-level.ts';
+import { NO_FILTER_HASH } from './groups.ts';
 import { MAX_MEMBER_NAME_CHARACTERS, StateLimits } from './limits.ts';
 import { nameRefusal } from './name-refusal.ts';
 import type { Session } from './session.ts';
@@ -42,6 +43,7 @@ export function joinCommand(
   featureLevel: number,
 ): GroupJoin | GroupJoinBy {
   const { group, member, strategy, queues = [], brokerZones = [], machineRooms = [], retries = false } = request;
+  const { filterHash = NO_FILTER_HASH } = request;
   const common = { group, member, address: session.address, topics: sortedSet(request.topics), sessionTimeoutMs };
   if (strategy === 'sticky' && !(retries && featureLevel >= FEATURE_LEVELS.messaging)) return { type: 'groupJoin', ...common, strategy };
   return {
@@ -55,5 +57,6 @@ export function joinCommand(
     brokerZones: brokerZones.map(({ brokerName, zone }) => [brokerName, zone] as const).sort((a, b) => byText(a[0], b[0])),
     machineRooms: sortedSet(machineRooms),
     retries,
+    filterHash,
   };
 }

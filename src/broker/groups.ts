@@ -17,6 +17,8 @@ export interface MemberState extends AssignableMember {
   readonly joinIndex: number;
   /** It may own the group's %RETRY% queue. */
   readonly retries: boolean;
+  /** What it filters by at the broker; NO_FILTER_HASH: not said. */
+  readonly filterHash: number;
 }
 
 export interface OwnedQueue {
@@ -101,13 +103,14 @@ export class Groups {
     const known = this.#byName.get(command.group);
     const member = known?.members.get(command.member);
     const plan = planOf(command);
-    if (known !== undefined && !agrees(known, command, plan)) return 'GROUP_MODE_CONFLICT';
+    if (known !== undefined && !(agrees(known, command, plan) && filtersAlike(known, command))) return 'GROUP_MODE_CONFLICT';
     if (member === undefined && known !== undefined && known.members.size >= StateLimits.maxMembersPerGroup) return 'TOO_MANY';
     const group = this.#demand(command.group);
     if (group === null) return 'TOO_MANY';
     const { address, topics, sessionTimeoutMs } = command;
-    const { zone, queues, retries } = command.type === 'groupJoin' ? NO_WISHES : command;
-    group.members.set(command.member, { name: command.member, address, topics, sessionTimeoutMs, joinIndex: index, zone, queues, retries });
+    const { zone, queues, retries, filterHash } = command.type === 'groupJoin' ? NO_WISHES : command;
+    const wishes = { zone, queues, retries, filterHash };
+    group.members.set(command.member, { name: command.member, address, topics, sessionTimeoutMs, joinIndex: index, ...wishes });
     group.plan = plan;
     this.#rebalance(group, index);
     return null;
@@ -285,7 +288,9 @@ function queuesOf({ placement }: TopicState): AssignableQueue[] {
   return placement.flatMap(({ brokerName, queues }) => Array.from({ length: queues }, (_, queueId) => ({ brokerName, queueId })));
 }
 
-const NO_WISHES = { zone: '', queues: [], retries: false } as const;
+/** Of a member that did not say what it filters by: a client of an older release. */
+export const NO_FILTER_HASH = -1;
+const NO_WISHES = { zone: '', queues: [], retries: false, filterHash: NO_FILTER_HASH } as const;
 
 function planOf(command: GroupJoin | GroupJoinBy): AssignmentPlan {
   if (command.type === 'groupJoin') return STICKY;
@@ -298,6 +303,15 @@ function agrees(group: GroupState, { member, topics }: GroupJoin | GroupJoinBy, 
   for (const other of group.members.values()) {
     if (other.name === member) continue;
     return samePlan(group.plan, plan) && other.topics.length === topics.length && other.topics.every((topic, i) => topic === topics[i]);
+  }
+  return true;
+}
+
+/** A queue moves between members: what one of them filters out is done for the group. Who does not say it is believed. */
+function filtersAlike(group: GroupState, command: GroupJoin | GroupJoinBy): boolean {
+  if (command.type === 'groupJoin' || command.filterHash === NO_FILTER_HASH) return true;
+  for (const { name, filterHash } of group.members.values()) {
+    if (name !== command.member && filterHash !== NO_FILTER_HASH && filterHash !== command.filterHash) return false;
   }
   return true;
 }

@@ -5,7 +5,7 @@ import type { AssignmentPlan, ConfiguredQueue } from './assignment/types.ts';
 import type { TopicPut } from './commands.ts';
 import { plainPackr } from './commands.ts';
 import { assertLevelKnown, FEATURE_LEVELS } from './feature-level.ts';
-import type { GroupState, Groups } from './groups.ts';
+import { type GroupState, type Groups, NO_FILTER_HASH } from './groups.ts';
 import { StateLimits } from './limits.ts';
 import type { Producers } from './producers.ts';
 import { ProducerState } from './producers.ts';
@@ -147,9 +147,9 @@ function packGroup(group: GroupState, level: number): unknown[] {
     group.name,
     group.epoch,
     strategy,
-    members.map(({ name, address, topics, sessionTimeoutMs, joinIndex, zone, queues, retries }) => {
+    members.map(({ name, address, topics, sessionTimeoutMs, joinIndex, zone, queues, retries, filterHash }) => {
       const first = [name, address, topics, sessionTimeoutMs, joinIndex];
-      return more ? [...first, zone, queues, retries] : first;
+      return more ? [...first, zone, queues, retries, filterHash] : first;
     }),
     byKey(group.owned).map(([key, queue]) => [key, queue.topicId, queue.queueId, queue.owner, queue.ownerEpoch, queue.target]),
     byKey(group.offsets),
@@ -174,7 +174,7 @@ type PackedGroup = [
   string,
   number,
   AllocateStrategy,
-  [string, string, string[], number, number, zone?: string, queues?: ConfiguredQueue[], retries?: boolean][],
+  [string, string, string[], number, number, zone?: string, queues?: ConfiguredQueue[], retries?: boolean, filterHash?: number][],
   [number, number, number, string, number, string][],
   [number, number][],
   brokerZones?: AssignmentPlan['brokerZones'],
@@ -256,10 +256,12 @@ function unpackGroup([name, epoch, strategy, members, owned, offsets, brokerZone
     epoch,
     plan: { strategy, brokerZones, machineRooms },
     members: new Map(
-      members.map(([member, address, topics, sessionTimeoutMs, joinIndex, zone = '', queues = [], retries = false]) => [
-        member,
-        { name: member, address, topics, sessionTimeoutMs, joinIndex, zone, queues, retries },
-      ]),
+      members.map(
+        ([member, address, topics, sessionTimeoutMs, joinIndex, zone = '', queues = [], retries = false, filterHash = NO_FILTER_HASH]) => [
+          member,
+          { name: member, address, topics, sessionTimeoutMs, joinIndex, zone, queues, retries, filterHash },
+        ],
+      ),
     ),
     owned: new Map(
       owned.map(([key, topicId, queueId, owner, ownerEpoch, target]) => [key, { topicId, queueId, owner, ownerEpoch, target }]),

@@ -4,7 +4,7 @@ import { MAX_RETRY_DELAY_MS } from '../protocol/retry-bodies.ts';
 import { broadcastGroupOf } from './broker-offset-store.ts';
 import { MAX_SUSPEND_MS, MIN_SUSPEND_MS } from './failed-messages.ts';
 import type { GroupShare } from './group-session.ts';
-import { failingOpen, type MessageFilter, messageFilter } from './message-filter.ts';
+import { failingOpen, filterHash, type MessageFilter, messageFilter } from './message-filter.ts';
 import type { OffsetStore } from './offset-store.ts';
 import { CONSUMER_DEFAULTS, type ConsumerOptions } from './options.ts';
 import type { BatchHandler, ConsumeFromWhere, MessageModel, SlowHandler } from './types.ts';
@@ -86,7 +86,7 @@ export function consumerSettings(given: ConsumerOptions): ConsumerSettings {
     ...options,
     heartbeatIntervalMs,
     filters,
-    share: shareOf(given),
+    share: { ...shareOf(given), filterHash: filterHash(filters) },
     broadcasting: options.messageModel === 'broadcasting',
     instanceName: instanceNameOf(given),
     handler: batchHandler ?? (handler === undefined ? null : (messages, context) => handler(messages[0] as never, context)),

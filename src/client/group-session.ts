@@ -17,7 +17,7 @@ export interface GroupSessionOptions {
 }
 
 /** What all members of a group agree on, and what this one wants. */
-export type GroupShare = Pick<GroupJoinRequest, 'strategy' | 'queues' | 'brokerZones' | 'machineRooms'>;
+export type GroupShare = Pick<GroupJoinRequest, 'strategy' | 'queues' | 'brokerZones' | 'machineRooms' | 'filterHash'>;
 
 export interface GroupSessionEvents {
   assigned(session: GroupSession, assignment: Assignment): void;

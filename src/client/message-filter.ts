@@ -1,3 +1,4 @@
+import { crc32 } from '../base/crc.ts';
 import { SqlFilter } from '../protocol/sql-filter/sql-filter.ts';
 import type { ReceivedBatch, ReceivedMessage } from './message.ts';
 import { parseTagFilter, type TagFilter } from './selector.ts';
@@ -58,3 +59,16 @@ export function failingOpen(accepts: FilterFunction, onError: (error: unknown) =
     }
   };
 }
+
+/** What the brokers are to filter by, the same for the same subscriptions; 0 = nothing. A function is this client's own affair. */
+export function filterHash(filters: ReadonlyMap<string, MessageFilter | null>): number {
+  const said: string[] = [];
+  for (const [topic, filter] of filters) {
+    const tags = [...(filter?.tags?.tags ?? [])].sort(byText);
+    const sql = filter?.sql?.text ?? '';
+    if (tags.length > 0 || sql !== '') said.push(JSON.stringify([topic, tags, sql]));
+  }
+  return said.length === 0 ? 0 : crc32(Buffer.from(said.sort(byText).join('\n'))) || 1;
+}
+
+const byText = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);

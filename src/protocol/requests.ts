@@ -257,6 +257,8 @@ export interface GroupJoinRequest {
   readonly machineRooms?: readonly string[];
   /** The member knows of retries: it may be given the group's %RETRY% queue, and reads PulledBatch.reference. */
   readonly retries?: boolean;
+  /** What the member's subscriptions filter by at the broker, 32 bits; 0 = nothing. Members that say it say the same. */
+  readonly filterHash?: number;
 }
 /** Also pushed (PushKind.assignment) when it changes: the slice of this broker group. */
 export interface Assignment {

@@ -5,6 +5,9 @@ import { type Command, encodeCommand, type GroupJoinBy } from '../../src/broker/
 import { FEATURE_LEVELS } from '../../src/broker/feature-level.ts';
 import { BrokerStateMachine } from '../../src/broker/state-machine.ts';
 import { putOfRecord } from '../../src/broker/topic-records.ts';
+import { consumerSettings } from '../../src/client/consumer-settings.ts';
+import { filterHash } from '../../src/client/message-filter.ts';
+import type { Subscription } from '../../src/client/types.ts';
 import { ALLOCATE_STRATEGIES, type AllocateStrategy } from '../../src/protocol/allocate-strategies.ts';
 import { ERRORS } from '../../src/protocol/errors.ts';
 import { decodeRequest, encodeRequest } from '../../src/protocol/frame.ts';
@@ -13,6 +16,7 @@ import { Op } from '../../src/protocol/requests.ts';
 import { EntryType } from '../../src/replica/types.ts';
 import { BrokerHarness, makeBatch } from '../support/fake-broker.ts';
 import { FakeReplica } from '../support/fake-replica.ts';
+import type { FakeSession } from '../support/fake-session.ts';
 import { MemoryIds, MemoryQueues } from '../support/fake-stores.ts';
 
 const QUEUES = 4;
@@ -190,6 +194,7 @@ describe('F07 several broker groups and one strategy', () => {
         brokerZones: [['a', 'east'] as const, ['c', 'west'] as const],
         machineRooms: strategy === 'byMachineRoom' ? ['', 'east'] : [],
         retries: member % 3 === 0,
+        filterHash: -1,
       });
       fc.assert(
         fc.property(fc.array(step, { minLength: 1, maxLength: 12 }), fc.infiniteStream(fc.nat()), (steps, noise) => {
@@ -237,6 +242,40 @@ describe('F07 several broker groups and one strategy', () => {
       );
     },
   );
+});
+
+describe('F24 a group and its filters', () => {
+  test('members that say what they filter by say the same; one that does not say is believed; one that is alone may change its mind', () => {
+    const broker = start();
+    const [a, b] = [broker.session(), broker.session()];
+    const join = (session: FakeSession, member: string, filterHash?: number): unknown =>
+      refusalOrIds(
+        broker.ask(session, Op.groupJoin, joinOf(member, 'sticky', { retries: true, ...(filterHash === undefined ? {} : { filterHash }) })),
+      );
+    expect(join(a, 'a@1', 7)).toEqual([0, 1, 2, 3]);
+    expect(join(a, 'a@1', 8)).toEqual([0, 1, 2, 3]);
+    expect(join(b, 'b@1', 7)).toBe('GROUP_MODE_CONFLICT');
+    expect(join(b, 'b@1', 0)).toBe('GROUP_MODE_CONFLICT');
+    expect(join(b, 'old@1')).not.toBe('GROUP_MODE_CONFLICT');
+    expect(join(b, 'b@1', 9)).toBe('GROUP_MODE_CONFLICT');
+    expect(join(b, 'b@1', 8)).not.toBe('GROUP_MODE_CONFLICT');
+    // What was said is part of the saved state.
+    const restored = new BrokerStateMachine({ brokerName: 'broker-a', queues: new MemoryQueues(), ids: new MemoryIds() });
+    restored.restore(broker.machine.snapshot());
+    expect([...(restored.groups.named('g')?.members.values() ?? [])].map(({ name, filterHash }) => [name, filterHash])).toEqual([
+      ['a@1', 8],
+      ['b@1', 8],
+      ['old@1', -1],
+    ]);
+  });
+
+  test('the hash is of what is written, whatever its order, and not of functions', () => {
+    const hash = (...subscriptions: Subscription[]): number => filterHash(consumerSettings({ group: 'g', subscriptions }).filters);
+    const paid = hash({ topic: 't', filter: 'a || b' }, { topic: 'u', sql: 'x = 1' });
+    expect(hash({ topic: 'u', sql: 'x = 1' }, { topic: 't', filter: 'b||a' })).toBe(paid);
+    expect(hash({ topic: 't', filter: 'a || b' }, { topic: 'u', sql: 'x = 2' })).not.toBe(paid);
+    expect([hash({ topic: 't' }), hash({ topic: 't', filter: '*' }), hash({ topic: 't', filter: () => true })]).toEqual([0, 0, 0]);
+  });
 });
 
 describe('F07 joins on the wire', () => {

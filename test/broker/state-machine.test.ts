@@ -82,6 +82,7 @@ const arbitraryCommand: fc.Arbitrary<Command> = fc.oneof(
     brokerZones: fc.constantFrom([], [['a', 'east']] as [string, string][]),
     machineRooms: fc.constantFrom([], ['east']),
     retries: fc.boolean(),
+    filterHash: fc.constantFrom(-1, 0, 7),
   }),
   fc.record({ type: fc.constant('retryTopicMake' as const), group, dead: fc.boolean() }),
   fc.record({ type: fc.constant('deadLetterMark' as const), group, offsets: fc.array(fc.nat({ max: 3 }), { maxLength: 3 }) }),

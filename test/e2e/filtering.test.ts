@@ -110,6 +110,27 @@ describe('filtering', () => {
     expect(errors).toEqual([new Error('no idea')]);
   });
 
+  test('F24 a member that filters otherwise is told so, and given nothing while the other one is there', async () => {
+    await cluster.createTopic('f24-alike');
+    const errors: unknown[] = [];
+    const member = (sql: string) =>
+      client.consumer({
+        group: 'f24-alike',
+        subscriptions: [{ topic: 'f24-alike', sql }],
+        handler: () => {},
+        onError: (error) => errors.push((error as { code?: string }).code),
+      });
+    const [first, other] = [member('a = 1'), member('a = 2')];
+    await first.start();
+    await until('the first one has the queue', () => first.assignment.length === 1);
+    await other.start();
+    await until('the other one is told', () => errors.length > 0);
+    expect([errors[0], other.assignment]).toEqual(['GROUP_MODE_CONFLICT', []]);
+    await first.close();
+    await until('then it is its turn', () => other.assignment.length === 1);
+    await other.close();
+  });
+
   test('F24 explicit pulls and the command line filter as well; what does not parse is refused before the network', async () => {
     const [queue] = (await cluster.createTopic('f24-pull')) as [MessageQueue];
     await sendBatches(queue, [
