@@ -17,6 +17,7 @@ export { Consumer } from './client/consumer.ts';
 export type { DeadLetter, DeadLetterPlace } from './client/dead-letter.ts';
 export type { DeadLetterChanges, ReplayedLetter } from './client/dead-letter-replay.ts';
 export { type DeadLetterPage, type DeadLetterQuery, DeadLetters, type ReplayQuery } from './client/dead-letters.ts';
+export type { DelayedInGroup } from './client/delay-admin.ts';
 export { FileOffsetStore } from './client/file-offset-store.ts';
 export { HANDLER_DURATION_BUCKETS_MS } from './client/handler-timings.ts';
 export { IDEMPOTENT_DEFAULTS, type IdempotentOptions, idempotent } from './client/idempotent/idempotent.ts';

@@ -10,6 +10,7 @@ import { Admin, refuseWith } from './admin.ts';
 import type { BrokerContext } from './context.ts';
 import { Leadership } from './context.ts';
 import { Deadlines } from './deadlines.ts';
+import { DelayAdmin } from './delay-admin.ts';
 import { type FeatureLevelPorts, FeatureLevelRaiser } from './feature-level-raiser.ts';
 import { GroupSessions } from './group-sessions.ts';
 import type { BrokerLimits } from './limits.ts';
@@ -85,6 +86,7 @@ export class Broker implements RequestHandler, ApplyListener {
   readonly #groups: GroupSessions;
   readonly #retention: Retention;
   readonly #timers: TimerDelivery;
+  readonly #delays: DelayAdmin;
   readonly #featureLevel: FeatureLevelRaiser;
   readonly #reconciler: TopicReconciler | null;
   readonly #admin: Admin;
@@ -126,7 +128,8 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#admin = new Admin(this.#context, this.#commands, options);
     this.#quotas = new QuotaAdmin(this.#context, this.#commands);
     const entries = new StoredEntries(this.#context, this.#pulls.reader, options.ids);
-    this.#messages = new MessageGet(this.#context, this.#pulls.reader, entries, options.ids);
+    this.#delays = new DelayAdmin(this.#context, this.#commands, entries, options.ids, this.#timers);
+    this.#messages = new MessageGet(this.#context, this.#pulls.reader, entries, options.ids, this.#delays);
     this.#searches = new MessageQuery(this.#context, this.#pulls.reader, entries, options.ids);
     this.#sendBacks = new SendBacks(this.#context, this.#commands, this.#pulls.reader, this.#admin);
     this.#transactions = new TransactionRequests(this.#context, this.#commands, this.#pulls.reader);
@@ -298,6 +301,22 @@ export class Broker implements RequestHandler, ApplyListener {
         break;
       case Op.messageGet:
         this.#messageGet(session, requestId, request.body);
+        break;
+      case Op.delayCancel:
+        this.#admin.read(session, requestId, () => {
+          this.#delays.cancel(request.body).then(
+            () => session.respond(Op.delayCancel, requestId, {}),
+            (error: unknown) => refuseWith(session, requestId, error),
+          );
+        });
+        break;
+      case Op.delayList:
+        this.#admin.read(session, requestId, () => {
+          this.#delays.list(request.body).then(
+            (response) => session.respond(Op.delayList, requestId, response),
+            (error: unknown) => refuseWith(session, requestId, error),
+          );
+        });
         break;
       case Op.quotaSet:
         this.#quotas.set(session, requestId, request.body);

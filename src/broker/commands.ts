@@ -163,6 +163,8 @@ export interface DelayLevelDue {
   readonly to: number;
   readonly position: number;
   readonly dueMs: number;
+  /** Positions of those among them of which something was cancelled. */
+  readonly cancelled: readonly number[];
   readonly released: readonly number[];
 }
 /**
@@ -178,7 +180,17 @@ export interface TimersDue {
   readonly asOf: number;
   readonly asOfLogTimeMs: number;
   readonly passed: readonly number[];
+  /** Positions of those among them of which something was cancelled. */
+  readonly cancelled: readonly number[];
   readonly released: readonly number[];
+}
+/** A message of the batch that waits at `position` is not delivered. `level` 0: it waits for a time, `dueMs`. */
+export interface DelayCancel {
+  readonly type: 'delayCancel';
+  readonly position: number;
+  readonly messageIndex: number;
+  readonly level: number;
+  readonly dueMs: number;
 }
 /** The group's %RETRY% topic, or its %DLQ% topic, is made here. */
 export interface RetryTopicMake {
@@ -257,6 +269,7 @@ export type Command =
   | DelayLevelsSet
   | DelayLevelDue
   | TimersDue
+  | DelayCancel
   | PopCommand
   | RetryTopicMake
   | SendBack
@@ -320,14 +333,15 @@ const LAYOUT: Layout = {
   delayLevelsSet: { number: 20, fields: ['delaysMs'], level: FEATURE_LEVELS.messaging },
   delayLevelDue: {
     number: 21,
-    fields: ['level', 'from', 'to', 'position', 'dueMs', 'released'],
+    fields: ['level', 'from', 'to', 'position', 'dueMs', 'cancelled', 'released'],
     level: FEATURE_LEVELS.messaging,
   },
   timersDue: {
     number: 22,
-    fields: ['fromDueMs', 'fromPosition', 'toDueMs', 'toPosition', 'asOf', 'asOfLogTimeMs', 'passed', 'released'],
+    fields: ['fromDueMs', 'fromPosition', 'toDueMs', 'toPosition', 'asOf', 'asOfLogTimeMs', 'passed', 'cancelled', 'released'],
     level: FEATURE_LEVELS.messaging,
   },
+  delayCancel: { number: 23, fields: ['position', 'messageIndex', 'level', 'dueMs'], level: FEATURE_LEVELS.messaging },
   retryTopicMake: { number: 40, fields: ['group', 'dead'], level: FEATURE_LEVELS.messaging },
   sendBack: { number: 41, fields: ['group', 'member', 'topicId', 'queueId', 'epoch', 'messages'], level: FEATURE_LEVELS.messaging },
   deadLetterMark: { number: 42, fields: ['group', 'offsets'], level: FEATURE_LEVELS.messaging },

@@ -3,7 +3,7 @@ import type { BrokerContext } from './context.ts';
 import type { DeliveryRow } from './delivery.ts';
 import type { PendingCommands } from './pending-commands.ts';
 import { ProposalLoop, type ProposalSource, proposableLogTimeMs } from './proposal-loop.ts';
-import { releasedBy, type WaitingRows, type WaitingUnit } from './waiting-rows.ts';
+import { releasedBy, type WaitingRows, type WaitingUnit, withoutCancelled } from './waiting-rows.ts';
 
 /** Of one entry: 64 KiB. */
 const ROWS_PER_ENTRY = 1_024;
@@ -68,17 +68,19 @@ export class LevelDelivery implements ProposalSource {
     return due;
   }
 
-  #propose(from: number, read: UnitBatch, units: readonly WaitingUnit[], rows: readonly DeliveryRow[]): void {
+  #propose(from: number, read: UnitBatch, found: readonly WaitingUnit[], all: readonly DeliveryRow[]): void {
     const { state, metrics, replica } = this.#context;
-    const last = units.length - 1;
+    const { units: taken, rows, cancelled } = withoutCancelled(found, all, state.timers.cancelled);
+    const units = found.slice(0, taken);
+    const last = taken - 1;
     const delayMs = state.timers.levels.delayMs(this.#level);
     const firstDueMs = (read.logTimeMs[0] as number) + delayMs;
     const dueMs = (read.logTimeMs[last] as number) + delayMs;
     const to = (read.baseOffset[last] as number) + (read.count[last] as number);
     const { position } = units[last] as WaitingUnit;
-    const released = releasedBy(units, rows, (at) => state.segments.baseOf(at));
+    const released = releasedBy(units, all, (at) => state.segments.baseOf(at));
     this.#proposedTo = to;
-    this.loop.propose({ type: 'delayLevelDue', level: this.#level, from, to, position, dueMs, released }, rows, (error) => {
+    this.loop.propose({ type: 'delayLevelDue', level: this.#level, from, to, position, dueMs, cancelled, released }, rows, (error) => {
       if (error === null) metrics.delayedDelivered(to - from, replica.logTimeMs() - firstDueMs);
     });
   }

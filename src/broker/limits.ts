@@ -37,12 +37,17 @@ export const StateLimits = {
   endedTransactionMs: 24 * 3_600_000,
   /** Batch results kept per (producer id, queue): also the number of batches a producer may have in flight there. */
   keptBatchResults: 8,
+  /** Cancelled messages whose batches still wait; beyond: TOO_MANY. */
+  maxCancelledMessages: 100_000,
   /** (group, queue) pairs that were popped; beyond: pops are TOO_MANY. */
   maxPopQueues: 100_000,
   /** Deliveries whose messages are invisible, in all and of one group and queue; beyond: that queue gives nothing until some are done. ≈ 200 bytes each. */
   maxPopCheckpoints: 200_000,
   maxPopCheckpointsPerQueue: 4_096,
 } as const;
+
+/** Messages of a delayed batch of which single ones can be cancelled: the others get a row each. */
+export const MAX_CANCELLABLE_MESSAGES = 1_024;
 
 /** Topic and group names: protocol/names.ts. */
 export const MAX_MEMBER_NAME_CHARACTERS = 255;

@@ -9,6 +9,7 @@ import type { PulledReference } from '../protocol/pulled-batch.ts';
 import { batchCount, batchIdHigh, batchIdLow } from '../protocol/record-batch.ts';
 import type { MessageGetRequest, MessageGetResponse } from '../protocol/requests.ts';
 import type { BrokerContext } from './context.ts';
+import type { DelayAdmin } from './delay-admin.ts';
 import type { MessageIdIndex } from './ports.ts';
 import type { Reader } from './reader.ts';
 import type { StoredEntries } from './stored-entries.ts';
@@ -25,12 +26,14 @@ export class MessageGet {
   readonly #reader: Reader;
   readonly #entries: StoredEntries;
   readonly #ids: MessageIdIndex;
+  readonly #delays: DelayAdmin;
 
-  constructor(context: BrokerContext, reader: Reader, entries: StoredEntries, ids: MessageIdIndex) {
+  constructor(context: BrokerContext, reader: Reader, entries: StoredEntries, ids: MessageIdIndex, delays: DelayAdmin) {
     this.#context = context;
     this.#reader = reader;
     this.#entries = entries;
     this.#ids = ids;
+    this.#delays = delays;
   }
 
   /** @throws LedgerError MESSAGE_NOT_FOUND, TOPIC_NOT_FOUND, QUEUE_NOT_FOUND, BAD_REQUEST, REPAIRING, INTERNAL */
@@ -62,8 +65,19 @@ export class MessageGet {
         const reference = this.#reader.reference(row);
         if (reference === undefined || reference.messageIndex === message) return describe(queue, entry, baseOffset, message, reference);
       }
+      const waiting = await this.#waiting(entry, message);
+      if (waiting !== null) return waiting;
     }
     throw new LedgerError('MESSAGE_NOT_FOUND');
+  }
+
+  /** A delayed message that is in no queue yet. One that was cancelled is not found. */
+  async #waiting(entry: Uint8Array, message: number): Promise<FoundMessage | null> {
+    const place = await this.#delays.placeOf(entry);
+    const queue = this.#delays.queueOf(entry);
+    if (place === null || queue === undefined || this.#delays.isCancelled(entry, message)) return null;
+    const found = describe(queue, entry, 0, message, undefined);
+    return { ...found, response: { ...found.response, pendingUntilMs: place.dueMs } };
   }
 }
 

@@ -154,7 +154,7 @@ export class BrokerStateMachine implements StateMachine {
     this.#added.push(timers);
     this.#pending.push(timers.references);
     for (const flag of [BatchFlag.delayLevel, BatchFlag.deliverAt, BatchFlag.delayMs]) this.#deferred.set(flag, timers);
-    for (const type of ['delayLevelsSet', 'delayLevelDue', 'timersDue'] as const) this.#handlers.set(type, timers);
+    for (const type of ['delayLevelsSet', 'delayLevelDue', 'timersDue', 'delayCancel'] as const) this.#handlers.set(type, timers);
   }
 
   /** A table of the state, and whoever applies its feature's commands. */

@@ -89,7 +89,7 @@ export class StoredEntries {
  * Units lie in the order of the log, so the one of a position is found by halves.
  * @returns null when the queue has none: a duplicate that apply refused lies in the log but in no queue
  */
-async function baseOffsetOf(queue: QueueState, position: number): Promise<number | null> {
+export async function baseOffsetOf(queue: QueueState, position: number): Promise<number | null> {
   const units = new UnitBatch(1);
   let low = queue.minOffset;
   let high = queue.nextOffset;

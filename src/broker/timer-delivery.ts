@@ -30,6 +30,10 @@ export class TimerDelivery implements TimersListener {
     context.state.timers.listen(this);
   }
 
+  get near(): WheelDelivery['near'] {
+    return this.#wheel.near;
+  }
+
   onLevel(level: number): void {
     this.#grown.add(level);
   }

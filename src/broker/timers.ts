@@ -3,9 +3,11 @@ import { ENTRY_HEADER_BYTES } from '../log/layout.ts';
 import { ERRORS, type ErrorCode } from '../protocol/errors.ts';
 import { BatchFlag, batchDelay, tagBloom } from '../protocol/record-batch.ts';
 import type { AppliedEntry } from '../replica/types.ts';
-import type { Command, DelayLevelDue, TimersDue } from './commands.ts';
+import { Cancellations } from './cancellations.ts';
+import type { Command, DelayCancel, DelayLevelDue, TimersDue } from './commands.ts';
 import { DelayLevels } from './delay-levels.ts';
-import { type DeliveryRow, ROW_BYTES } from './delivery.ts';
+import { type DeliveryRow, ROW_BYTES, WHOLE_BATCH } from './delivery.ts';
+import { StateLimits } from './limits.ts';
 import { SegmentReferences } from './segment-references.ts';
 import type { Segments } from './segments.ts';
 import type { CommandHandler, CommandResult, DeferredBatches, PlacedRows, StateTable } from './state-table.ts';
@@ -60,6 +62,7 @@ export class Timers implements StateTable, CommandHandler, DeferredBatches {
   readonly wheel: TimerWheel;
   /** Into the log, of everything that waits. */
   readonly references: SegmentReferences;
+  readonly cancelled = new Cancellations(StateLimits.maxCancelledMessages);
   readonly #ports: TimersPorts;
   #listener: TimersListener | null = null;
   /** Since this process started, replay included; not part of the state. */
@@ -81,17 +84,19 @@ export class Timers implements StateTable, CommandHandler, DeferredBatches {
     this.levels.clear();
     this.wheel.clear();
     this.references.clear();
+    this.cancelled.clear();
   }
 
   pack(): unknown {
-    return [this.levels.pack(), this.wheel.pack(), this.references.pack()];
+    return [this.levels.pack(), this.wheel.pack(), this.references.pack(), this.cancelled.pack()];
   }
 
   unpack(packed: unknown): void {
-    const [levels, wheel, references] = packed as [unknown, unknown, number[]];
+    const [levels, wheel, references, cancelled] = packed as [unknown, unknown, number[], unknown];
     this.levels.unpack(levels);
     this.wheel.unpack(wheel);
     this.references.unpack(references);
+    this.cancelled.unpack(cancelled);
   }
 
   // ---- what comes to wait, at apply ----------------------------------------------------------------------------------------
@@ -164,25 +169,29 @@ export class Timers implements StateTable, CommandHandler, DeferredBatches {
         return this.#levelDue(command, entry, rows);
       case 'timersDue':
         return this.#timersDue(command, entry, rows);
+      case 'delayCancel':
+        return this.#cancel(command);
       default:
         return refused('UNKNOWN_OPERATION');
     }
   }
 
   #levelDue(command: DelayLevelDue, entry: AppliedEntry, rows: PlacedRows): CommandResult {
-    const { level, from, to, position, dueMs, released } = command;
+    const { level, from, to, position, dueMs, cancelled, released } = command;
     const queue = this.levels.known(level);
     if (queue === undefined || this.levels.delivered(level) !== from) return refused('FENCED');
     if (dueMs > entry.logTimeMs) return refused('NOT_READY');
     if (to > queue.nextOffset || !this.references.canRelease(released)) return refused('BAD_REQUEST');
+    if (this.#meetsCancelled(rows.rows)) return refused('NOT_READY');
     this.levels.deliver(level, to, position);
+    for (const each of cancelled) this.cancelled.forget(each);
     this.references.release(released);
     return this.#placeAll(rows, entry.logTimeMs);
   }
 
   #timersDue(command: TimersDue, entry: AppliedEntry, rows: PlacedRows): CommandResult {
     const { cursor, addedIndex } = this.wheel;
-    const { asOf, asOfLogTimeMs, passed, released } = command;
+    const { asOf, asOfLogTimeMs, passed, cancelled, released } = command;
     const to: TimerKey = { dueMs: command.toDueMs, position: command.toPosition };
     if (cursor.dueMs !== command.fromDueMs || cursor.position !== command.fromPosition) return refused('FENCED');
     if (to.dueMs > entry.logTimeMs) return refused('NOT_READY');
@@ -190,9 +199,30 @@ export class Timers implements StateTable, CommandHandler, DeferredBatches {
     if (addedIndex > asOf && to.dueMs > asOfLogTimeMs) return refused('NOT_READY');
     if (!isAfter(to.dueMs, to.position, cursor)) return refused('BAD_REQUEST');
     if (!this.wheel.canPass(passed) || !this.references.canRelease(released)) return refused('BAD_REQUEST');
+    if (this.#meetsCancelled(rows.rows)) return refused('NOT_READY');
+    for (const each of cancelled) this.cancelled.forget(each);
     for (const topic of this.wheel.pass(to, passed, entry.logTimeMs)) this.#ports.dropInternal(topic);
     this.references.release(released);
     return this.#placeAll(rows, entry.logTimeMs);
+  }
+
+  /** Cancelled between the gathering of the rows and here: they are gathered again. */
+  #meetsCancelled(rows: readonly DeliveryRow[]): boolean {
+    if (this.cancelled.messages === 0) return false;
+    return rows.some(({ position, messageIndex, attempts }) => {
+      const indexes = attempts === 0 ? this.cancelled.of(position) : undefined;
+      return indexes !== undefined && (messageIndex === WHOLE_BATCH || indexes.includes(messageIndex));
+    });
+  }
+
+  /** Doing it again is done already. */
+  #cancel({ position, messageIndex, level, dueMs }: DelayCancel): CommandResult {
+    const pending = level > 0 ? this.levels.isPending(level, position) : this.wheel.isPending(dueMs, position);
+    if (!pending) return refused('ALREADY_DELIVERED');
+    if (this.cancelled.has(position, messageIndex)) return { error: 0, results: [] };
+    if (this.cancelled.full) return refused('TOO_MANY');
+    this.cancelled.add(position, messageIndex);
+    return { error: 0, results: [] };
   }
 
   #placeAll(placed: PlacedRows, logTimeMs: number): CommandResult {

@@ -2,8 +2,9 @@ import { readU16, readU32, readU53 } from '../base/bytes.ts';
 import { crc32 } from '../base/crc.ts';
 import { ENTRY_HEADER_BYTES, ENTRY_MAGIC, Entry } from '../log/layout.ts';
 import { LedgerError } from '../protocol/errors.ts';
+import type { Cancellations } from './cancellations.ts';
 import type { BrokerContext } from './context.ts';
-import { type DeliveryRow, decodeRow, ROW_BYTES, WHOLE_BATCH } from './delivery.ts';
+import { type DeliveryRow, decodeRow, MAX_ROWS, ROW_BYTES, WHOLE_BATCH } from './delivery.ts';
 import type { Reader } from './reader.ts';
 
 /** An index unit of what waits: a stored batch, or a row. */
@@ -108,6 +109,36 @@ function rowOfBatch({ position, sizeBytes, count, tagBloom }: WaitingUnit, head:
     originOffset: 0,
     tagBloom,
   };
+}
+
+/** What the rows of waiting units become when messages were cancelled. */
+export interface LeftRows {
+  /** Units of the first ones that these rows are of: the others do not fit into one entry. */
+  readonly units: number;
+  readonly rows: readonly DeliveryRow[];
+  /** Positions of those of which something was cancelled. */
+  readonly cancelled: readonly number[];
+}
+
+/** Of a batch that some messages were taken out of, each of the others gets a row of its own. */
+export function withoutCancelled(units: readonly WaitingUnit[], rows: readonly DeliveryRow[], cancellations: Cancellations): LeftRows {
+  if (cancellations.messages === 0) return { units: units.length, rows, cancelled: [] };
+  const left: DeliveryRow[] = [];
+  const cancelled: number[] = [];
+  for (let i = 0; i < units.length; i++) {
+    const unit = units[i] as WaitingUnit;
+    const row = rows[i] as DeliveryRow;
+    const gone = unit.sizeBytes === ROW_BYTES ? undefined : cancellations.of(unit.position);
+    if (left.length + (gone === undefined ? 1 : row.count) > MAX_ROWS) return { units: i, rows: left, cancelled };
+    if (gone === undefined) left.push(row);
+    else {
+      cancelled.push(unit.position);
+      for (let messageIndex = 0; messageIndex < row.count; messageIndex++) {
+        if (!gone.includes(messageIndex)) left.push({ ...row, messageIndex, count: 1 });
+      }
+    }
+  }
+  return { units: units.length, rows: left, cancelled };
 }
 
 /** What ends when the units are delivered: pairs [segment base, references] of what they point at. */

@@ -8,7 +8,7 @@ import { kthKey, TimerHeap } from './timer-heap.ts';
 import { scanTimers, type TimerColumns } from './timer-scan.ts';
 import { BUCKET_MS, bucketOf, isAfter, type TimerKey } from './timer-wheel.ts';
 import type { QueueState } from './topics.ts';
-import { releasedBy, type WaitingRows, type WaitingUnit } from './waiting-rows.ts';
+import { releasedBy, type WaitingRows, type WaitingUnit, withoutCancelled } from './waiting-rows.ts';
 
 /** Of one entry: 128 KiB. */
 const ROWS_PER_ENTRY = 2_048;
@@ -57,9 +57,10 @@ export class WheelDelivery implements ProposalSource {
     this.loop = new ProposalLoop(context, commands, this);
   }
 
-  /** Timers in memory, and their bytes. */
-  get near(): { readonly timers: number; readonly bytes: number } {
-    return { timers: this.#heap.size, bytes: this.#heap.bytes };
+  /** Timers in memory, their bytes, and when the first of them is due; −1: none is. */
+  get near(): { readonly timers: number; readonly bytes: number; readonly nextDueMs: number } {
+    const top = this.#heap.top();
+    return { timers: this.#heap.size, bytes: this.#heap.bytes, nextDueMs: top < 0 ? -1 : this.#heap.dueMs(top) };
   }
 
   becameReady(): void {
@@ -222,7 +223,7 @@ export class WheelDelivery implements ProposalSource {
     // What came while headers were read may be due before the last of these.
     const overtaken = state.timers.wheel.addedIndex > asOf && last.dueMs > asOfLogTimeMs;
     if (overtaken || restarts !== this.#restarts) this.#putBack(slots);
-    else this.#propose(slots, last, asOf, asOfLogTimeMs);
+    else this.#propose(slots, asOf, asOfLogTimeMs);
     return true;
   }
 
@@ -254,11 +255,16 @@ export class WheelDelivery implements ProposalSource {
     });
   }
 
-  #propose(slots: number[], to: TimerKey, asOf: number, asOfLogTimeMs: number): void {
+  #propose(due: readonly number[], asOf: number, asOfLogTimeMs: number): void {
     const { state } = this.#context;
     const from = this.loop.inFlight > 0 ? this.#proposedTo : state.timers.wheel.cursor;
-    const rows = slots.map((slot) => this.#row(slot));
-    const units = slots.map((slot, i) => this.#unit(slot, rows[i] as DeliveryRow));
+    const all = due.map((slot) => this.#row(slot));
+    const found = due.map((slot, i) => this.#unit(slot, all[i] as DeliveryRow));
+    const { units: taken, rows, cancelled } = withoutCancelled(found, all, state.timers.cancelled);
+    const slots = due.slice(0, taken);
+    const units = found.slice(0, taken);
+    this.#putBack(due.slice(taken));
+    const to = this.#heap.key(slots.at(-1) as number);
     const passed = new Map<number, number>();
     for (const slot of slots) {
       const bucket = bucketOf(this.#heap.dueMs(slot));
@@ -275,7 +281,8 @@ export class WheelDelivery implements ProposalSource {
         asOf,
         asOfLogTimeMs,
         passed: [...passed].flat(),
-        released: releasedBy(units, rows, (at) => state.segments.baseOf(at)),
+        cancelled,
+        released: releasedBy(units, all, (at) => state.segments.baseOf(at)),
       },
       rows,
       (error) => {

@@ -23,6 +23,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   raft: { summary: "one broker group's replicas: status, transfer", load: () => import('./commands/raft.ts') },
   topic: { summary: 'create, update, list, describe, delete topics', load: () => import('./commands/topic.ts') },
   group: { summary: 'list, describe, lag, reset-offset, skip of consumer groups', load: () => import('./commands/group.ts') },
+  delay: { summary: 'what waits for its time', load: () => import('./commands/delay.ts') },
   quota: { summary: 'limits of what clients and namespaces use', load: () => import('./commands/quota.ts') },
   transaction: { summary: 'list, show, commit, rollback half messages', load: () => import('./commands/transaction.ts') },
   send: { summary: 'send messages', load: () => import('./commands/send.ts') },

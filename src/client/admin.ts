@@ -15,6 +15,7 @@ import {
 import { type Backlog, backlog, type ResetOutcome, type ResetScope, type ResetTarget, resetOffsets } from './backlog.ts';
 import type { ClientCore } from './client-core.ts';
 import { DeadLetters } from './dead-letters.ts';
+import { cancelDelayed, type DelayedInGroup, delayed } from './delay-admin.ts';
 import { askEveryGroup } from './every-group.ts';
 import { mergeGroups } from './group-merge.ts';
 import type { ReceivedMessage } from './message.ts';
@@ -154,6 +155,20 @@ export class Admin {
   /** As each broker group has them, with what is used. */
   quotas(): Promise<{ readonly quotas: readonly GroupQuota[] } & QuotaOutcome> {
     return quotas(groupsOf(this.#core), ADMIN_TIMEOUT_MS);
+  }
+
+  /**
+   * A delayed message is not delivered. Doing it again is fine while it would still wait.
+   * @param msgId as send() gave it @param topic that it was sent to
+   * @throws LedgerError ALREADY_DELIVERED: it is in its queue, or was never delayed; MESSAGE_NOT_FOUND, TOPIC_NOT_FOUND
+   */
+  cancelDelayed(msgId: string, topic: string): Promise<void> {
+    return cancelDelayed(groupsOf(this.#core), msgId, topic, ADMIN_TIMEOUT_MS);
+  }
+
+  /** What waits for its time, in each broker group. @param maxBuckets of the time buckets, the earliest ones */
+  delayed(maxBuckets = 10): Promise<DelayedInGroup[]> {
+    return delayed(groupsOf(this.#core), maxBuckets, ADMIN_TIMEOUT_MS);
   }
 
   async clusterStatus(): Promise<ClusterStatus> {

@@ -1,6 +1,7 @@
 import { LedgerError } from '../protocol/errors.ts';
 import { topicNotFound } from '../protocol/names.ts';
-import { type MessageQueryResponse, Op, type QueryCursor, type RequestOp, type Requests, type Responses } from '../protocol/requests.ts';
+import type { MessageQueryResponse, QueryCursor } from '../protocol/query-requests.ts';
+import { Op, type RequestOp, type Requests, type Responses } from '../protocol/requests.ts';
 import { ReceivedBatch, ReceivedMessage } from './message.ts';
 
 /** Messages of one answer when nothing is said. */
@@ -188,10 +189,12 @@ export interface FoundMessage {
   readonly message: ReceivedMessage;
   /** Of its batch in the CommitLog of its group. */
   readonly position: number;
+  /** A delayed message that is in no queue yet is due then, ms of log time; null: it is in its queue. */
+  readonly pendingUntilMs: number | null;
 }
 
 export function foundMessage(brokerName: string, body: Responses[typeof Op.messageGet], raw: Uint8Array): FoundMessage {
   const queue = { topic: body.topic, brokerName, queueId: body.queueId };
   const batch = new ReceivedBatch(raw, queue, body.baseOffset, body.logTimeMs, body.reference);
-  return { message: messageAt(batch, body.messageIndex), position: body.position };
+  return { message: messageAt(batch, body.messageIndex), position: body.position, pendingUntilMs: body.pendingUntilMs ?? null };
 }

@@ -1,7 +1,9 @@
 import { ALLOCATE_STRATEGIES } from './allocate-strategies.ts';
+import { delayCancelRequest, delayListRequest, delayListResponse } from './delay-bodies.ts';
 import { GROUP_MARKS, type GroupMarkRequest } from './group-mark.ts';
 import { popAckRequest, popChangeRequest, popRequest, popResponse, pulledReference } from './pop-bodies.ts';
 import type { PopAckResponse, PopChangeResponse } from './pop-requests.ts';
+import type { MessageQueryRequest, MessageQueryResponse, QueriedBatch, QueryCursor } from './query-requests.ts';
 import type {
   FeatureLevelRaiseRequest,
   FeatureLevelRaiseResponse,
@@ -37,16 +39,12 @@ import type {
   HelloResponse,
   MessageGetRequest,
   MessageGetResponse,
-  MessageQueryRequest,
-  MessageQueryResponse,
   OffsetCommitRequest,
   OffsetCommitResponse,
   OffsetFetchRequest,
   OffsetFetchResponse,
   Place,
   Pushes,
-  QueriedBatch,
-  QueryCursor,
   QueueRangeRequest,
   QueueRangeResponse,
   Quota,
@@ -281,6 +279,8 @@ export const CONTROL_REQUESTS: { readonly [O in Control]: BodyCodec<Requests[O]>
       'before',
     ]),
   ),
+  [Op.delayCancel]: asMap(delayCancelRequest),
+  [Op.delayList]: asMap(delayListRequest),
   [Op.sendBack]: asMap(sendBackRequest),
   [Op.deadLetterMark]: asMap(deadLetterMarkRequest),
   [Op.deadLetterMarks]: asMap(deadLetterMarksRequest),
@@ -332,8 +332,17 @@ export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O
   [Op.groupResetOffset]: asMap(map<GroupResetOffsetResponse>({ previous: u53OrNone })),
   [Op.messageGet]: asMap(
     map<MessageGetResponse>(
-      { topic: name, queueId: u16, baseOffset: u53, logTimeMs: u53, position: u53, messageIndex: u16, reference: pulledReference },
-      ['reference'],
+      {
+        topic: name,
+        queueId: u16,
+        baseOffset: u53,
+        logTimeMs: u53,
+        position: u53,
+        messageIndex: u16,
+        reference: pulledReference,
+        pendingUntilMs: u53,
+      },
+      ['reference', 'pendingUntilMs'],
     ),
   ),
   [Op.clusterStatus]: asMap(map<ClusterStatus>({ clusterId: name, brokers: list(brokerRoute), self: raftStatus })),
@@ -379,6 +388,8 @@ export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O
       next: nullable(queryCursor),
     }),
   ),
+  [Op.delayCancel]: asMap(empty),
+  [Op.delayList]: asMap(delayListResponse),
   [Op.sendBack]: asMap(errors),
   [Op.deadLetterMark]: asMap(errors),
   [Op.deadLetterMarks]: asMap(deadLetterMarksResponse),

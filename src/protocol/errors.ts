@@ -32,6 +32,7 @@ export const ERRORS = {
   GROUP_NOT_FOUND: define(14, 'no', 'No such consumer group.'),
   MESSAGE_NOT_FOUND: define(15, 'no', 'No message with this id or offset is retained.'),
   TOPIC_CONFLICT: define(16, 'no', 'The topic exists as another incarnation, or was changed by somebody else; nothing was done.'),
+  ALREADY_DELIVERED: define(18, 'no', 'The message is in its queue already, or was never delayed: it cannot be cancelled.'),
   QUEUES_CLOSED: define(17, 'elsewhere', 'The broker group is drained: its queues of the topic are read, not written; nothing was stored.'),
   NOT_LEADER: define(20, 'redirect', 'Another replica leads the broker group; nothing was stored.'),
   NOT_READY: define(21, 'redirect', 'The broker is starting, stopping or has not caught up; nothing was stored.'),

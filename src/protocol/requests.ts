@@ -1,7 +1,9 @@
 import type { AllocateStrategy } from './allocate-strategies.ts';
+import type { DelayRequests, DelayResponses } from './delay-requests.ts';
 import type { GroupMark, GroupMarkRequest } from './group-mark.ts';
 import type { PopAckRequest, PopAckResponse, PopChangeRequest, PopChangeResponse, PopRequest, PopResponse } from './pop-requests.ts';
 import type { PulledBatch, PulledReference } from './pulled-batch.ts';
+import type { MessageQueryRequest, MessageQueryResponse } from './query-requests.ts';
 import type {
   FeatureLevelRaiseRequest,
   FeatureLevelRaiseResponse,
@@ -68,6 +70,8 @@ export const Op = {
   raftRemove: 45,
   groupMark: 46,
   featureLevelRaise: 47,
+  delayCancel: 60,
+  delayList: 61,
   sendBack: 70,
   deadLetterMark: 71,
   deadLetterMarks: 72,
@@ -362,6 +366,8 @@ export interface MessageGetResponse {
   readonly messageIndex: number;
   /** `baseOffset` is the place of that message alone, which was stored before. */
   readonly reference?: PulledReference;
+  /** It is delayed: due then, ms of log time, and in no queue yet; `baseOffset` is 0. */
+  readonly pendingUntilMs?: number;
 }
 /** F44: limits of what a client, or everything in a namespace, may use of a broker group; −1 = no limit. */
 export interface Quota {
@@ -409,41 +415,6 @@ export interface GroupLagResponse {
     /** Log time of the oldest message that is not committed; −1 = there is none, or it could not be read. */
     readonly oldestTimeMs: number;
   }[];
-}
-/** Where a search goes on: entries before `position`, and of the entry there the messages before `messageIndex`. */
-export interface QueryCursor {
-  readonly position: number;
-  readonly messageIndex: number;
-}
-/** Messages of a topic that carry a key, newest first. Times are log times in ms, both included. */
-export interface MessageQueryRequest {
-  readonly topic: string;
-  readonly key: string;
-  readonly fromTimeMs: number;
-  readonly toTimeMs: number;
-  /** The broker's own bound holds as well. */
-  readonly max: number;
-  /** Out of an earlier answer. Missing: from the newest. */
-  readonly before?: QueryCursor;
-}
-/** Raw region of the response: the batches, back to back, each once. */
-export interface MessageQueryResponse {
-  readonly found: readonly QueriedBatch[];
-  /** Not everything was looked at: go on here. null: it was. */
-  readonly next: QueryCursor | null;
-}
-export interface QueriedBatch {
-  readonly queueId: number;
-  readonly baseOffset: number;
-  readonly logTimeMs: number;
-  /** Of its entry: what cursors count by. */
-  readonly position: number;
-  /** 0: the bytes are those of the one before, of which this is another place. */
-  readonly sizeBytes: number;
-  /** Which messages of the batch, highest first. */
-  readonly messageIndexes: readonly number[];
-  /** One message was given its place alone: it has the offset baseOffset. */
-  readonly reference?: PulledReference;
 }
 
 // ---- what the remaining operations carry -------------------------------------------------------------------------------------
@@ -500,7 +471,7 @@ export interface GoAwayPush {
 }
 
 /** Request bodies by operation. */
-export interface Requests extends TransactionRequests {
+export interface Requests extends TransactionRequests, DelayRequests {
   [Op.hello]: HelloRequest;
   [Op.ping]: Empty;
   [Op.route]: RouteRequest;
@@ -543,7 +514,7 @@ export interface Requests extends TransactionRequests {
   [Op.quotaList]: Empty;
 }
 /** Bodies of successful responses by operation. */
-export interface Responses extends TransactionResponses {
+export interface Responses extends TransactionResponses, DelayResponses {
   [Op.hello]: HelloResponse;
   [Op.ping]: Empty;
   [Op.route]: RouteResponse;

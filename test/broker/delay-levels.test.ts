@@ -95,7 +95,14 @@ describe('delay levels', () => {
   test('F13 an entry whose log time is before the due time delivers nothing: it is proposed again later', async () => {
     const timers = new TimerHarness();
     timers.send({ level: 1 });
-    const { type: _, ...due } = { type: 0, from: 0, to: 1, position: timers.broker.replica.positions.at(-1) as number, released: [0, 1] };
+    const { type: _, ...due } = {
+      type: 0,
+      from: 0,
+      to: 1,
+      position: timers.broker.replica.positions.at(-1) as number,
+      cancelled: [],
+      released: [0, 1],
+    };
     timers.command({ type: 'delayLevelDue', level: 1, dueMs: timers.now + 1_000, ...due });
     expect(timers.delivered()).toBe(0);
     await timers.pass(1_000);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { MessageQueryRequest, MessageQueryResponse, QueryCursor } from '../../src/protocol/requests.ts';
+import type { MessageQueryRequest, MessageQueryResponse, QueryCursor } from '../../src/protocol/query-requests.ts';
 import { Op } from '../../src/protocol/requests.ts';
 import { BrokerHarness, makeBatch } from '../support/fake-broker.ts';
 import type { FakeSession } from '../support/fake-session.ts';

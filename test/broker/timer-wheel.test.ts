@@ -100,7 +100,7 @@ describe('delivery at any time', () => {
     const asOfLogTimeMs = timers.now;
     timers.send({ delayMs: 1 });
     timers.broker.replica.passTime(2);
-    const from = { fromDueMs: 0, fromPosition: 0, toPosition: 0, passed: [], released: [] };
+    const from = { fromDueMs: 0, fromPosition: 0, toPosition: 0, passed: [], cancelled: [], released: [] };
     timers.command({ type: 'timersDue', ...from, toDueMs: asOfLogTimeMs + 2, asOf, asOfLogTimeMs });
     expect(timers.broker.machine.timers.wheel.cursor.dueMs).toBe(0);
     await timers.pass(1);

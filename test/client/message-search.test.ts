@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { findMessage, type GroupPort, type MessageQueryResult, queryMessages } from '../../src/client/message-search.ts';
 import { type ErrorCode, LedgerError } from '../../src/protocol/errors.ts';
-import { type MessageQueryRequest, type MessageQueryResponse, Op } from '../../src/protocol/requests.ts';
+import type { MessageQueryRequest, MessageQueryResponse } from '../../src/protocol/query-requests.ts';
+import { Op } from '../../src/protocol/requests.ts';
 import { makeBatch } from '../support/fake-broker.ts';
 
 interface Stored {

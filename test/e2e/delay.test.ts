@@ -59,17 +59,33 @@ describe('delayed delivery', () => {
     );
     const leader = (await cluster.local.leader()) as number;
     await cluster.local.kill(leader);
-
-    const messages = await (async () => {
-      await until('half of them', async () => (await client.pullConsumer().range(queue)).maxOffset >= 150);
-      await cluster.cli('raft', 'transfer');
-      return delivered(queue, 300);
-    })();
+    await until('half of them', async () => (await client.pullConsumer().range(queue)).maxOffset >= 150);
+    await cluster.cli('raft', 'transfer');
+    const messages = await delivered(queue, 300);
+    await cluster.local.restart(leader);
     expect(new Set(messages.map(({ msgId }) => msgId))).toEqual(new Set(results.map(({ msgId }) => msgId)));
     expect(messages).toHaveLength(300);
     const early = messages.filter((message) => message.storeTimeMs - start < Number(message.text()) - CLOCK_SLACK_MS);
     expect(early).toEqual([]);
     expect((await drain(client, queue)).length).toBe(300);
+  });
+
+  test('F13 cancelled before its delivery, by the client and by the command; another that waits is found, listed and delivered', async () => {
+    const [queue] = (await cluster.createTopic('cancelled')) as [MessageQueue];
+    const send = async (delay: string): Promise<string> =>
+      (await cluster.json('send', 'cancelled', '--body', delay, '--deliver-at', String(Date.now() + 5_000)))['msgId'] as string;
+    const [one, other, stays] = [await send('one'), await send('other'), await send('stays')] as [string, string, string];
+    await client.admin().cancelDelayed(one, 'cancelled');
+    expect(await cluster.json('message', 'cancel', other, '--topic', 'cancelled')).toEqual({ msgId: other, cancelled: true });
+    expect(await cluster.json('message', 'get', stays)).toMatchObject({ body: 'stays', offset: null, pendingUntilMs: expect.any(Number) });
+    expect((await cluster.cli('message', 'get', one)).exit).toBe(1);
+    const [group] = await client.admin().delayed();
+    expect(group).toMatchObject({ brokerName: 'a', timers: 3, cancelledMessages: 2 });
+    expect(group?.levels.map(({ delayMs }) => delayMs)).toEqual([1_000, 2_000]);
+    expect((await cluster.cli('delay', 'list')).stdout).toMatch(/3 timers in [12] time buckets/);
+    expect(texts(await delivered(queue, 1))).toEqual(['stays']);
+    await expect(client.admin().cancelDelayed(stays, 'cancelled')).rejects.toMatchObject({ code: 'ALREADY_DELIVERED' });
+    expect(await cluster.json('message', 'get', stays)).toMatchObject({ body: 'stays', offset: 0 });
   });
 
   test('F13 what is no delay is refused before the network', async () => {

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { cancelDelayed } from '../../client/delay-admin.ts';
 import { type FoundMessage, findMessage, foundMessage, type MessageQuery, queryMessages } from '../../client/message-search.ts';
 import { LedgerError } from '../../protocol/errors.ts';
 import { Op } from '../../protocol/requests.ts';
@@ -16,6 +17,9 @@ interface GetFlags extends ClientFlags {
   readonly brokerGroup?: string;
   readonly queue?: number;
   readonly offset?: number;
+}
+interface CancelFlags extends ClientFlags {
+  readonly topic: string;
 }
 interface QueryFlags extends ClientFlags {
   readonly topic: string;
@@ -38,6 +42,10 @@ export function register(program: Command, context: Context): void {
     .option('--queue <id>', 'queue', integer(0, 65_535))
     .option('--offset <n>', 'queue offset', integer(0))
     .action((id: string | undefined, flags: GetFlags) => get(context, id?.toUpperCase(), flags));
+  withClientFlags(message.command('cancel').description('A delayed message is not delivered.'))
+    .argument('<msgId>', '32 hexadecimal digits, as send prints them')
+    .requiredOption('--topic <topic>', 'that it was sent to')
+    .action((id: string, flags: CancelFlags) => cancel(context, id.toUpperCase(), flags));
   withClientFlags(message.command('query').description('Messages that carry a key, newest first, from all broker groups.'))
     .requiredOption('--topic <topic>', 'topic')
     .requiredOption('--key <key>', 'one of the keys, whole')
@@ -49,21 +57,29 @@ export function register(program: Command, context: Context): void {
     .action((flags: QueryFlags) => query(context, flags));
 }
 
+async function cancel(context: Context, id: string, flags: CancelFlags): Promise<void> {
+  if (!MESSAGE_ID.test(id)) throw usageError(`${id} is not a message id (32 hexadecimal digits)`);
+  using session = await AdminSession.open(context, flags.endpoint);
+  await cancelDelayed(session.groups(), id, flags.topic, GROUP_TIMEOUT_MS);
+  if (flags.json) writeJson(context, { msgId: id, cancelled: true });
+  else write(context, `${id} is not delivered\n`);
+}
+
 async function get(context: Context, id: string | undefined, flags: GetFlags): Promise<void> {
   if (id !== undefined && !MESSAGE_ID.test(id)) throw usageError(`${id} is not a message id (32 hexadecimal digits)`);
   if (id === undefined && (flags.topic === undefined || flags.offset === undefined))
     throw usageError('give a message id, or --topic, --queue and --offset');
   using session = await AdminSession.open(context, flags.endpoint);
-  const { message, position } =
+  const { message, position, pendingUntilMs } =
     id === undefined ? await atOffset(session, flags) : await findMessage(session.groups(), id, GROUP_TIMEOUT_MS);
   const found = shownMessage(message);
-  if (flags.json) return writeJson(context, { ...found, position });
+  if (flags.json) return writeJson(context, { ...found, ...(pendingUntilMs === null ? {} : { offset: null, pendingUntilMs }), position });
   const rows: [string, string][] = [
     ['id', found.msgId],
     ['topic', found.topic],
     ['group', found.brokerName],
     ['queue', String(found.queueId)],
-    ['offset', String(found.offset)],
+    pendingUntilMs === null ? ['offset', String(found.offset)] : ['pending', `until ${new Date(pendingUntilMs).toISOString()}`],
     ['stored', new Date(found.storeTimeMs).toISOString()],
     ['born', new Date(found.bornTimeMs).toISOString()],
     ['position', String(position)],
