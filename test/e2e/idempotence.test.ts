@@ -73,4 +73,33 @@ describe('idempotence', () => {
     expect(queue?.queueId).toBe(0);
     await consumer.close();
   });
+
+  test('F26 F23 a dead letter keeps its id: what was never done is done by its replay, once', async () => {
+    await cluster.createTopic('f26-dead', 1);
+    let works = false;
+    const { handler, runs, duplicates } = counting(() => {
+      if (!works) throw new Error('not now');
+    });
+    const consumer = client.consumer({
+      ...RETRY_SOON,
+      maxReconsumeTimes: 1,
+      group: 'f26-dead',
+      topics: ['f26-dead'],
+      consumeFromWhere: 'first',
+      handler,
+    });
+    await consumer.start();
+    const { msgId } = await client.producer().send({ topic: 'f26-dead', body: 'x' });
+    const deadLetters = client.admin().deadLetters('f26-dead');
+    await until('it is dead', async () => (await deadLetters.list()).letters.length === 1);
+    expect(runs).toEqual([msgId, msgId]);
+    works = true;
+    await deadLetters.replay(await deadLetters.get(msgId));
+    await until('it is done', () => runs.length === 3);
+    await deadLetters.replay(await deadLetters.get(msgId));
+    await until('it came again', () => duplicates.length === 1);
+    expect(runs).toEqual([msgId, msgId, msgId]);
+    expect(duplicates).toEqual([msgId]);
+    await consumer.close();
+  });
 });

@@ -72,6 +72,15 @@ describe.concurrent('F53 examples', () => {
     ]);
   });
 
+  test('dead letters: repaired, replayed as the same message, kept as they were', async () => {
+    expect(await run('dead-letters')).toEqual([
+      'given up after 3 attempts: 2oo, from invoices',
+      'booked meanwhile: 100, 300',
+      'replayed: 200, as the same message',
+      'the dead letter still says 2oo, replayed 1 time',
+    ]);
+  });
+
   test('F26 idempotence by unique key: a failed attempt and a second delivery change nothing', async () => {
     const lines = await run('idempotence-unique-key');
     expect(lines).toEqual(['ann has 60 points, after 4 attempts at 3 messages', 'ann has 60 points, after 3 duplicates']);
