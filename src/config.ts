@@ -142,6 +142,13 @@ export const SETTINGS = {
   snapshotIntervalBytes: num(256 * MIB, 'bytes', 16 * MIB, 64 * GIB, 'Log bytes between two state snapshots; bounds recovery.'),
   retentionHours: num(72, 'hours', 0, 1_000_000, 'Age after which log segments are deleted; 0 keeps them.'),
   retentionBytes: num(0, 'bytes', 0, Number.MAX_SAFE_INTEGER, 'Size above which the oldest log segments are deleted; 0 sets no bound.'),
+  retentionDiskPercent: num(
+    0,
+    '%',
+    0,
+    99,
+    "Use of the leader's file system above which the oldest log segments are deleted, however young; 0 sets no bound.",
+  ),
   messageDelayLevel: {
     kind: 'text',
     pattern: DELAY_LEVELS_PATTERN,

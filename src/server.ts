@@ -528,6 +528,9 @@ export class Server implements ServerView {
           ),
         autoRaise: config.featureLevelAutoRaise === 'on',
       },
+      ...(config.retentionDiskPercent === 0
+        ? {}
+        : { diskWatermark: { percent: config.retentionDiskPercent, space: () => this.#io.disk.space(config.dataDir) } }),
       delayLevelsMs: parseDelayLevels(config.messageDelayLevel) as readonly number[],
       settings: {
         retentionMs: config.retentionHours * MS_PER_HOUR,

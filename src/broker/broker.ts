@@ -24,7 +24,7 @@ import { maxCodec, Produce } from './produce.ts';
 import { Pulls } from './pulls.ts';
 import { QuotaAdmin } from './quota-admin.ts';
 import { QuotaMeters } from './quota-meters.ts';
-import { Retention } from './retention.ts';
+import { type DiskWatermark, Retention } from './retention.ts';
 import { SendBacks } from './send-backs.ts';
 import type { BrokerHello, Request, RequestHandler, Session } from './session.ts';
 import { type SettingName, settingLevel } from './settings.ts';
@@ -51,6 +51,8 @@ export interface BrokerOptions {
   /** Minimum replication of topics that name none (ReplicationMode; default quorum). */
   readonly defaultReplication?: number;
   readonly settings?: Partial<Record<SettingName, number>>;
+  /** Default: the disk's use cuts nothing. */
+  readonly diskWatermark?: DiskWatermark;
   /** Delay of each level, ms. Default: as the log has it, RocketMQ's at first. */
   readonly delayLevelsMs?: readonly number[];
   /** Default: the feature level stays as it is. */
@@ -114,7 +116,7 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#pops = new Pops(this.#context, this.#commands, this.#pulls.reader);
     this.#commits = new OffsetCommits(this.#context, this.#commands);
     this.#groups = new GroupSessions(this.#context, this.#commands);
-    this.#retention = new Retention(this.#context, this.#commands);
+    this.#retention = new Retention(this.#context, this.#commands, options.diskWatermark ?? null);
     this.#timers = new TimerDelivery(this.#context, this.#commands, this.#pulls.reader, options.delayLevelsMs ?? null);
     this.#featureLevel = new FeatureLevelRaiser(
       this.#context,

@@ -35,17 +35,34 @@ function allowedCut(state: BrokerStateMachine, wanted: number): number | null {
   return null;
 }
 
-/** The leader proposes cuts by time and by size (F34); all replicas make them at apply. */
+/** Of the leader's own file system. */
+export interface DiskWatermark {
+  /** Use above which the oldest segments go, however young; 1…99. */
+  readonly percent: number;
+  /** Rejects with a DiskError: then nothing is cut for its sake. */
+  space(): Promise<{ readonly freeBytes: number; readonly totalBytes: number }>;
+}
+
+/** Bytes of log that the disk has room for; 0 = no bound. */
+export function watermarkBytes(logBytes: number, freeBytes: number, totalBytes: number, percent: number): number {
+  const overBytes = totalBytes - freeBytes - Math.floor((totalBytes * percent) / 100);
+  // 1: all but the segment that is written.
+  return overBytes <= 0 ? 0 : Math.max(1, logBytes - overBytes);
+}
+
+/** The leader proposes cuts by time, by size and by its disk's use (F34); all replicas make them at apply. */
 export class Retention implements Deadline {
   readonly #context: BrokerContext;
   readonly #commands: PendingCommands;
+  readonly #watermark: DiskWatermark | null;
   #proposed = false;
   dueMs = 0;
   slot = -1;
 
-  constructor(context: BrokerContext, commands: PendingCommands) {
+  constructor(context: BrokerContext, commands: PendingCommands, watermark: DiskWatermark | null = null) {
     this.#context = context;
     this.#commands = commands;
+    this.#watermark = watermark;
   }
 
   becameReady(): void {
@@ -57,17 +74,36 @@ export class Retention implements Deadline {
   }
 
   due(): void {
-    const { state, replica, deadlines, limits, leadership, metrics } = this.#context;
+    const { deadlines, limits, leadership } = this.#context;
     if (!leadership.ready) return;
     deadlines.set(this, limits.retentionCheckMs);
+    if (this.#watermark === null) this.#cut(0);
+    else void this.#cutByDisk(this.#watermark);
+  }
+
+  async #cutByDisk({ percent, space }: DiskWatermark): Promise<void> {
+    let bytes = 0;
+    try {
+      const { freeBytes, totalBytes } = await space();
+      bytes = watermarkBytes(this.#context.state.endPosition - this.#context.state.startPosition(), freeBytes, totalBytes, percent);
+    } catch (error) {
+      this.#context.metrics.event('disk space unknown', { error: String(error) });
+    }
+    if (this.#context.leadership.ready) this.#cut(bytes);
+  }
+
+  /** @param diskBytes what the disk has room for; 0 = no bound */
+  #cut(diskBytes: number): void {
+    const { state, replica, metrics } = this.#context;
     if (this.#proposed) return;
+    const sizes = [state.setting('retentionBytes'), diskBytes].filter((bytes) => bytes > 0);
     const wanted = cutPosition(
       state.startPosition(),
       state.segments.starts,
       state.endPosition,
       replica.logTimeMs(),
       state.setting('retentionMs'),
-      state.setting('retentionBytes'),
+      sizes.length === 0 ? 0 : Math.min(...sizes),
     );
     const position = wanted === null ? null : allowedCut(state, wanted);
     if (position === null) return;

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { readU32 } from '../../src/base/bytes.ts';
 import type { Command } from '../../src/broker/commands.ts';
 import { encodeCommand } from '../../src/broker/commands.ts';
-import { cutPosition } from '../../src/broker/retention.ts';
+import { cutPosition, type DiskWatermark, watermarkBytes } from '../../src/broker/retention.ts';
 import { EntryType } from '../../src/replica/types.ts';
 import { BrokerHarness, makeBatch } from '../support/fake-broker.ts';
 
@@ -16,8 +16,8 @@ function command(broker: BrokerHarness, value: Command): void {
 }
 
 /** Queue 0 is written all along, queue 1 only at the beginning, an hour and a segment a step. */
-function filled(): BrokerHarness {
-  const broker = BrokerHarness.ready({ T: 2 }, {}, SEGMENT);
+function filled(diskWatermark?: DiskWatermark): BrokerHarness {
+  const broker = BrokerHarness.ready({ T: 2 }, {}, SEGMENT, diskWatermark === undefined ? {} : { diskWatermark });
   const session = broker.session();
   broker.sent(session, 'T', 1, makeBatch({ count: 5 }));
   for (let segment = 0; segment < 6; segment++) {
@@ -37,6 +37,38 @@ describe('retention', () => {
     expect(cutPosition(0, starts, 350, 100, 0, 349)).toBe(100);
     expect(cutPosition(0, starts, 350, 100, 0, 1)).toBe(300);
     expect(cutPosition(200, starts.slice(2), 350, 100, 0, 150)).toBeNull();
+  });
+
+  test('F34 by the disk’s use: as many of the oldest segments as are above the watermark, whole, and nothing below it', async () => {
+    expect(watermarkBytes(1_000, 30, 100, 75)).toBe(0);
+    expect(watermarkBytes(1_000, 20, 100, 75)).toBe(995);
+    expect(watermarkBytes(3, 0, 100, 75)).toBe(1);
+    let freeBytes = 300_000;
+    let failing = false;
+    const space = async (): Promise<{ freeBytes: number; totalBytes: number }> => {
+      if (failing) throw new Error('EIO');
+      return { freeBytes, totalBytes: 1_000_000 };
+    };
+    const broker = filled({ percent: 75, space });
+    const check = async (): Promise<number> => {
+      broker.clock.advance(10_000);
+      await new Promise((resolve) => setImmediate(resolve));
+      broker.replica.settle();
+      return broker.machine.startPosition();
+    };
+    expect(await check()).toBe(0);
+    failing = true;
+    freeBytes = 0;
+    expect(await check()).toBe(0);
+    failing = false;
+    // 100,000 bytes too many: two segments of 64 KiB.
+    freeBytes = 150_000;
+    expect(await check()).toBe(2 * SEGMENT);
+    freeBytes = 250_000;
+    expect(await check()).toBe(2 * SEGMENT);
+    // More than all of it: the segment that is written stays.
+    freeBytes = 0;
+    expect(await check()).toBe(Math.floor(broker.replica.endPosition() / SEGMENT) * SEGMENT);
   });
 
   test('F34 by time: the leader cuts, minimum offsets are those of the first retained batches', () => {

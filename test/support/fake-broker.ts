@@ -101,7 +101,9 @@ export class BrokerHarness {
     limits: Partial<BrokerLimits> = {},
     segmentBytes?: number,
     settings: Partial<Record<SettingName, number>> = {},
-    cluster: Partial<Pick<BrokerOptions, 'brokerName' | 'clusterTopics' | 'featureLevel'>> & { routing?: StaticRouting } = {},
+    cluster: Partial<Pick<BrokerOptions, 'brokerName' | 'clusterTopics' | 'featureLevel' | 'diskWatermark'>> & {
+      routing?: StaticRouting;
+    } = {},
   ) {
     const brokerName = cluster.brokerName ?? 'broker-a';
     this.machine = new BrokerStateMachine({ brokerName, queues: this.queues, ids: this.ids });
@@ -135,13 +137,19 @@ export class BrokerHarness {
       metrics,
       settings,
       featureLevel: cluster.featureLevel ?? this.featureLevel,
+      ...(cluster.diskWatermark === undefined ? {} : { diskWatermark: cluster.diskWatermark }),
       ...(cluster.clusterTopics === undefined ? {} : { clusterTopics: cluster.clusterTopics }),
     });
   }
 
   /** A leader with topics of so many queues. */
-  static ready(topics: Record<string, number> = { T: 4 }, limits: Partial<BrokerLimits> = {}, segmentBytes?: number): BrokerHarness {
-    const harness = new BrokerHarness(limits, segmentBytes);
+  static ready(
+    topics: Record<string, number> = { T: 4 },
+    limits: Partial<BrokerLimits> = {},
+    segmentBytes?: number,
+    more: Pick<BrokerOptions, 'diskWatermark'> = {},
+  ): BrokerHarness {
+    const harness = new BrokerHarness(limits, segmentBytes, {}, more);
     harness.replica.leadReady();
     const session = harness.session();
     for (const [topic, queues] of Object.entries(topics)) {
