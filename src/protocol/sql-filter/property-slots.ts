@@ -6,6 +6,8 @@ const MAX_NUMBER_CHARACTERS = 64;
 const DECIMAL = /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/;
 /** So many digits are exact in a loop of doubles. */
 const EXACT_DIGITS = 15;
+/** Below, a loop is faster than a view and a call. */
+const LOOP_BYTES = 64;
 const MINUS = 0x2d;
 const ZERO = 0x30;
 
@@ -84,7 +86,11 @@ export class PropertySlots {
   }
 
   contains(slot: number, text: Buffer): boolean {
-    return this.#bytes.subarray(this.#from[slot] as number, this.#to[slot]).includes(text);
+    const from = this.#from[slot] as number;
+    const to = this.#to[slot] as number;
+    if (to - from > LOOP_BYTES) return this.#bytes.subarray(from, to).includes(text);
+    for (let at = from; at + text.length <= to; at++) if (isSame(this.#bytes, at, text)) return true;
+    return false;
   }
 
   equalSlots(a: number, b: number): boolean {

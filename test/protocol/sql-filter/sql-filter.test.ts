@@ -68,6 +68,7 @@ describe('filter expressions', () => {
     ["tags IN ('A', 'B')", { TAGS: 'B' }, false],
     ["a = 'it''s'", { a: "it's" }, true],
     ["a CONTAINS 'ell' AND a startsWith 'h' AND a EndsWith 'lo' AND a NOT CONTAINS 'x'", { a: 'hello' }, true],
+    ["a CONTAINS 'lo' AND a NOT CONTAINS 'ol'", { a: `${'.'.repeat(100)}hello${'.'.repeat(100)}` }, true],
     ['a = TRUE', { a: 'true' }, true],
     ['(a = 1) = (b = 1)', { a: '2', b: '2' }, true],
     ['-a < -4 -- and nothing more', { a: '5' }, true],
