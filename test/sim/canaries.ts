@@ -6,6 +6,7 @@ import { DISK_CANARIES } from './canaries/disk.ts';
 import { MEMBERSHIP_CANARIES } from './canaries/membership.ts';
 import { POP_CANARIES } from './canaries/pop.ts';
 import { RAFT_CANARIES } from './canaries/raft.ts';
+import { RETRY_CANARIES } from './canaries/retries.ts';
 import { type SeedFailure, trySeed } from './run-seeds.ts';
 
 export const CANARIES: readonly Canary[] = [
@@ -14,6 +15,7 @@ export const CANARIES: readonly Canary[] = [
   ...MEMBERSHIP_CANARIES,
   ...BROKER_CANARIES,
   ...POP_CANARIES,
+  ...RETRY_CANARIES,
   ...CHECKER_CANARIES,
 ];
 

@@ -1,4 +1,5 @@
 import { decodeBrokerFrame, decodeRequest, type Request } from '../../src/protocol/frame.ts';
+import type { PulledBatch } from '../../src/protocol/pulled-batch.ts';
 import { batchChecksum } from '../../src/protocol/record-batch.ts';
 import { BatchReader } from '../../src/protocol/record-batch-reader.ts';
 import { Op, ReplicationMode } from '../../src/protocol/requests.ts';
@@ -107,7 +108,7 @@ export class ClientObserver {
     const { offsets, owners } = this.#checkers;
     if (request.op === Op.pull) {
       const { topic, queueId, member, epoch } = request.body;
-      const pulled = body as { batches: readonly { baseOffset: number; sizeBytes: number }[] };
+      const pulled = body as { batches: readonly PulledBatch[] };
       this.#shown(group, queueName(brokerName, topic, queueId), pulled.batches, raw);
       if (member !== '')
         owners.accepted(request.body.group, queueName(brokerName, topic, queueId), member, epoch, newestEpochs[0] as number);
@@ -133,19 +134,21 @@ export class ClientObserver {
   #shown(
     group: GroupReferee,
     queue: string,
-    batches: readonly { readonly baseOffset: number; readonly sizeBytes: number }[],
+    batches: readonly Pick<PulledBatch, 'baseOffset' | 'sizeBytes' | 'reference'>[],
     raw: Uint8Array,
   ): void {
     let at = 0;
-    for (const { baseOffset, sizeBytes } of batches) {
+    for (const { baseOffset, sizeBytes, reference } of batches) {
       const bytes = raw.subarray(at, at + sizeBytes);
       at += sizeBytes;
       group.synced.shown(queue, baseOffset, batchChecksum(bytes, 0));
       const reader = new BatchReader(bytes, baseOffset);
-      for (let i = 0; i < reader.count; i++) {
+      // A place of one message alone has its offset; the others of its batch are not there.
+      const from = reference?.messageIndex ?? 0;
+      for (let i = from; i < (reference === undefined ? reader.count : from + 1); i++) {
         const seen = {
           queue,
-          offset: baseOffset + i,
+          offset: baseOffset + i - from,
           identity: reader.messageId(i),
           fingerprint: batchChecksum(bytes, 0),
           body: decodeBody(reader.body(i)),

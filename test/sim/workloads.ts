@@ -1,10 +1,12 @@
 import type { Prng } from './prng.ts';
 import { makePop } from './workloads/pop.ts';
+import { makeRetries } from './workloads/retries.ts';
 import type { MakeWorkload, Workload } from './workloads/workload.ts';
 
 /** Features that are attacked, by name. A new one comes at the end: seeds keep what they draw for the others. */
 export const WORKLOADS = {
   pop: makePop,
+  retries: makeRetries,
 } as const satisfies Record<string, MakeWorkload>;
 export type WorkloadName = keyof typeof WORKLOADS;
 const MAKERS: Readonly<Record<WorkloadName, MakeWorkload>> = WORKLOADS;

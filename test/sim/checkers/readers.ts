@@ -17,8 +17,9 @@ export class ReadersChecker {
   checkShown(log: FinalLog): void {
     for (const [place, seen] of this.#seen) {
       const queue = log.queues.get(seen.queue);
-      if (queue !== undefined && seen.offset < queue.minOffset) continue;
-      const found = queue?.messages[seen.offset - queue.minOffset];
+      // Topics of the workloads are not read again in the end: that two readers agree is all that is asked of them here.
+      if (queue === undefined || seen.offset < queue.minOffset) continue;
+      const found = queue.messages[seen.offset - queue.minOffset];
       if (found?.fingerprint !== seen.fingerprint) {
         throw new Violation(
           'uncommitted shown',
