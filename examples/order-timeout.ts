@@ -1,6 +1,7 @@
 /**
  * Order time-out. With each order goes a message that is delivered when its time to pay is over (15 minutes in a shop, a second here).
- * Whoever gets it looks: paid orders stay, the others are cancelled. No table is scanned.
+ * Whoever gets it looks: paid orders stay, the others are cancelled. No table is scanned. (The message of a paid order could be cancelled,
+ * `client.admin().cancelDelayed`, but looking is needed all the same: the payment may come as the message does.)
  */
 import { LedgerClient } from '../src/index.ts'; // in a project of yours: from 'ledgermq'
 

@@ -26,7 +26,9 @@ function table(page: string, heading: string): string[][] {
 const quoted = (text: string): string[] => [...text.matchAll(/`([^`]+)`/g)].map((match) => match[1] as string);
 
 describe('the guide', () => {
-  test('links lead somewhere', () => {
+  test('its front page lists every page, and links lead somewhere', () => {
+    const front = read(GUIDE, 'README.md');
+    expect(pages.filter((page) => !front.includes(`](${page})`))).toEqual([]);
     for (const page of ['README.md', ...pages]) {
       const targets = [...read(GUIDE, page).matchAll(/\]\(([a-z0-9-]+\.md)\)/g)].map((match) => match[1] as string);
       expect(
