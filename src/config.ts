@@ -252,6 +252,13 @@ export const SETTINGS = {
   sessionGraceMs: num(3000, 'ms', 0, 600_000, 'After an unclean close: how long a consumer keeps its queues.'),
   offsetCommitIntervalMs: num(100, 'ms', 1, 10_000, 'Offset commits are gathered to one log entry per this time.'),
 
+  onMajorityLoss: {
+    kind: 'choice',
+    choices: ['wait', 'recover'],
+    default: 'wait',
+    text: 'When all other voters of the group have lost their directories. wait: nothing is acknowledged until an operator decides (`ledgermq raft recover`); recover: after majorityLossGraceMs this replica ends, and goes on alone at its next start, in a new epoch; what only the others had is lost.',
+  },
+  majorityLossGraceMs: num(600_000, 'ms', 1_000, 86_400_000, 'How long the other voters must have answered with other directories first.'),
   featureLevelAutoRaise: {
     kind: 'choice',
     choices: ['on', 'off'],

@@ -15,7 +15,7 @@ import { createLogger, type Logger } from './metrics/logger.ts';
 import type { ErrorCode } from './protocol/errors.ts';
 import { ReplicationMode } from './protocol/requests.ts';
 import { Raft } from './raft/raft.ts';
-import { readRecoverNote, recoveredMembership, removeRecoverNote } from './replica/forced-recovery.ts';
+import { majorityLossOf, readRecoverNote, recoveredMembership, removeRecoverNote } from './replica/forced-recovery.ts';
 import { formedMembership, type GroupMembership, memberOf, membershipsOf, NOBODY } from './replica/membership.ts';
 import type { PeerLinks } from './replica/peer-links.ts';
 import { type Recovered, recoverReplica } from './replica/recover.ts';
@@ -410,6 +410,7 @@ export class Server implements ServerView {
       damages: () => this.#repair?.damages() ?? [],
       forced: forced !== null,
       onForced: () => removeRecoverNote(disk, config.dataDir),
+      ...majorityLossOf(config, disk, (error) => this.#failed(error)),
       mayChangeMembership: () => stateMachine.featureLevel >= FEATURE_LEVELS.cluster,
       onMembership: () => {
         peers.membershipChanged();
@@ -458,7 +459,7 @@ export class Server implements ServerView {
     const { incarnation } = this.#directory.meta;
     const before = (known.laterMemberships?.at(-1)?.membership ?? known.membership) as GroupMembership;
     const membership = recoveredMembership(before, { replicaId, incarnation, host: advertisedHost, port });
-    this.#event('membership forced by an operator', {
+    this.#event('membership forced', {
       reason: note.reason,
       epoch: membership.epoch,
       leftBehind: membership.replacing.join(','),

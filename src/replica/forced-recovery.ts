@@ -49,6 +49,19 @@ export async function removeRecoverNote(disk: Disk, dataDirectory: string): Prom
   await disk.syncDirectory(`${dataDirectory}/raft`);
 }
 
+/** By the group's setting instead of an operator (decision 0017): the same note, carried out at the next start; the process ends. */
+export function majorityLossOf(
+  { onMajorityLoss, majorityLossGraceMs, dataDir }: { onMajorityLoss: string; majorityLossGraceMs: number; dataDir: string },
+  disk: Disk,
+  failed: (error: unknown) => void,
+): { readonly majorityLoss?: { readonly graceMs: number; lost(reason: string): void } } {
+  if (onMajorityLoss !== 'recover') return {};
+  const lost = (reason: string): void => {
+    writeRecoverNote(disk, dataDir, { reason }).then(() => failed(new Error(`${reason}: goes on alone at the next start`)), failed);
+  };
+  return { majorityLoss: { graceMs: majorityLossGraceMs, lost } };
+}
+
 /**
  * The membership that the decision makes: this replica alone, in a new epoch, by which the others are known to be left behind when
  * they come back. Those who come back with empty directories are taken in again.

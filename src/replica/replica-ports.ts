@@ -7,6 +7,7 @@ import type { LogDamage } from '../protocol/raft-requests.ts';
 import type { RaftCore, ReplicaId } from '../raft/types.ts';
 import type { DerivedFiles } from './derived.ts';
 import type { HandOverReason } from './leadership.ts';
+import type { MajorityLossPorts } from './majority-loss.ts';
 import type { GroupMembership } from './membership.ts';
 import type { PeerLinks } from './peer-links.ts';
 import type { ProposeRefusal, StateMachine } from './types.ts';
@@ -40,6 +41,8 @@ export interface ReplicaPorts {
   /** The membership was decided by an operator (`raft recover`) and is not in the log yet; onForced() when it is, for good. */
   readonly forced?: boolean;
   onForced?(): Promise<void>;
+  /** What to do when all other voters have lost what they held. Missing: wait for an operator. */
+  readonly majorityLoss?: Pick<MajorityLossPorts, 'graceMs' | 'lost'>;
   /** Every replica of the group can read membership entries (feature level). */
   mayChangeMembership?(): boolean;
   /** The newest membership in the log is another one than before. */

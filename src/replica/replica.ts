@@ -10,6 +10,7 @@ import { HandOvers } from './hand-overs.ts';
 import { InSyncWaiters } from './in-sync.ts';
 import type { HandOverReason, PeerHealth } from './leadership.ts';
 import { LogClock } from './log-clock.ts';
+import { MajorityLoss } from './majority-loss.ts';
 import type { GroupMembership, Member } from './membership.ts';
 import { MembershipChanges } from './membership-changes.ts';
 import { Proposer } from './proposer.ts';
@@ -47,6 +48,7 @@ export class Replica implements ReplicaApi {
   readonly #installer: SnapshotInstaller;
   readonly #handOvers: HandOvers;
   readonly #changes: MembershipChanges;
+  readonly #majorityLoss: MajorityLoss | null;
   #membership: GroupMembership;
   readonly #refused: Record<ProposeRefusal, number> = { notLeader: 0, tooManyUncommitted: 0, diskFull: 0, poisoned: 0 };
   #leaderChanges = 0;
@@ -158,6 +160,10 @@ export class Replica implements ReplicaApi {
       dial: (members) => links.dialAlso(members.map(({ replicaId, host, port }) => ({ replicaId, host, port: port + 1 }))),
       onEvent: ports.onEvent,
     });
+    this.#majorityLoss =
+      ports.majorityLoss === undefined
+        ? null
+        : new MajorityLoss({ id: ports.id, identity: (id) => links.identityOf(id), ...ports.majorityLoss });
     this.#driver = new RaftDriver({
       raft,
       log,
@@ -473,6 +479,7 @@ export class Replica implements ReplicaApi {
     const handOver = this.#handOvers.due(nowMs);
     if (handOver !== null) this.handOver(handOver.to, handOver.reason);
     this.#changes.tick(nowMs);
+    this.#majorityLoss?.tick(this.membership(), this.#role.leader, nowMs);
     this.#watchMembership();
     clock.setTimer(tickMs, () => this.#tick());
   }

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,7 +14,9 @@ const FLAT_MINUTES = Number(process.env['LEDGERMQ_FLAT_MINUTES'] ?? 0.1);
 const SLACK = 3;
 const FLAT = 0.1;
 const WINDOW = 2_000;
-const BODY = 'x'.repeat(100);
+const MIB = 1024 * 1024;
+/** Nothing that compresses: the log is to pass the ends of segments. */
+const body = (): Uint8Array => randomBytes(200);
 
 let cluster: TestCluster | null = null;
 afterEach(async () => {
@@ -22,7 +25,8 @@ afterEach(async () => {
 });
 
 const started = async (): Promise<TestCluster> => {
-  cluster = await TestCluster.start({ snapshotIntervalBytes: 16 * 1024 * 1024 });
+  // A state is saved at the head of each segment.
+  cluster = await TestCluster.start({ segmentBytes: 16 * MIB, snapshotIntervalBytes: 16 * MIB });
   return cluster;
 };
 
@@ -30,7 +34,7 @@ const started = async (): Promise<TestCluster> => {
 async function send(cluster: TestCluster, topic: string, count: number): Promise<void> {
   const producer = cluster.client().producer();
   for (let sent = 0; sent < count; sent += WINDOW) {
-    await Promise.all(Array.from({ length: Math.min(WINDOW, count - sent) }, () => producer.send({ topic, body: BODY })));
+    await Promise.all(Array.from({ length: Math.min(WINDOW, count - sent) }, () => producer.send({ topic, body: body() })));
   }
   await producer.close();
 }

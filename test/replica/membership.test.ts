@@ -92,6 +92,35 @@ describe('membership', () => {
     for (const id of [2, 3]) expect(group.servers.get(id)?.replica?.membership().voters ?? []).toEqual([]);
   });
 
+  test('I5 onMajorityLoss=recover: when all other directories are lost, the last one goes on alone after the grace time; one that is only away is waited for', async () => {
+    const group = new Group(8, { onMajorityLoss: 'recover', majorityLossGraceMs: 5_000 });
+    for (const id of [1, 2, 3]) group.start(id, [1, 2, 3]);
+    await group.run(5000);
+    const acknowledged = group.acknowledged;
+    expect(acknowledged).toBeGreaterThan(0);
+    // One is emptied, the other one may come back with what it has.
+    group.kill(2);
+    group.empty(3);
+    group.start(3, [1, 2, 3]);
+    await group.run(15_000);
+    expect(group.servers.get(1)?.state).toBe('running');
+    group.empty(2);
+    group.start(2, [1, 2, 3]);
+    await group.run(4000);
+    expect(group.servers.get(1)?.state).toBe('running');
+    await group.run(4000);
+    expect(group.servers.get(1)?.state).toBe('failed');
+    // Its supervisor starts it again.
+    group.kill(1);
+    group.start(1, [1, 2, 3]);
+    await group.run(20_000);
+    expect(group.events.get(1)).toContain('membership forced');
+    expect(group.voters()).toEqual([1, 2, 3]);
+    expect(group.acknowledged).toBeGreaterThan(acknowledged);
+    await group.rest();
+    group.expectIdentical();
+  });
+
   test('two removals that wait together never leave a group without voters: the last one is refused', async () => {
     const group = new Group(4);
     group.start(1, [1]);
@@ -124,14 +153,14 @@ describe('membership', () => {
     await group.decide(1, (disk) => writeRecoverNote(disk, '/data', { reason: 'test: 2 and 3 are lost' }));
     group.start(1, [1, 2, 3]);
     await group.run(4000);
-    expect(group.events.get(1)).toContain('membership forced by an operator');
+    expect(group.events.get(1)).toContain('membership forced');
     expect(group.voters()).toEqual([1]);
     expect(group.acknowledged).toBeGreaterThan(acknowledged);
     // The decision is in the log now: a restart needs no note.
     group.kill(1);
     group.start(1, [1, 2, 3]);
     await group.run(3000);
-    expect(group.events.get(1)).not.toContain('membership forced by an operator');
+    expect(group.events.get(1)).not.toContain('membership forced');
     expect(group.voters()).toEqual([1]);
     // The one that was left behind with its old directory ends by itself and says why; the emptied one is taken in.
     group.start(2, [1, 2, 3]);
