@@ -1,7 +1,7 @@
 import { parseDelayLevels } from './base/delay-table.ts';
 import { Broker } from './broker/broker.ts';
 import { FEATURE_LEVELS, FIRST_FEATURE_LEVEL } from './broker/feature-level.ts';
-import { type BrokerLimits, DEFAULT_BROKER_LIMITS } from './broker/limits.ts';
+import type { BrokerLimits } from './broker/limits.ts';
 import { type BrokerMetrics, NO_METRICS } from './broker/ports.ts';
 import { BrokerStateMachine } from './broker/state-machine.ts';
 import type { BrokerConfig } from './config.ts';
@@ -22,6 +22,7 @@ import { type Recovered, recoverReplica } from './replica/recover.ts';
 import { RepairService } from './replica/repair-service.ts';
 import { Replica } from './replica/replica.ts';
 import type { ClusterGossip } from './routing/gossip-port.ts';
+import { limitsOf } from './server/broker-limits.ts';
 import { DataDirectory, isUnreliable } from './server/data-directory.ts';
 import { DerivedStores } from './server/derived-files.ts';
 import { gossipedGroup, ServerGossip } from './server/gossip.ts';
@@ -505,20 +506,7 @@ export class Server implements ServerView {
         removeReplica: (replicaId) => replica.removeReplica(replicaId),
         verifyChain: (request) => replica.verifyChain(request),
       },
-      limits: {
-        ...DEFAULT_BROKER_LIMITS,
-        maxPullWaitMs: config.maxPullWaitMs,
-        maxPullBytes: config.maxPullBytes,
-        maxWaiters: config.maxWaiters,
-        followerReadBehindBytes: config.followerReadBehindBytes,
-        maxMessageBytes: config.maxMessageBytes,
-        maxBatchBytes: config.maxBatchBytes,
-        offsetCommitIntervalMs: config.offsetCommitIntervalMs,
-        minSessionTimeoutMs: config.minSessionTimeoutMs,
-        maxSessionTimeoutMs: config.maxSessionTimeoutMs,
-        closeGraceMs: config.sessionGraceMs,
-        ...this.#options.limits,
-      },
+      limits: { ...limitsOf(config), ...this.#options.limits },
       metrics: this.#options.metrics ?? NO_METRICS,
       featureLevel: {
         announcedLevel: () =>
