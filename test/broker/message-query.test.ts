@@ -83,7 +83,7 @@ describe('F30 search by key', () => {
   });
 
   test('F30 pages: each bound ends one with the place to go on; together they are everything, once', async () => {
-    const limits = { maxQueryMessages: 5, maxQueryEntries: 4, maxPullBytes: 1_500 };
+    const limits = { maxQueryMessages: 5, maxQueryEntries: 2, maxPullBytes: 1_500 };
     const broker = BrokerHarness.ready({ T: 3 }, limits);
     const session = broker.session();
     const expected: string[] = [];

@@ -78,6 +78,18 @@ describe('search and backlog', () => {
     expect(got).toMatchObject({ brokerName: 'b', queueId: 0, offset: 0 });
   });
 
+  test('F30 F13 by key a delayed message is found when it is delivered, at its place in the queue, and not before', async () => {
+    const admin = client.admin();
+    const queue = { topic: 'orders', brokerName: 'a', queueId: 1 };
+    const before = await client.pullConsumer().range(queue);
+    const { msgId } = await client.producer().send({ topic: 'orders', body: 'late', queue, keys: ['x', 'late-1'], delayMs: 1_500 });
+    expect(await admin.queryMessages({ topic: 'orders', key: 'late-1' })).toMatchObject({ status: 'notFound' });
+    await until('it is delivered', async () => (await client.pullConsumer().range(queue)).maxOffset > before.maxOffset);
+    const found = await admin.queryMessages({ topic: 'orders', key: 'late-1' });
+    expect(found.messages.map((message) => [message.msgId, message.queueId, message.offset])).toEqual([[msgId, 1, before.maxOffset]]);
+    expect(await admin.message(msgId)).toMatchObject({ msgId, brokerName: 'a', queueId: 1, offset: before.maxOffset });
+  });
+
   test('F30 a replica without a key index gets it from its log; what was found before is found by it as leader', async () => {
     const leader = await cluster.local.waitLeader();
     const other = (leader % 3) + 1;
