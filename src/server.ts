@@ -1,4 +1,3 @@
-import { parseDelayLevels } from './base/delay-table.ts';
 import { Broker } from './broker/broker.ts';
 import { FEATURE_LEVELS, FIRST_FEATURE_LEVEL } from './broker/feature-level.ts';
 import type { BrokerLimits } from './broker/limits.ts';
@@ -22,7 +21,11 @@ import { type Recovered, recoverReplica } from './replica/recover.ts';
 import { RepairService } from './replica/repair-service.ts';
 import { Replica } from './replica/replica.ts';
 import type { ClusterGossip } from './routing/gossip-port.ts';
+<<<<<<< HEAD
 import { limitsOf } from './server/broker-limits.ts';
+=======
+import { brokerSettings } from './server/broker-settings.ts';
+>>>>>>> a03dcf6 (What the configuration says of the broker, in a file of its own)
 import { DataDirectory, isUnreliable } from './server/data-directory.ts';
 import { DerivedStores } from './server/derived-files.ts';
 import { gossipedGroup, ServerGossip } from './server/gossip.ts';
@@ -35,7 +38,6 @@ import type { GossipView, ServerState, ServerView } from './server/server-view.t
 /** Raft's windows towards one follower are a part of what the hot tail holds, so that a follower in step is served from memory. */
 const MAX_APPEND_BYTES = 1024 * 1024;
 const NO_SPACE_RETRY_MS = 1_000;
-const MS_PER_HOUR = 3_600_000;
 
 /** One event, one line; never bytes of messages. */
 export type ServerEvents = (name: string, fields: Readonly<Record<string, string | number>>) => void;
@@ -517,17 +519,7 @@ export class Server implements ServerView {
           ),
         autoRaise: config.featureLevelAutoRaise === 'on',
       },
-      ...(config.retentionDiskPercent === 0
-        ? {}
-        : { diskWatermark: { percent: config.retentionDiskPercent, space: () => this.#io.disk.space(config.dataDir) } }),
-      delayLevelsMs: parseDelayLevels(config.messageDelayLevel) as readonly number[],
-      settings: {
-        retentionMs: config.retentionHours * MS_PER_HOUR,
-        retentionBytes: config.retentionBytes,
-        transactionTimeoutMs: config.transactionTimeoutMs,
-        transactionCheckIntervalMs: config.transactionCheckIntervalMs,
-        transactionCheckMax: config.transactionCheckMax,
-      },
+      ...brokerSettings(config, this.#io.disk),
     });
   }
 
