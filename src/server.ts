@@ -21,11 +21,8 @@ import { type Recovered, recoverReplica } from './replica/recover.ts';
 import { RepairService } from './replica/repair-service.ts';
 import { Replica } from './replica/replica.ts';
 import type { ClusterGossip } from './routing/gossip-port.ts';
-<<<<<<< HEAD
 import { limitsOf } from './server/broker-limits.ts';
-=======
 import { brokerSettings } from './server/broker-settings.ts';
->>>>>>> a03dcf6 (What the configuration says of the broker, in a file of its own)
 import { DataDirectory, isUnreliable } from './server/data-directory.ts';
 import { DerivedStores } from './server/derived-files.ts';
 import { gossipedGroup, ServerGossip } from './server/gossip.ts';
