@@ -2,6 +2,7 @@ import { startBroker } from './broker-process.ts';
 import { BROKER_CANARIES } from './canaries/broker.ts';
 import type { Canary } from './canaries/canary.ts';
 import { CHECKER_CANARIES } from './canaries/checkers.ts';
+import { CONSUMER_CANARIES } from './canaries/consumers.ts';
 import { DISK_CANARIES } from './canaries/disk.ts';
 import { MEMBERSHIP_CANARIES } from './canaries/membership.ts';
 import { POP_CANARIES } from './canaries/pop.ts';
@@ -16,6 +17,7 @@ export const CANARIES: readonly Canary[] = [
   ...BROKER_CANARIES,
   ...POP_CANARIES,
   ...RETRY_CANARIES,
+  ...CONSUMER_CANARIES,
   ...CHECKER_CANARIES,
 ];
 

@@ -11,6 +11,7 @@ import type { ReadersChecker } from './checkers/readers.ts';
 import { queueName } from './checkers/violation.ts';
 import type { GroupReferee } from './group-referee.ts';
 import { decodeBody } from './message-body.ts';
+import { BROADCAST_GROUP } from './workloads/broadcasting.ts';
 
 /** The checkers that follow what passes between clients and brokers. */
 export interface ClientCheckers {
@@ -110,7 +111,8 @@ export class ClientObserver {
       const { topic, queueId, member, epoch } = request.body;
       const pulled = body as { batches: readonly PulledBatch[] };
       this.#shown(group, queueName(brokerName, topic, queueId), pulled.batches, raw);
-      if (member !== '')
+      // Where nobody owns a queue, every member reads it (F18).
+      if (member !== '' && request.body.group !== BROADCAST_GROUP)
         owners.accepted(request.body.group, queueName(brokerName, topic, queueId), member, epoch, newestEpochs[0] as number);
     } else if (request.op === Op.offsetCommit) {
       const { errors } = body as { errors: readonly number[] };

@@ -1,4 +1,6 @@
 import type { Prng } from './prng.ts';
+import { makeBroadcasting } from './workloads/broadcasting.ts';
+import { makeOrderly } from './workloads/orderly.ts';
 import { makePop } from './workloads/pop.ts';
 import { makeRetries } from './workloads/retries.ts';
 import type { MakeWorkload, Workload } from './workloads/workload.ts';
@@ -7,6 +9,8 @@ import type { MakeWorkload, Workload } from './workloads/workload.ts';
 export const WORKLOADS = {
   pop: makePop,
   retries: makeRetries,
+  broadcasting: makeBroadcasting,
+  orderly: makeOrderly,
 } as const satisfies Record<string, MakeWorkload>;
 export type WorkloadName = keyof typeof WORKLOADS;
 const MAKERS: Readonly<Record<WorkloadName, MakeWorkload>> = WORKLOADS;

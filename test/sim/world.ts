@@ -370,6 +370,7 @@ export class World {
     let refusal = '';
     let missing = this.#groups.flatMap(({ members }) => members).length;
     const logs = this.#groups.map((): GroupLog[] => []);
+    const topics = [TOPIC, QUICK_TOPIC, ...this.#workloads.flatMap(({ workload }) => workload.topics ?? [])];
     const reader = this.#process('judge');
     reader.start((io) => {
       this.#groups.forEach((group, at) => {
@@ -377,7 +378,7 @@ export class World {
           const replica = new WireClient(io, url);
           const minOffset = (topic: string, queueId: number): number => group.minOffset(topic, queueId);
           const pull = (): void => {
-            pullAll(replica, group.brokerName, [TOPIC, QUICK_TOPIC], QUEUES, minOffset).then(
+            pullAll(replica, group.brokerName, topics, QUEUES, minOffset).then(
               (log) => {
                 (logs[at] as GroupLog[]).push(log);
                 missing--;

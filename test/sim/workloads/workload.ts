@@ -11,6 +11,8 @@ import type { Prng } from '../prng.ts';
 export interface Workload {
   /** A process each: killed and started again like any other client, every life from the beginning. */
   readonly actors: readonly WorkloadActor[];
+  /** Topics of QUEUES queues that are pulled as they are stored: read to the end at the end, and judged as those of every run. */
+  readonly topics?: readonly string[];
   /**
    * Asked in the liveness phase, when no new work may begin (stage.open is false): what is not done yet, in words; null when everything
    * is. Throws a Violation as soon as one is seen.

@@ -1,0 +1,99 @@
+import type { SendResult } from '../../../src/client/types.ts';
+import type { Io } from '../../../src/io/io.ts';
+import { LedgerError } from '../../../src/protocol/errors.ts';
+import { QUEUES, type Stage } from '../actors.ts';
+import { Violation } from '../checkers/violation.ts';
+import { encodeBody } from '../message-body.ts';
+import { Prng } from '../prng.ts';
+import { clientOf, ensureTopic, type Retained, sleep, type Workload } from './workload.ts';
+
+const TOPIC = 'notices';
+/** The observer of all clients knows it: under it nobody owns a queue. */
+export const BROADCAST_GROUP = 'everybody';
+const MEMBERS = ['one', 'two'] as const;
+
+/** Broadcasting (F18): whatever dies, every member gets every message; offsets are kept at the brokers, under its own name. */
+class BroadcastReferee {
+  readonly stored: SendResult[] = [];
+  readonly handled = new Set<string>();
+  #done = 0;
+
+  unfinished(retained: Retained): string | null {
+    for (; this.#done < this.stored.length; this.#done++) {
+      const { brokerName, topic, queueId, offset } = this.stored[this.#done] as SendResult;
+      const place = { brokerName, topic, queueId, offset: offset ?? 0 };
+      const missing = MEMBERS.find((member) => !this.handled.has(`${member} ${placeName(place)}`));
+      if (missing !== undefined && retained(place)) return `${placeName(place)} was stored, and member ${missing} has not got it`;
+    }
+    return null;
+  }
+}
+
+const placeName = ({ brokerName, queueId, offset }: { brokerName: string; queueId: number; offset: number }): string =>
+  `${brokerName}/${queueId}@${offset}`;
+
+async function produce(io: Io, stage: Stage, referee: BroadcastReferee): Promise<void> {
+  const prng = new Prng(io.random.u32());
+  const client = clientOf(io, stage);
+  await ensureTopic(io, client, TOPIC, QUEUES);
+  const producer = client.producer();
+  const meanMs = 30 + prng.exponential(150);
+  const number = stage.nextProducer();
+  for (let n = 0; stage.open; n++) {
+    stage.referee.fabricated.sent(number, n);
+    const settled = stage.begin();
+    producer
+      .send({ topic: TOPIC, body: encodeBody(number, 0, n, 20) })
+      .then((result) => void referee.stored.push(result))
+      .catch(() => {})
+      .finally(settled);
+    await sleep(io, prng.exponential(meanMs));
+  }
+}
+
+async function consume(io: Io, stage: Stage, referee: BroadcastReferee, instanceName: string): Promise<void> {
+  const prng = new Prng(io.random.u32());
+  const client = clientOf(io, stage);
+  await ensureTopic(io, client, TOPIC, QUEUES);
+  for (;;) {
+    const consumer = client.consumer({
+      group: BROADCAST_GROUP,
+      topics: [TOPIC],
+      messageModel: 'broadcasting',
+      consumeFromWhere: 'first',
+      offsetStore: 'broker',
+      instanceName,
+      persistConsumerOffsetIntervalMs: prng.pick([100, 1_000]),
+      pullWaitMs: 1_000,
+      handler: async (message) => {
+        await sleep(io, prng.exponential(2));
+        referee.handled.add(`${instanceName} ${placeName(message)}`);
+      },
+    });
+    try {
+      await consumer.start();
+      do await sleep(io, 1_000 + prng.exponential(6_000));
+      while (!stage.open || prng.chance(0.5));
+    } catch (error) {
+      if (!(error instanceof LedgerError)) throw error;
+    }
+    await consumer.close();
+    await sleep(io, prng.exponential(1_000));
+  }
+}
+
+export function makeBroadcasting(): Workload {
+  const referee = new BroadcastReferee();
+  return {
+    topics: [TOPIC],
+    actors: [
+      (io, stage) => produce(io, stage, referee),
+      ...MEMBERS.map((member) => (io: Io, stage: Stage) => consume(io, stage, referee, member)),
+    ],
+    unfinished: (retained) => referee.unfinished(retained),
+    judge: (retained) => {
+      const left = referee.unfinished(retained);
+      if (left !== null) throw new Violation('lost', left);
+    },
+  };
+}
