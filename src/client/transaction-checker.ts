@@ -74,7 +74,7 @@ export class TransactionChecker {
   async #check(brokerName: string, { transaction, messageId, check }: TransactionCheckPush, transactionId: string): Promise<void> {
     const { group, endTimeoutMs, onError } = this.#options;
     try {
-      const { body, raw } = await this.#core.askLeader(brokerName, Op.transactionGet, { transaction, messageId });
+      const { body, raw } = await this.#core.askLeader(brokerName, Op.transactionGet, { transaction, messageId }, endTimeoutMs);
       const queue = { topic: body.topic, brokerName, queueId: body.queueId };
       const message = new ReceivedBatch(raw, queue, NO_OFFSET, body.storedMs).at(NO_OFFSET);
       const outcome = await this.#options.check(message, { transactionId, check });

@@ -75,6 +75,12 @@ export class BrokerGroup {
     for (const address of addresses) this.#add(address, addresses);
   }
 
+  /** Before it starts: settings of all its replicas. */
+  configure(more: Partial<BrokerConfig>): void {
+    Object.assign(this.#sizes, more);
+    for (const replica of this.replicas) replica.config = { ...replica.config, ...more };
+  }
+
   /** Without those who leave or have left. */
   get members(): SimReplica[] {
     return this.replicas.filter(({ leaving }) => !leaving);

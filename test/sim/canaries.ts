@@ -8,6 +8,7 @@ import { MEMBERSHIP_CANARIES } from './canaries/membership.ts';
 import { POP_CANARIES } from './canaries/pop.ts';
 import { RAFT_CANARIES } from './canaries/raft.ts';
 import { RETRY_CANARIES } from './canaries/retries.ts';
+import { TRANSACTION_CANARIES } from './canaries/transactions.ts';
 import { type SeedFailure, trySeed } from './run-seeds.ts';
 
 export const CANARIES: readonly Canary[] = [
@@ -18,6 +19,7 @@ export const CANARIES: readonly Canary[] = [
   ...POP_CANARIES,
   ...RETRY_CANARIES,
   ...CONSUMER_CANARIES,
+  ...TRANSACTION_CANARIES,
   ...CHECKER_CANARIES,
 ];
 

@@ -3,6 +3,7 @@ import { makeBroadcasting } from './workloads/broadcasting.ts';
 import { makeOrderly } from './workloads/orderly.ts';
 import { makePop } from './workloads/pop.ts';
 import { makeRetries } from './workloads/retries.ts';
+import { makeTransactions } from './workloads/transactions.ts';
 import type { MakeWorkload, Workload } from './workloads/workload.ts';
 
 /** Features that are attacked, by name. A new one comes at the end: seeds keep what they draw for the others. */
@@ -11,6 +12,7 @@ export const WORKLOADS = {
   retries: makeRetries,
   broadcasting: makeBroadcasting,
   orderly: makeOrderly,
+  transactions: makeTransactions,
 } as const satisfies Record<string, MakeWorkload>;
 export type WorkloadName = keyof typeof WORKLOADS;
 const MAKERS: Readonly<Record<WorkloadName, MakeWorkload>> = WORKLOADS;

@@ -95,6 +95,7 @@ export class World {
     };
     const names = this.#groups.map(({ brokerName }) => brokerName);
     this.#workloads = drawWorkloads(new Prng(options.seed ^ WORKLOAD_SALT), names, options.workloads);
+    for (const { workload } of this.#workloads) for (const group of this.#groups) group.configure(workload.config ?? {});
     this.#makeClients();
     this.#injector = new FaultInjector(this.#scheduler, this.#net, this.#plan, {
       groups: () => this.#groups.map(({ replicas }) => replicas.map(({ process }) => process)),

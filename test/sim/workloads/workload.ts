@@ -1,4 +1,5 @@
 import { LedgerClient } from '../../../src/client/ledger-client.ts';
+import type { BrokerConfig } from '../../../src/config.ts';
 import type { Io } from '../../../src/io/io.ts';
 import { LedgerError } from '../../../src/protocol/errors.ts';
 import type { Stage } from '../actors.ts';
@@ -13,6 +14,8 @@ export interface Workload {
   readonly actors: readonly WorkloadActor[];
   /** Topics of QUEUES queues that are pulled as they are stored: read to the end at the end, and judged as those of every run. */
   readonly topics?: readonly string[];
+  /** Of the brokers, in runs with this feature. */
+  readonly config?: Partial<BrokerConfig>;
   /**
    * Asked in the liveness phase, when no new work may begin (stage.open is false): what is not done yet, in words; null when everything
    * is. Throws a Violation as soon as one is seen.
