@@ -38,8 +38,9 @@ export class PostgresServer {
 
   async stop(): Promise<void> {
     if (this.#process.exitCode === null) {
-      // Its fast shutdown: open sessions are ended.
-      this.#process.kill('SIGINT');
+      // Its smart shutdown waits for sessions to end: a pool that is ended says so before its connections are closed, and the fast
+      // one would tell them of an error that nobody listens for any more.
+      this.#process.kill('SIGTERM');
       await once(this.#process, 'exit');
     }
     rmSync(this.host, { recursive: true, force: true });
