@@ -156,6 +156,8 @@ export class HandlerRunner {
   }
 
   #serveWaiters(): void {
+    // Of loops only what they cannot be shown is ever tried again.
+    for (const attempt of this.#retries.splice(0)) this.#run(attempt);
     while (this.#waiters.length > 0 && this.#allowed()) {
       const message = this.#takeOne();
       if (message === null) return;
