@@ -127,7 +127,6 @@ export class BrokerStateMachine implements StateMachine {
       topics: this.topics,
       segments: this.segments,
       placeRow: (row, position, logTimeMs) => this.placeRow(row, position, logTimeMs),
-      dropInternal: (topic) => this.#dropInternal(topic),
     });
     this.#addTimers(this.timers);
     this.pop = new PopTable({
@@ -447,15 +446,11 @@ export class BrokerStateMachine implements StateMachine {
   }
 
   #dropTopic(topic: TopicState, record: TopicRecord): void {
-    this.#dropInternal(topic);
-    this.topics.bury(record);
-  }
-
-  #dropInternal(topic: TopicState): void {
     this.producers.dropTopic(topic);
     this.groups.dropTopic(topic.id);
     for (const table of this.#added) table.topicDropped?.(topic);
     this.topics.delete(topic);
+    this.topics.bury(record);
   }
 
   #topicChanged(record: TopicRecord, topicId: number, index: number): void {

@@ -1,13 +1,18 @@
 import { assert } from '../base/assert.ts';
-import type { QueueState, TopicState, Topics } from './topics.ts';
+import type { QueueState, Topics } from './topics.ts';
 
-/** RocketMQ's name of its own; here a topic for each time bucket. */
-export const WHEEL_TOPIC_PREFIX = 'rmq_sys_wheel_timer_';
-/** 40 days are 960 buckets at most; each costs an index of one queue while something in it is pending. */
+/** RocketMQ's name; a queue for each time bucket that something waits in. */
+export const WHEEL_TOPIC = 'rmq_sys_wheel_timer';
+/** 40 days are 960 buckets at most. */
 export const BUCKET_MS = 3_600_000;
 
 export const bucketOf = (dueMs: number): number => Math.floor(dueMs / BUCKET_MS);
-export const bucketTopic = (bucket: number): string => WHEEL_TOPIC_PREFIX + String(bucket).padStart(10, '0');
+
+interface Bucket {
+  readonly queueId: number;
+  /** Units not delivered. */
+  pending: number;
+}
 
 /** A place in the order of delivery: by due time, then by the place in the log. */
 export interface TimerKey {
@@ -20,15 +25,15 @@ export function isAfter(dueMs: number, position: number, key: TimerKey): boolean
 }
 
 /**
- * What is to be delivered at any time (F13): time buckets on disk. A bucket is the queue of an internal topic, in the order of the
- * log; a unit's time is the due time. The state itself holds a cursor in the order of delivery and a count for each bucket.
+ * What is to be delivered at any time (F13): time buckets on disk. A bucket is a queue of an internal topic, in the order of the log; a
+ * unit's time is the due time. When a bucket is over its queue is the next one's: queues are as many as buckets at one time, and no
+ * files are removed that an older state might still need. The state itself holds a cursor in the order of delivery and two numbers a bucket.
  */
 export class TimerWheel {
   readonly #topics: Topics;
   /** Everything up to here is delivered. Never ahead of the log's time, so nothing that comes later can be due before it. */
   cursor: TimerKey = { dueMs: 0, position: 0 };
-  /** Units not delivered, by bucket. */
-  readonly #pending = new Map<number, number>();
+  readonly #buckets = new Map<number, Bucket>();
   /** Index of the newest entry that added something. */
   addedIndex = 0;
 
@@ -38,53 +43,67 @@ export class TimerWheel {
 
   clear(): void {
     this.cursor = { dueMs: 0, position: 0 };
-    this.#pending.clear();
+    this.#buckets.clear();
     this.addedIndex = 0;
   }
 
   pack(): unknown {
-    return [this.cursor.dueMs, this.cursor.position, this.addedIndex, this.buckets().map((bucket) => [bucket, this.pendingIn(bucket)])];
+    const buckets = [...this.#buckets].sort(([a], [b]) => a - b).map(([bucket, { queueId, pending }]) => [bucket, queueId, pending]);
+    return [this.cursor.dueMs, this.cursor.position, this.addedIndex, buckets];
   }
 
   unpack(packed: unknown): void {
-    const [dueMs, position, addedIndex, pending] = packed as [number, number, number, [number, number][]];
+    const [dueMs, position, addedIndex, buckets] = packed as [number, number, number, [number, number, number][]];
     this.cursor = { dueMs, position };
     this.addedIndex = addedIndex;
-    for (const [bucket, units] of pending) this.#pending.set(bucket, units);
+    for (const [bucket, queueId, pending] of buckets) this.#buckets.set(bucket, { queueId, pending });
   }
 
   /** Those that are there, ascending. */
   buckets(): number[] {
-    return [...this.#pending.keys()].sort((a, b) => a - b);
+    return [...this.#buckets.keys()].sort((a, b) => a - b);
   }
 
   pendingIn(bucket: number): number {
-    return this.#pending.get(bucket) ?? 0;
+    return this.#buckets.get(bucket)?.pending ?? 0;
   }
 
   /** Units. */
   get pending(): number {
     let units = 0;
-    for (const count of this.#pending.values()) units += count;
+    for (const { pending } of this.#buckets.values()) units += pending;
     return units;
   }
 
   /** Undefined: nothing is in it. */
   known(bucket: number): QueueState | undefined {
-    return this.#topics.named(bucketTopic(bucket))?.queues[0];
+    const queueId = this.#buckets.get(bucket)?.queueId;
+    return queueId === undefined ? undefined : this.#topics.named(WHEEL_TOPIC)?.queues[queueId];
   }
 
   isPending(dueMs: number, position: number): boolean {
-    return isAfter(dueMs, position, this.cursor) && this.#pending.has(bucketOf(dueMs));
+    return isAfter(dueMs, position, this.cursor) && this.#buckets.has(bucketOf(dueMs));
   }
 
   add(dueMs: number, position: number, sizeBytes: number, count: number, tagBloom: number, index: number): void {
-    const bucket = bucketOf(dueMs);
-    const queue = this.#topics.internal(bucketTopic(bucket), 1).queues[0] as QueueState;
+    const bucket = this.#bucket(bucketOf(dueMs));
+    const queue = this.#topics.internal(WHEEL_TOPIC, bucket.queueId + 1).queues[bucket.queueId] as QueueState;
     queue.index.append(queue.nextOffset, position, dueMs, sizeBytes, count, tagBloom);
     queue.nextOffset += count;
-    this.#pending.set(bucket, this.pendingIn(bucket) + 1);
+    bucket.pending++;
     this.addedIndex = index;
+  }
+
+  /** A new one takes the first queue that is free. */
+  #bucket(number: number): Bucket {
+    const known = this.#buckets.get(number);
+    if (known !== undefined) return known;
+    const taken = new Set([...this.#buckets.values()].map(({ queueId }) => queueId));
+    let queueId = 0;
+    while (taken.has(queueId)) queueId++;
+    const bucket = { queueId, pending: 0 };
+    this.#buckets.set(number, bucket);
+    return bucket;
   }
 
   /** @param passed pairs [bucket, units] @returns whether so many were pending there */
@@ -95,22 +114,22 @@ export class TimerWheel {
     return true;
   }
 
-  /** @returns the queues of buckets that are empty and over: nothing can come into them any more */
-  pass(to: TimerKey, passed: readonly number[], logTimeMs: number): TopicState[] {
+  /** Queues of buckets that are empty and over are free: nothing can come into these any more. */
+  pass(to: TimerKey, passed: readonly number[], logTimeMs: number): void {
     assert(isAfter(to.dueMs, to.position, this.cursor), 'the cursor goes forward');
     this.cursor = to;
     for (let i = 0; i < passed.length; i += 2) {
-      const bucket = passed[i] as number;
-      this.#pending.set(bucket, this.pendingIn(bucket) - (passed[i + 1] as number));
+      const bucket = this.#buckets.get(passed[i] as number);
+      if (bucket !== undefined) bucket.pending -= passed[i + 1] as number;
     }
-    const over: TopicState[] = [];
-    for (const bucket of this.buckets()) {
-      if (bucket >= bucketOf(logTimeMs)) break;
-      if (this.pendingIn(bucket) > 0) continue;
-      this.#pending.delete(bucket);
-      const topic = this.#topics.named(bucketTopic(bucket));
-      if (topic !== undefined) over.push(topic);
+    for (const number of this.buckets()) {
+      if (number >= bucketOf(logTimeMs)) break;
+      if (this.pendingIn(number) > 0) continue;
+      const queue = this.known(number) as QueueState;
+      // The next one begins behind what this one left.
+      queue.minOffset = queue.nextOffset;
+      queue.index.minOffset = queue.minOffset;
+      this.#buckets.delete(number);
     }
-    return over;
   }
 }

@@ -12,7 +12,7 @@ import { SegmentReferences } from './segment-references.ts';
 import type { Segments } from './segments.ts';
 import type { CommandHandler, CommandResult, DeferredBatches, PlacedRows, StateTable } from './state-table.ts';
 import { isAfter, type TimerKey, TimerWheel } from './timer-wheel.ts';
-import type { QueueState, TopicState, Topics } from './topics.ts';
+import type { QueueState, Topics } from './topics.ts';
 
 /** BatchFlag bits of a batch that waits for its time. */
 export const DELAY_FLAGS = BatchFlag.delayLevel | BatchFlag.deliverAt | BatchFlag.delayMs;
@@ -23,7 +23,6 @@ export interface TimersPorts {
   readonly segments: Segments;
   /** @returns the offset, or −1: the queue is not here any more */
   placeRow(row: DeliveryRow, position: number, logTimeMs: number): number;
-  dropInternal(topic: TopicState): void;
 }
 
 /** The services of this replica hear what came to wait, on every replica, in log order. */
@@ -201,7 +200,7 @@ export class Timers implements StateTable, CommandHandler, DeferredBatches {
     if (!this.wheel.canPass(passed) || !this.references.canRelease(released)) return refused('BAD_REQUEST');
     if (this.#meetsCancelled(rows.rows)) return refused('NOT_READY');
     for (const each of cancelled) this.cancelled.forget(each);
-    for (const topic of this.wheel.pass(to, passed, entry.logTimeMs)) this.#ports.dropInternal(topic);
+    this.wheel.pass(to, passed, entry.logTimeMs);
     this.references.release(released);
     return this.#placeAll(rows, entry.logTimeMs);
   }

@@ -3,6 +3,7 @@ import { BROKER_CANARIES } from './canaries/broker.ts';
 import type { Canary } from './canaries/canary.ts';
 import { CHECKER_CANARIES } from './canaries/checkers.ts';
 import { CONSUMER_CANARIES } from './canaries/consumers.ts';
+import { DELAY_CANARIES } from './canaries/delay.ts';
 import { DISK_CANARIES } from './canaries/disk.ts';
 import { MEMBERSHIP_CANARIES } from './canaries/membership.ts';
 import { POP_CANARIES } from './canaries/pop.ts';
@@ -20,6 +21,7 @@ export const CANARIES: readonly Canary[] = [
   ...RETRY_CANARIES,
   ...CONSUMER_CANARIES,
   ...TRANSACTION_CANARIES,
+  ...DELAY_CANARIES,
   ...CHECKER_CANARIES,
 ];
 

@@ -1,5 +1,6 @@
 import type { Prng } from './prng.ts';
 import { makeBroadcasting } from './workloads/broadcasting.ts';
+import { makeDelay } from './workloads/delay.ts';
 import { makeOrderly } from './workloads/orderly.ts';
 import { makePop } from './workloads/pop.ts';
 import { makeRetries } from './workloads/retries.ts';
@@ -13,6 +14,7 @@ export const WORKLOADS = {
   broadcasting: makeBroadcasting,
   orderly: makeOrderly,
   transactions: makeTransactions,
+  delay: makeDelay,
 } as const satisfies Record<string, MakeWorkload>;
 export type WorkloadName = keyof typeof WORKLOADS;
 const MAKERS: Readonly<Record<WorkloadName, MakeWorkload>> = WORKLOADS;
