@@ -50,6 +50,17 @@ async function setup(first: Assignment, queues = 1): Promise<Setup> {
 const numbered = (count: number, from = 0): string[] => Array.from({ length: count }, (_, i) => `m${from + i}`);
 
 describe('push consumer', () => {
+  test('F22 the retry queue is read from its first message on, wherever a new group starts in its topics', async () => {
+    const queues = ['%RETRY%cg', 't'].map((topic, queueId) => ({ topic, queueId, committedOffset: -1, epoch: 1 }));
+    const { group, produce, consumer } = await setup({ ...assignment(1, []), queues }, 2);
+    await produce(numbered(3), 0);
+    await produce(numbered(3), 1);
+    const seen: string[] = [];
+    await consumer({ consumeFromWhere: 'last', handler: ({ queue, offset }) => void seen.push(`${queue.topic}@${offset}`) });
+    await group.clock.run(500);
+    expect(seen).toEqual(['%RETRY%cg@0', '%RETRY%cg@1', '%RETRY%cg@2']);
+  });
+
   test('F16 a listener gets every message in order; offsets are committed', async () => {
     const { group, produce, consumer } = await setup(assignment(1, [{ queueId: 0, committedOffset: -1 }]));
     const seen: string[] = [];
