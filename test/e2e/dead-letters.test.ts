@@ -54,6 +54,9 @@ describe('dead letters', () => {
     expect(dead.message).toMatchObject({ topic: 'f23', tag: 'bad', keys: ['key-bad-1'], properties: { kind: 'order' } });
     await until('and nothing of them is left', async () => (await client.admin().lag('f23')) === 0);
 
+    const counted = (await cluster.local.leader()) as number;
+    expect(await cluster.metric(counted, 'rocketmq_send_to_dlq_messages_total')).toBe(3);
+
     // One, corrected: the others stay dead, and this one, too.
     const stored = await deadLetters.replay(dead, { body: 'mended', properties: { kind: 'fixed' } });
     expect(stored).toMatchObject({ msgId: dead.msgId, ...queue });

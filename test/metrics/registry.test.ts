@@ -11,6 +11,7 @@ const ROCKETMQ_LABELS: Readonly<Record<string, readonly string[]>> = {
   rocketmq_messages_in_total: ['topic', 'message_type', 'is_system'],
   rocketmq_throughput_in_total: ['topic', 'message_type', 'is_system'],
   rocketmq_messages_out_total: ['topic', 'consumer_group', 'is_system', 'is_retry'],
+  rocketmq_send_to_dlq_messages_total: ['consumer_group', 'topic', 'is_system'],
   rocketmq_throughput_out_total: ['topic', 'consumer_group', 'is_system', 'is_retry'],
   rocketmq_message_size: ['topic', 'message_type', 'is_system'],
   rocketmq_rpc_latency: ['protocol_type', 'request_code', 'response_code', 'is_long_polling', 'result'],
