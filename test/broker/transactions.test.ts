@@ -81,6 +81,17 @@ describe('half messages and their outcomes', () => {
     expect(broker.visible()).toEqual([[0, 9]]);
   });
 
+  test('F14 F32 with leader-only acknowledgements, too, a half message has its number when it is acknowledged', () => {
+    const broker = new TransactionBroker();
+    const { harness, session } = broker;
+    harness.ask(session, Op.topicCreate, { topic: 'quick', queues: 1, perm: 6, messageType: 'normal', replication: 1 });
+    const id = harness.send(session, 'quick', 0, makeBatch({ producerId: 5, half: GROUP }), 1);
+    expect(session.answers.has(id)).toBe(false);
+    harness.replica.settle();
+    const [error, transaction] = session.answers.get(id) as [number, number];
+    expect([error, harness.machine.transactions.halves.get(transaction)?.transaction]).toEqual([0, transaction]);
+  });
+
   test('F14 what is no half message is refused and takes no sequence: two in a batch, without a group or a sequence', () => {
     const broker = new TransactionBroker();
     const refused = (options: object): unknown => broker.sendHalf({ producerId: 5, ...options }).ack[0];
