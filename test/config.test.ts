@@ -89,7 +89,7 @@ describe('config', () => {
   });
 
   test('no setting is without effect: each is read where a replica is put together', () => {
-    const rooms = ['server.ts', ...readdirSync('src/server').map((file) => `server/${file}`)];
+    const rooms = ['server.ts', 'replica/forced-recovery.ts', ...readdirSync('src/server').map((file) => `server/${file}`)];
     const reader = rooms.map((file) => readFileSync(`src/${file}`, 'utf8')).join('');
     const unread = CONFIG_KEYS.filter((key) => !new RegExp(`\\b${key}\\b`).test(reader));
     expect(unread).toEqual([]);
