@@ -40,7 +40,7 @@ export class GroupReferee {
       durableIndex: (replicaId, atLeast) => probe.durableIndex(replicaId, atLeast),
       durableTerm: (replicaId) => probe.durableTerm(replicaId),
       holdsBatch: (replicaId, bodyChecksum) => probe.holdsBatch(replicaId, bodyChecksum),
-      deciders: (bodyChecksum) => this.memberships.deciders(probe.indexOfBatch(bodyChecksum)),
+      deciders: (bodyChecksum) => this.#deciders(probe.indexOfBatch(bodyChecksum)),
     };
     this.synced = new SyncedChecker(view);
     probe.onMembership = (now, before) => {
@@ -84,6 +84,12 @@ export class GroupReferee {
     this.memberships.committed(status.commitIndex);
     this.committed.digest(status.replicaId, status.appliedIndex, status.stateDigest);
     if (status.role === 'leader') this.leaders.leads(status.replicaId, status.term);
+  }
+
+  /** A group of one may acknowledge before its status was asked for once (seed 7004). */
+  #deciders(index: number): ReturnType<MembershipsChecker['deciders']> {
+    for (const replicaId of this.#processes.keys()) if (!this.memberships.isFormed) this.#formed(replicaId);
+    return this.memberships.deciders(index);
   }
 
   #formed(replicaId: number): void {
