@@ -26,7 +26,8 @@ afterAll(() => cluster.stop());
 
 let sent = 0;
 async function fill(megabytes: number): Promise<void> {
-  const producer = client.producer();
+  // What is written is as large as it looks.
+  const producer = client.producer({ compressType: 'none' });
   const bodies = dense((megabytes * MIB) / BODY_BYTES, sent).map((number) => `${number}:`.padEnd(BODY_BYTES, `${number % 10}`));
   await Promise.all(bodies.map((body) => producer.send({ topic: 'big', body })));
   sent += bodies.length;
@@ -50,7 +51,7 @@ const flip = (bytes: Uint8Array): void => {
 /** Small messages one after the other until it is stopped: how long each took, and that each was acknowledged. */
 
 function load(): { stop(): Promise<number[]> } {
-  const producer = client.producer();
+  const producer = client.producer({ compressType: 'none' });
   const times: number[] = [];
   let running = true;
   const work = (async () => {
@@ -117,7 +118,7 @@ describe('verify', () => {
     const quiet = await TestCluster.start({ segmentBytes: SEGMENT_BYTES, hotTailBytes: 8 * MIB, scrubBytesPerSecond: 0 });
     try {
       await quiet.createTopic('t');
-      const producer = quiet.client().producer();
+      const producer = quiet.client().producer({ compressType: 'none' });
       for (let i = 0; i < 6; i++) {
         await Promise.all(dense(64, i * 64).map((n) => producer.send({ topic: 't', body: `${n}:`.padEnd(BODY_BYTES, 'v') })));
       }
