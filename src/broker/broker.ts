@@ -67,6 +67,9 @@ export interface BrokerGauges {
   readonly pendingCommands: number;
   readonly waiters: number;
   readonly sessions: number;
+  /** Timers in the leader's memory, and its bytes. */
+  readonly nearTimers: number;
+  readonly nearTimerBytes: number;
   /** Pulls answered since the start: from the hot tail, from segment files. */
   readonly hotAnswers: number;
   readonly coldAnswers: number;
@@ -148,6 +151,8 @@ export class Broker implements RequestHandler, ApplyListener {
       hotAnswers: reader.hotAnswers,
       coldAnswers: reader.coldAnswers,
       pendingSends: this.#produce.pendingCount,
+      nearTimers: this.#timers.near.timers,
+      nearTimerBytes: this.#timers.near.bytes,
       pendingCommands: this.#commands.size,
       waiters: this.#pulls.waiters.size,
       sessions: this.#routed.size,

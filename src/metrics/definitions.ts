@@ -66,6 +66,18 @@ export const METRICS = {
     LATENCY_MS_BUCKETS,
     'Time from a request to its response, of sends and of answered pulls.',
   ),
+  rocketmq_timing_messages: gauge(
+    'messages',
+    [],
+    'Messages delayed by levels, and timers of other delayed batches and messages, that wait.',
+  ),
+  ledgermq_timers_near: gauge('timers', [], 'Timers that this leader holds in memory; the others lie in their buckets on disk.'),
+  ledgermq_timers_near_bytes: gauge('bytes', [], 'Memory that these take.'),
+  ledgermq_delayed_dropped_total: counter(
+    'messages',
+    [],
+    'Delayed messages whose topic was gone when they were due, replay at start included.',
+  ),
   rocketmq_delay_message_latency: histogram(
     'ms',
     [],

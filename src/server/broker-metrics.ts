@@ -38,6 +38,15 @@ export function bindBroker(
   gauge('ledgermq_broker_feature_level', () => state()?.featureLevel);
   gauge('ledgermq_broker_newest_feature_level', () => state()?.newestFeatureLevel);
   gauge('ledgermq_broker_state_digest', () => state()?.digest());
+  gauge('rocketmq_timing_messages', () => {
+    const { levels, wheel } = state()?.timers ?? { levels: null, wheel: null };
+    let waiting = wheel?.pending ?? 0;
+    for (let level = 1; level <= (levels?.count ?? 0); level++) waiting += levels?.pending(level) ?? 0;
+    return waiting;
+  });
+  gauge('ledgermq_timers_near', () => view.broker?.gauges.nearTimers);
+  gauge('ledgermq_timers_near_bytes', () => view.broker?.gauges.nearTimerBytes);
+  gauge('ledgermq_delayed_dropped_total', () => state()?.timers.droppedMessages);
   registry.source('ledgermq_broker_rebalances_total', (emit) => {
     for (const [group, count] of counters.rebalances) emit(count, group);
   });
