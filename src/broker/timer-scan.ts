@@ -41,7 +41,11 @@ export class TimerColumns {
     let kept = 0;
     for (let i = 0; i < this.length; i++) {
       if (isAfter(this.dueMs[i] as number, this.position[i] as number, last)) continue;
-      for (const column of [this.dueMs, this.position, this.sizeBytes, this.count, this.tagBloom]) column[kept] = column[i] as number;
+      this.dueMs[kept] = this.dueMs[i] as number;
+      this.position[kept] = this.position[i] as number;
+      this.sizeBytes[kept] = this.sizeBytes[i] as number;
+      this.count[kept] = this.count[i] as number;
+      this.tagBloom[kept] = this.tagBloom[i] as number;
       kept++;
     }
     this.length = kept;

@@ -1,7 +1,7 @@
 import { AssertionError } from '../base/assert.ts';
-import { readU32 } from '../base/bytes.ts';
+import { readU32, writeU32 } from '../base/bytes.ts';
 import type { BrokerContext } from './context.ts';
-import { type DeliveryRow, decodeRow, encodeRow, ROW_BYTES, WHOLE_BATCH } from './delivery.ts';
+import { type DeliveryRow, decodeRow, encodeRow, ROW_BYTES } from './delivery.ts';
 import type { PendingCommands } from './pending-commands.ts';
 import { ProposalLoop, type ProposalSource, proposableLogTimeMs } from './proposal-loop.ts';
 import { kthKey, TimerHeap } from './timer-heap.ts';
@@ -12,10 +12,10 @@ import { releasedBy, type WaitingRows, type WaitingUnit, withoutCancelled } from
 
 /** Of one entry: 128 KiB. */
 const ROWS_PER_ENTRY = 2_048;
-/** Read from a bucket at once. */
-const LOAD = 262_144;
+/** Read from a bucket at once; twice as many may be put on the heap in one turn, which takes some 50 ms. */
+const LOAD = 65_536;
 /** Below this more are read. */
-const LOW = 65_536;
+const LOW = 32_768;
 /** Rows made ready in one go. */
 const FILL = 1_024;
 /** After a bucket could not be read. */
@@ -96,11 +96,29 @@ export class WheelDelivery implements ProposalSource {
     this.loop.run();
   }
 
-  #add(dueMs: number, unit: WaitingUnit): number {
+  #add(dueMs: number, unit: WaitingUnit): void {
     const slot = this.#heap.allocate(dueMs, unit.position);
-    this.#setRow(slot, this.#rows.hot(unit) ?? unread(unit));
+    const row = this.#rows.hot(unit);
+    if (row === null) this.#setUnread(slot, unit.sizeBytes, unit.count, unit.tagBloom);
+    else this.#setRow(slot, row);
     this.#heap.push(slot);
-    return slot;
+  }
+
+  /** Its entry's header is read later: what the unit says is kept where its row will be, no topic has number 0. */
+  #setUnread(slot: number, sizeBytes: number, count: number, tagBloom: number): void {
+    const bytes = this.#heap.rowBytes(slot);
+    const at = this.#heap.rowAt(slot);
+    writeU32(bytes, at + ROW_TOPIC_AT, 0);
+    writeU32(bytes, at, sizeBytes);
+    writeU32(bytes, at + 4, count);
+    writeU32(bytes, at + 8, tagBloom);
+  }
+
+  #unreadUnit(slot: number): WaitingUnit {
+    const bytes = this.#heap.rowBytes(slot);
+    const at = this.#heap.rowAt(slot);
+    const position = this.#heap.position(slot);
+    return { position, sizeBytes: readU32(bytes, at), count: readU32(bytes, at + 4), tagBloom: readU32(bytes, at + 8) };
   }
 
   #setRow(slot: number, row: DeliveryRow): void {
@@ -168,7 +186,12 @@ export class WheelDelivery implements ProposalSource {
   #take(columns: TimerColumns, upTo: TimerKey): void {
     this.#loadedTo = upTo;
     const slots = new Uint32Array(columns.length);
-    for (let i = 0; i < columns.length; i++) slots[i] = this.#add(columns.dueMs[i] as number, columns.unit(i));
+    for (let i = 0; i < columns.length; i++) {
+      const slot = this.#heap.allocate(columns.dueMs[i] as number, columns.position[i] as number);
+      this.#setUnread(slot, columns.sizeBytes[i] as number, columns.count[i] as number, columns.tagBloom[i] as number);
+      this.#heap.push(slot);
+      slots[i] = slot;
+    }
     this.loop.run();
     this.#fill(columns, slots).catch((error: unknown) => this.#notLoaded(bucketOf(upTo.dueMs), error));
   }
@@ -248,7 +271,7 @@ export class WheelDelivery implements ProposalSource {
     const leadership = this.#leadership;
     const missing = slots.filter((slot) => !this.#isReady(slot));
     if (missing.length === 0) return;
-    const rows = await this.#rows.of(missing.map((slot) => this.#unit(slot, this.#row(slot))));
+    const rows = await this.#rows.of(missing.map((slot) => this.#unreadUnit(slot)));
     if (leadership !== this.#leadership) return;
     missing.forEach((slot, i) => {
       this.#setRow(slot, rows[i] as DeliveryRow);
@@ -316,12 +339,4 @@ export class WheelDelivery implements ProposalSource {
 
 function bucketEnd(bucket: number): TimerKey {
   return { dueMs: (bucket + 1) * BUCKET_MS - 1, position: Number.POSITIVE_INFINITY };
-}
-
-/** Of a timer whose entry's header was not read yet: no topic has number 0. */
-function unread({ position, sizeBytes, count, tagBloom }: WaitingUnit): DeliveryRow {
-  const origin = { attempts: 0, originTopicId: 0, originQueueId: 0, originOffset: 0 };
-  // A row that waits has a position of its own: what it refers to is not known yet.
-  const refersTo = sizeBytes === ROW_BYTES ? 0 : position;
-  return { position: refersTo, sizeBytes, messageIndex: WHOLE_BATCH, count, topicId: 0, queueId: 0, ...origin, tagBloom };
 }
