@@ -1,5 +1,6 @@
 import { readU32 } from '../../src/base/bytes.ts';
 import { type Command, encodeCommand } from '../../src/broker/commands.ts';
+import { type DeliveryRow, encodeDelivery } from '../../src/broker/delivery.ts';
 import { FEATURE_LEVELS } from '../../src/broker/feature-level.ts';
 import type { BrokerLimits } from '../../src/broker/limits.ts';
 import type { PulledBatch } from '../../src/protocol/pulled-batch.ts';
@@ -36,9 +37,11 @@ export class TimerHarness {
     return this.broker.replica.logTimeMs();
   }
 
-  command(command: Command): void {
-    const body = encodeCommand(command);
-    this.broker.replica.propose(EntryType.command, 0, 0, readU32(body, 0), body);
+  /** @param rows what it places, as a delivery entry */
+  command(command: Command, rows: readonly DeliveryRow[] = []): void {
+    const bare = encodeCommand(command);
+    const body = rows.length === 0 ? bare : encodeDelivery(bare, rows);
+    this.broker.replica.propose(rows.length === 0 ? EntryType.command : EntryType.delivery, 0, 0, readU32(body, 0), body);
     this.broker.replica.settle();
   }
 

@@ -145,6 +145,44 @@ describe('delivery at any time', () => {
     expect(last).toBe(count);
   });
 
+  test('F13 what was forgotten for want of memory is read again when its time comes, by the same leader', async () => {
+    const timers = new TimerHarness({ T: 2 }, undefined, { maxNearTimers: 64 });
+    for (let i = 0; i < 300; i++) timers.send({ delayMs: 1_000 + ((i * 617) % 300) * 10 }, { idLow: i });
+    await timers.pass(5_000, 100);
+    expect(timers.delivered()).toBe(300);
+  });
+
+  test('F13 an old leader’s entry that begins elsewhere than the state stands delivers nothing, whatever else it says', async () => {
+    const timers = new TimerHarness();
+    timers.send({ delayMs: 100 }, { idLow: 1 });
+    const position = timers.broker.replica.positions.at(-1) as number;
+    timers.send({ level: 1 }, { idLow: 2 });
+    const later = timers.broker.replica.positions.at(-1) as number;
+    await timers.pass(1_000, 100);
+    expect(timers.delivered()).toBe(2);
+    const origin = { attempts: 0, originTopicId: 0, originQueueId: 0, originOffset: 0, tagBloom: 0 };
+    const row = { position, sizeBytes: 200, messageIndex: 0xffff_ffff, count: 1, topicId: 1, queueId: 0, ...origin };
+    const nothing = { passed: [], cancelled: [], released: [] };
+    const span = { fromDueMs: 0, fromPosition: 0, toDueMs: timers.now, toPosition: 1, asOf: timers.broker.machine.appliedIndex };
+    timers.command({ type: 'timersDue', ...span, asOfLogTimeMs: timers.now, ...nothing }, [row]);
+    const level = { level: 1, from: 0, to: 1, position: later, dueMs: timers.now, cancelled: [], released: [] };
+    timers.command({ type: 'delayLevelDue', ...level }, [{ ...row, position: later }]);
+    expect(timers.delivered()).toBe(2);
+  });
+
+  test('F13 rows of what was cancelled since they were gathered are refused, all of them', () => {
+    const timers = new TimerHarness();
+    timers.send({ level: 1 }, { idLow: 1, count: 2 });
+    const position = timers.broker.replica.positions.at(-1) as number;
+    timers.command({ type: 'delayCancel', position, messageIndex: 1, level: 1, dueMs: 0 });
+    timers.broker.replica.passTime(1_000);
+    const origin = { attempts: 0, originTopicId: 0, originQueueId: 0, originOffset: 0, tagBloom: 0 };
+    const row = { position, sizeBytes: 200, messageIndex: 0xffff_ffff, count: 2, topicId: 1, queueId: 0, ...origin };
+    timers.command({ type: 'delayLevelDue', level: 1, from: 0, to: 2, position, dueMs: timers.now, cancelled: [], released: [] }, [row]);
+    expect(timers.delivered()).toBe(0);
+    expect(timers.broker.machine.timers.levels.delivered(1)).toBe(0);
+  });
+
   test('F13 a deleted topic: its timers are passed and counted, others are delivered', async () => {
     const timers = new TimerHarness({ T: 1, U: 1 });
     timers.send({ delayMs: 100 });
