@@ -92,7 +92,7 @@ export const MEMBERSHIP_CANARIES: readonly Canary[] = [
   {
     name: 'an emptied directory comes back as the one that it was',
     breaks: 'I5: who lost its directory is another replica, and does not vote under its id',
-    caughtBy: ['wrong incarnation'],
+    caughtBy: ['wrong incarnation', 'not live'],
     firstSeed: 1,
     seeds: 60,
     faults: ['emptied'],
