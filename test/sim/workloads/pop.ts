@@ -18,13 +18,16 @@ const MAX_INVISIBLE_MS = 3_000;
  */
 class PopReferee {
   readonly stored = new Map<string, SendResult>();
-  readonly acked = new Set<string>();
+  /** The n-th confirmed acknowledgement. */
+  readonly order = new Map<string, number>();
   /** Acknowledged by a consumer that may never have heard the answer: done, or given again. */
   readonly tried = new Set<string>();
 
-  given(popped: PoppedMessage): void {
+  /** @param ackedBefore what was acknowledged when the pop was asked for: its answer may be long on its way, and others be given the same meanwhile */
+  given(popped: PoppedMessage, ackedBefore: number): void {
     const { msgId } = popped.message;
-    if (this.acked.has(msgId)) throw new Violation('popped again', `${msgId} was acknowledged, and given again`);
+    if ((this.order.get(msgId) ?? Number.POSITIVE_INFINITY) < ackedBefore)
+      throw new Violation('popped again', `${msgId} was acknowledged, and given again`);
   }
 
   unfinished(retained: Retained): string | null {
@@ -69,8 +72,9 @@ async function consume(io: Io, stage: Stage, referee: PopReferee): Promise<void>
   const failing = prng.chance(0.3) ? 0.3 : 0;
   for (;;) {
     try {
+      const ackedBefore = referee.order.size;
       const popped = await consumer.pop(prng.pick([1, 4, 32]));
-      for (const one of popped) referee.given(one);
+      for (const one of popped) referee.given(one, ackedBefore);
       await Promise.all(popped.map((one) => handle(io, stage, referee, prng, one, stage.open && prng.chance(failing))));
     } catch (error) {
       if (!(error instanceof LedgerError)) throw error;
@@ -87,7 +91,7 @@ async function handle(io: Io, stage: Stage, referee: PopReferee, prng: Prng, one
     if (fails) return;
     referee.tried.add(one.message.msgId);
     await one.ack();
-    referee.acked.add(one.message.msgId);
+    referee.order.set(one.message.msgId, referee.order.size);
   } catch (error) {
     // Too late, or nobody answered: then it may come again.
     if (!(error instanceof LedgerError)) throw error;
