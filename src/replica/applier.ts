@@ -159,5 +159,5 @@ export class Applier {
  */
 function segmentBefore(position: number, segmentBytes: number): number {
   const segment = Math.floor(position / segmentBytes);
-  return position % segmentBytes <= BLOCK_BYTES ? segment - 1 : segment;
+  return segment > 0 && position % segmentBytes <= BLOCK_BYTES ? segment - 1 : segment;
 }
