@@ -1,4 +1,3 @@
-import { UnitBatch } from '../log/consume-queue-types.ts';
 import type { ErrorCode } from '../protocol/errors.ts';
 import { ERRORS, LedgerError } from '../protocol/errors.ts';
 import { checkUserGroupName, dlqTopicOf, noTopicText, retryTopicOf } from '../protocol/names.ts';
@@ -8,9 +7,10 @@ import type { Admin } from './admin.ts';
 import { refuseWith } from './admin.ts';
 import type { SentBack } from './commands.ts';
 import type { BrokerContext } from './context.ts';
-import { type DeliveryRow, ROW_BYTES, WHOLE_BATCH } from './delivery.ts';
+import type { DeliveryRow } from './delivery.ts';
 import { FEATURE_LEVELS } from './feature-level.ts';
 import { ownership } from './groups.ts';
+import { messageRow } from './message-row.ts';
 import { nameRefusal } from './name-refusal.ts';
 import type { PendingCommands } from './pending-commands.ts';
 import type { Reader } from './reader.ts';
@@ -112,7 +112,7 @@ export class SendBacks {
 
   /** @returns why it cannot be sent back, or what it is and where it goes */
   async #prepare(queue: QueueState, message: SentBackMessage, request: SendBackRequest): Promise<Prepared | ErrorCode> {
-    const source = await this.#source(queue, message.offset);
+    const source = await messageRow(queue, message.offset, this.#reader);
     if (source === null) return 'MESSAGE_NOT_FOUND';
     const before = Math.min(Math.max(source.attempts, message.attempts - 1), MAX_ATTEMPTS - 1);
     const dead = message.delayLevel < 0 || before >= request.maxReconsumeTimes;
@@ -121,25 +121,6 @@ export class SendBacks {
     const originTopic = this.#context.state.topics.withId(source.originTopicId)?.name ?? '';
     const level = message.delayLevel === 0 ? Math.min(FIRST_RETRY_LEVEL + before, MAX_ATTEMPTS) : message.delayLevel;
     return { message: dead ? [message.offset, DEAD, 0] : [message.offset, level, message.delayMs], row, originTopic };
-  }
-
-  /** The row of the message alone: where its bytes are, how often it failed, and where it was first. */
-  async #source(queue: QueueState, offset: number): Promise<DeliveryRow | null> {
-    if (offset < queue.minOffset || offset >= queue.nextOffset) return null;
-    const units = new UnitBatch(1);
-    const length = await queue.index.readUnits(offset, 1, units);
-    const baseOffset = units.baseOffset[0] as number;
-    if (length === 0 || baseOffset > offset) return null;
-    const position = units.position[0] as number;
-    const sizeBytes = units.sizeBytes[0] as number;
-    const tagBloom = units.tagBloom[0] as number;
-    const own = { messageIndex: offset - baseOffset, count: 1, topicId: 0, queueId: 0, attempts: 0, tagBloom };
-    const origin = { originTopicId: queue.topic.id, originQueueId: queue.queueId, originOffset: offset };
-    if (sizeBytes !== ROW_BYTES) return { ...own, ...origin, position, sizeBytes };
-    const row = await this.#reader.row(position);
-    if (row.messageIndex === WHOLE_BATCH) return { ...own, ...origin, position: row.position, sizeBytes: row.sizeBytes };
-    // The first origin stays, over any number of retries; one that waited in the queue for its time was first there.
-    return queue.topic.internal ? { ...row, count: 1 } : { ...row, ...origin, count: 1 };
   }
 
   /** The group's own topic, made when it is missing. @throws LedgerError as the proposal was refused */

@@ -4,7 +4,7 @@ import { AdminSession, endpointsOf } from '../admin-session.ts';
 import { type Context, Exit } from '../context.ts';
 import { type ClientFlags, type Filter, type From, integer, parseFilter, parseFrom, positive, withClientFlags } from '../options.ts';
 import { note, write, writeJson } from '../output.ts';
-import { shownBody } from '../show-message.ts';
+import { shownMessage } from '../show-message.ts';
 
 interface ConsumeFlags extends ClientFlags {
   readonly group: string;
@@ -94,19 +94,5 @@ function print(context: Context, flags: ConsumeFlags, message: ReceivedMessage):
     write(context, `${message.text()}\n`);
     return;
   }
-  const { msgId, topic, brokerName, queueId, offset, tag, keys, orderingKey, properties, bornTimeMs, storeTimeMs } = message;
-  const shown = {
-    msgId,
-    topic,
-    brokerName,
-    queueId,
-    offset,
-    tag: tag ?? null,
-    keys,
-    orderKey: orderingKey ?? null,
-    properties,
-    bornTimeMs,
-    storeTimeMs,
-  };
-  writeJson(context, { ...shown, ...shownBody(message.body) });
+  writeJson(context, shownMessage(message));
 }
