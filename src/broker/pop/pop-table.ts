@@ -125,7 +125,8 @@ export class PopTable implements StateTable, CommandHandler {
       const checkpoint = queue?.checkpoints.get(id);
       // Delivered again meanwhile, or done before: to the one who asks it is the same, the receipt is not good any more.
       if (queue === undefined || checkpoint === undefined || !checkpoint.contains(offset)) return ERRORS.RECEIPT_EXPIRED.number;
-      checkpoint.ack(offset);
+      // Done, or gone on under a receipt of its own: confirmed now, it could come again all the same.
+      if (!checkpoint.ack(offset)) return ERRORS.RECEIPT_EXPIRED.number;
       if (checkpoint.left === 0) this.#remove(queue, checkpoint);
       touched.add(queue);
       return 0;
