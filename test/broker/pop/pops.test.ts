@@ -126,10 +126,21 @@ describe('F25 pop', () => {
     expect(offsetsOf(await pop(broker, session))).toEqual([1]);
     broker.replica.passTime(2 * INVISIBLE_MS);
     expect(offsetsOf(await pop(broker, session))).toEqual([1]);
-    // The old receipt is not good any more, though another message of its pop is not acknowledged; the new one is.
+    // The old receipt is not good any more, the new one is.
     expect(ack(broker, session, popped, [0])).toEqual([ERRORS.RECEIPT_EXPIRED.number]);
     expect(change(0, 1, popped.checkpoint)).toBe('RECEIPT_EXPIRED');
     expect(ack(broker, session, { ...popped, checkpoint: longer.checkpoint }, [0])).toEqual([0]);
+  });
+
+  test('F25 a receipt that was changed is not confirmed, though another message of its pop is still open', async () => {
+    const broker = start(1);
+    fill(broker, 0, 2);
+    const session = broker.session();
+    const popped = await pop(broker, session);
+    const { checkpoint } = popped;
+    broker.ask(session, Op.popChange, { group: 'g', topic: 'T', queueId: 0, checkpoint, offset: 1, invisibleMs: 0 });
+    expect(ack(broker, session, popped, [1, 0])).toEqual([ERRORS.RECEIPT_EXPIRED.number, 0]);
+    expect(offsetsOf(await pop(broker, session))).toEqual([1]);
   });
 
   test('F25 in order: nothing of a queue while a delivery of it is open, and what failed comes before what is behind it', async () => {
