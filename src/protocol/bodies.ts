@@ -32,6 +32,7 @@ import type {
   GroupLagResponse,
   GroupListResponse,
   GroupMemberRequest,
+  GroupQueue,
   GroupReleaseRequest,
   GroupResetOffsetRequest,
   GroupResetOffsetResponse,
@@ -170,22 +171,15 @@ const quotaFields = {
   topics: u53OrNone,
 };
 const queryCursor = map<QueryCursor>({ position: u53, messageIndex: u16 });
+/** Where a group stands in a queue, of both answers below. */
+const queueProgress = { topic: name, queueId: u16, owner: name, committedOffset: u53OrNone, maxOffset: u53, lag: u53 };
 const groupDescription = map<GroupDescription>(
   {
     group: name,
     epoch: u53,
     strategy: oneOf(...ALLOCATE_STRATEGIES),
     members: list(map<GroupDescription['members'][number]>({ member: name, address: text, topics: list(name) })),
-    queues: list(
-      map<GroupDescription['queues'][number]>({
-        topic: name,
-        queueId: u16,
-        owner: name,
-        committedOffset: u53OrNone,
-        maxOffset: u53,
-        lag: u53,
-      }),
-    ),
+    queues: list(map<GroupQueue>(queueProgress)),
   },
   ['strategy'],
 );
@@ -396,17 +390,7 @@ export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O
   [Op.groupLag]: asMap(
     map<GroupLagResponse>({
       logTimeMs: u53,
-      queues: list(
-        map<GroupLagResponse['queues'][number]>({
-          topic: name,
-          queueId: u16,
-          owner: name,
-          committedOffset: u53OrNone,
-          maxOffset: u53,
-          lag: u53,
-          oldestTimeMs: u53OrNone,
-        }),
-      ),
+      queues: list(map<GroupLagResponse['queues'][number]>({ ...queueProgress, oldestTimeMs: u53OrNone })),
     }),
   ),
   [Op.pop]: asMap(popResponse),

@@ -328,20 +328,23 @@ export interface TopicDescription extends TopicRoute {
   /** Of the broker group that answers. */
   readonly queues: readonly { readonly queueId: number; readonly minOffset: number; readonly maxOffset: number }[];
 }
+/** Where a consumer group stands in a queue. */
+export interface GroupQueue {
+  readonly topic: string;
+  readonly queueId: number;
+  readonly owner: string;
+  /** −1 = nothing was committed yet. */
+  readonly committedOffset: number;
+  readonly maxOffset: number;
+  readonly lag: number;
+}
 export interface GroupDescription {
   readonly group: string;
   readonly epoch: number;
   /** How queues are shared out; `broadcasting`: nobody owns one. Missing: an older release, so sticky. */
   readonly strategy?: AllocateStrategy;
   readonly members: readonly { readonly member: string; readonly address: string; readonly topics: readonly string[] }[];
-  readonly queues: readonly {
-    readonly topic: string;
-    readonly queueId: number;
-    readonly owner: string;
-    readonly committedOffset: number;
-    readonly maxOffset: number;
-    readonly lag: number;
-  }[];
+  readonly queues: readonly GroupQueue[];
 }
 export interface GroupResetOffsetRequest {
   readonly group: string;
@@ -405,16 +408,10 @@ export interface GroupLagRequest {
 export interface GroupLagResponse {
   /** Of the broker group, now: what ages count from. */
   readonly logTimeMs: number;
-  readonly queues: readonly {
-    readonly topic: string;
-    readonly queueId: number;
-    readonly owner: string;
-    readonly committedOffset: number;
-    readonly maxOffset: number;
-    readonly lag: number;
+  readonly queues: readonly (GroupQueue & {
     /** Log time of the oldest message that is not committed; −1 = there is none, or it could not be read. */
     readonly oldestTimeMs: number;
-  }[];
+  })[];
 }
 
 // ---- what the remaining operations carry -------------------------------------------------------------------------------------

@@ -1,11 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import type { Link } from '../../src/client/link.ts';
-import { Producer } from '../../src/client/producer.ts';
-import type { KnownTopic, Router } from '../../src/client/router.ts';
-import { configuredQueues } from '../../src/client/selector.ts';
 import type { SendRequest, SendResponse } from '../../src/protocol/requests.ts';
+import { producerTo } from '../support/fake-router.ts';
 import { ManualClock } from '../support/manual-clock.ts';
-import { SeededRandom } from '../support/scripted-broker.ts';
 
 const EVERY_MS = 5;
 
@@ -37,18 +33,7 @@ class Leader {
 function world(brokerNames: readonly string[]) {
   const clock = new ManualClock();
   const leaders = new Map(brokerNames.map((brokerName) => [brokerName, new Leader(clock)]));
-  const placement = brokerNames.map((brokerName) => ({ brokerName, queues: 4 }));
-  const route = { topic: 't', topicId: 1, version: 1, perm: 6, messageType: 'normal', placement } as const;
-  const known: KnownTopic = { route, queues: configuredQueues(route) };
-  const router: Pick<Router, 'topic' | 'find' | 'leader' | 'term' | 'suspect' | 'onChange'> = {
-    topic: () => known,
-    find: () => Promise.resolve(known),
-    leader: (brokerName) => leaders.get(brokerName) as unknown as Link,
-    term: () => 1,
-    suspect: () => {},
-    onChange: () => () => true,
-  };
-  const producer = new Producer({ clock, random: new SeededRandom(), net: null as never }, router as Router, {});
+  const producer = producerTo(clock, leaders, { queues: 4 });
   /** An unkeyed message each EVERY_MS. @returns when it ended */
   const sendFor = async (ms: number): Promise<number> => {
     for (let sentMs = 0; sentMs < ms; sentMs += EVERY_MS) {

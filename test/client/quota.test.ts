@@ -1,13 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import type { Link } from '../../src/client/link.ts';
 import type { ProducerOptions } from '../../src/client/options.ts';
-import { Producer } from '../../src/client/producer.ts';
-import type { KnownTopic, Router } from '../../src/client/router.ts';
-import { configuredQueues } from '../../src/client/selector.ts';
 import { ERRORS, type LedgerError } from '../../src/protocol/errors.ts';
 import type { SendRequest, SendResponse } from '../../src/protocol/requests.ts';
+import { producerTo } from '../support/fake-router.ts';
 import { ManualClock } from '../support/manual-clock.ts';
-import { SeededRandom } from '../support/scripted-broker.ts';
 
 /** A leader that takes `perSecond` messages a second, and says how long to wait. */
 class MeteredLeader {
@@ -50,18 +46,7 @@ function world(perSecond: number, options: ProducerOptions = {}) {
     ['a', metered],
     ['b', other],
   ]);
-  const placement = [...leaders.keys()].map((brokerName) => ({ brokerName, queues: 1 }));
-  const route = { topic: 't', topicId: 1, version: 1, perm: 6, messageType: 'normal', placement } as const;
-  const known: KnownTopic = { route, queues: configuredQueues(route) };
-  const router: Pick<Router, 'topic' | 'find' | 'leader' | 'term' | 'suspect' | 'onChange'> = {
-    topic: () => known,
-    find: () => Promise.resolve(known),
-    leader: (brokerName) => leaders.get(brokerName) as unknown as Link,
-    term: () => 1,
-    suspect: () => expect.fail('a quota is no wrong route'),
-    onChange: () => () => true,
-  };
-  const producer = new Producer({ clock, random: new SeededRandom(), net: null as never }, router as Router, options);
+  const producer = producerTo(clock, leaders, { suspect: () => expect.fail('a quota is no wrong route') }, options);
   const queue = { topic: 't', brokerName: 'a', queueId: 0 };
   return { clock, producer, metered, other, queue };
 }

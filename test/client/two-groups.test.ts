@@ -1,14 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import type { Link } from '../../src/client/link.ts';
 import type { ProducerOptions } from '../../src/client/options.ts';
-import { Producer } from '../../src/client/producer.ts';
-import type { KnownTopic, Router } from '../../src/client/router.ts';
-import { configuredQueues } from '../../src/client/selector.ts';
 import type { Message } from '../../src/client/types.ts';
 import { ERRORS, type LedgerError } from '../../src/protocol/errors.ts';
 import { Op, type SendRequest, type SendResponse } from '../../src/protocol/requests.ts';
+import { producerTo } from '../support/fake-router.ts';
 import { ManualClock } from '../support/manual-clock.ts';
-import { SeededRandom } from '../support/scripted-broker.ts';
 
 type Verdict = keyof typeof ERRORS | 'stored' | 'silent';
 
@@ -46,19 +42,7 @@ function world(options: ProducerOptions = {}) {
     ['a', new FakeLeader()],
     ['b', new FakeLeader()],
   ]);
-  const placement = [...leaders.keys()].map((brokerName) => ({ brokerName, queues: 1 }));
-  const route = { topic: 't', topicId: 1, version: 1, perm: 6, messageType: 'normal', placement } as const;
-  const known: KnownTopic = { route, queues: configuredQueues(route) };
-  const router: Pick<Router, 'topic' | 'find' | 'leader' | 'term' | 'suspect' | 'onChange'> = {
-    topic: () => known,
-    find: () => Promise.resolve(known),
-    leader: (brokerName) => leaders.get(brokerName) as unknown as Link,
-    term: () => 1,
-    suspect: () => {},
-    onChange: () => () => true,
-  };
-  const io = { clock, random: new SeededRandom(), net: null as never };
-  const producer = new Producer(io, router as Router, options);
+  const producer = producerTo(clock, leaders, {}, options);
   const [a, b] = [...leaders.values()] as [FakeLeader, FakeLeader];
   return { clock, producer, a, b };
 }

@@ -5,7 +5,7 @@ import { QUEUES, type Stage } from '../actors.ts';
 import { Violation } from '../checkers/violation.ts';
 import { encodeBody } from '../message-body.ts';
 import { Prng } from '../prng.ts';
-import { clientOf, ensureTopic, type Retained, sleep, type Workload } from './workload.ts';
+import { clientOf, ensureTopic, keepSending, type Retained, sleep, type Workload } from './workload.ts';
 
 const TOPIC = 'notices';
 /** The observer of all clients knows it: under it nobody owns a queue. */
@@ -36,19 +36,8 @@ async function produce(io: Io, stage: Stage, referee: BroadcastReferee): Promise
   const prng = new Prng(io.random.u32());
   const client = clientOf(io, stage);
   await ensureTopic(io, client, TOPIC, QUEUES);
-  const producer = client.producer();
-  const meanMs = 30 + prng.exponential(150);
-  const number = stage.nextProducer();
-  for (let n = 0; stage.open; n++) {
-    stage.referee.fabricated.sent(number, n);
-    const settled = stage.begin();
-    producer
-      .send({ topic: TOPIC, body: encodeBody(number, 0, n, 20) })
-      .then((result) => void referee.stored.push(result))
-      .catch(() => {})
-      .finally(settled);
-    await sleep(io, prng.exponential(meanMs));
-  }
+  const next = (number: number, n: number) => ({ topic: TOPIC, body: encodeBody(number, 0, n, 20) });
+  await keepSending({ io, stage, prng, client }, 30 + prng.exponential(150), next, (result) => void referee.stored.push(result));
 }
 
 async function consume(io: Io, stage: Stage, referee: BroadcastReferee, instanceName: string): Promise<void> {

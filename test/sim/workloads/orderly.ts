@@ -5,7 +5,7 @@ import { QUEUES, type Stage } from '../actors.ts';
 import { Violation } from '../checkers/violation.ts';
 import { encodeBody } from '../message-body.ts';
 import { Prng } from '../prng.ts';
-import { clientOf, ensureTopic, type Retained, sleep, type Workload } from './workload.ts';
+import { clientOf, ensureTopic, keepSending, type Retained, sleep, type Workload } from './workload.ts';
 
 const TOPIC = 'ledger';
 const GROUP = 'bookkeepers';
@@ -83,20 +83,11 @@ async function produce(io: Io, stage: Stage, store: FencedStore): Promise<void> 
   const prng = new Prng(io.random.u32());
   const client = clientOf(io, stage);
   await ensureTopic(io, client, TOPIC, QUEUES);
-  const producer = client.producer();
-  const meanMs = 20 + prng.exponential(100);
-  const number = stage.nextProducer();
-  for (let n = 0; stage.open; n++) {
-    stage.referee.fabricated.sent(number, n);
+  const next = (number: number, n: number) => {
     const key = prng.between(1, 5);
-    const settled = stage.begin();
-    producer
-      .send({ topic: TOPIC, body: encodeBody(number, key, n, 20), orderingKey: `${number}-${key}` })
-      .then((result) => void store.stored.push(result))
-      .catch(() => {})
-      .finally(settled);
-    await sleep(io, prng.exponential(meanMs));
-  }
+    return { topic: TOPIC, body: encodeBody(number, key, n, 20), orderingKey: `${number}-${key}` };
+  };
+  await keepSending({ io, stage, prng, client }, 20 + prng.exponential(100), next, (result) => void store.stored.push(result));
 }
 
 async function consume(io: Io, stage: Stage, store: FencedStore, strategy: AllocateMessageQueueStrategy): Promise<void> {

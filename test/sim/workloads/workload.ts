@@ -1,4 +1,5 @@
 import { LedgerClient } from '../../../src/client/ledger-client.ts';
+import type { Message, SendResult } from '../../../src/client/types.ts';
 import type { BrokerConfig } from '../../../src/config.ts';
 import type { Io } from '../../../src/io/io.ts';
 import { LedgerError } from '../../../src/protocol/errors.ts';
@@ -58,6 +59,28 @@ export async function ensureTopic(io: Io, client: LedgerClient, topic: string, q
     const { topics } = { topics: await client.admin().topics([topic]) };
     if (topics.length === 0) await client.admin().createTopic(topic, { queues });
   });
+}
+
+/** What one producer sends all the time while new work may begin; nothing waits for an answer. @param meanMs between two sends */
+export async function keepSending(
+  { io, stage, prng, client }: { io: Io; stage: Stage; prng: Prng; client: LedgerClient },
+  meanMs: number,
+  next: (number: number, n: number) => Message,
+  stored: (result: SendResult) => void,
+): Promise<void> {
+  const producer = client.producer();
+  const number = stage.nextProducer();
+  for (let n = 0; stage.open; n++) {
+    stage.referee.fabricated.sent(number, n);
+    const message = next(number, n);
+    const settled = stage.begin();
+    producer
+      .send(message)
+      .then(stored)
+      .catch(() => {})
+      .finally(settled);
+    await sleep(io, prng.exponential(meanMs));
+  }
 }
 
 export const clientOf = (io: Io, stage: Stage): LedgerClient => new LedgerClient({ endpoints: stage.endpoints, io });
