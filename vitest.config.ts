@@ -5,17 +5,17 @@ if (!process.versions.node.startsWith('24.')) {
   throw new Error(`tests run on the pinned Node 24, not ${process.versions.node}: use npm test`);
 }
 
-// Packing and installing asks the registry, and Redis and PostgreSQL are not everywhere: not for every run of the tests.
+// Packing and installing asks the registry, and Debian's packages and root are not everywhere: not for every run of the tests.
 const withAll = process.env['LEDGERMQ_CI'] === '1';
 if (!withAll)
   process.stdout.write(
-    'test/package (installs from the registry) and test/stores (need redis-server and postgresql) are left out: LEDGERMQ_CI=1 npm test, and .ci/run, run them.\n',
+    'test/package (installs from the registry), test/stores (need redis-server and postgresql) and test/jepsen-lite/harness (needs root, iproute2, nftables, libfaketime and gcc) are left out: LEDGERMQ_CI=1 npm test, and .ci/run, run them.\n',
   );
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: withAll ? [] : ['test/package/**', 'test/stores/**'],
+    exclude: withAll ? [] : ['test/package/**', 'test/stores/**', 'test/jepsen-lite/harness/**'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 120_000,
