@@ -7,9 +7,11 @@ import { makeDirectory } from './make-directory.ts';
 /**
  * What V8 is told of a replica. It collects the whole heap when its old part and the memory outside of it have grown by a share of
  * the heap's size, which is small here: reading 200 MB/s from sockets in pieces of 64 KB meant ten collections a second, a fifth of
- * the two cores. With room to grow they are one a second.
+ * the two cores. With room to grow they are one a second. Those pieces are freed by collections of the young part only, and a young
+ * part of 16 MiB fills slowly where little is allocated for a message: of 1 MiB, the pieces go before they count as growth, and
+ * each pause is short (single sends: p99 11 ms where it was 23, docs/benchmarks.md).
  */
-const RUNTIME_FLAGS = ['--initial-old-space-size=128'];
+const RUNTIME_FLAGS = ['--initial-old-space-size=128', '--max-semi-space-size=1'];
 const MAX_LOG_FILE_BYTES = 64 * 1024 * 1024;
 const LOG_TAIL_BYTES = 2000;
 const PROBE_TIMEOUT_MS = 1000;
