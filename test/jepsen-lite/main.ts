@@ -1,0 +1,45 @@
+import { FAULTS } from './faults/catalogue.ts';
+import { type ChaosOptions, parseOptions, USAGE, UsageError } from './options.ts';
+import { runChaos } from './run.ts';
+
+/** `npm run chaos`: real processes under faults, and a verdict. README.md says how to read what it leaves. */
+const EXIT = { valid: 0, invalid: 1, usage: 2, unknown: 4 } as const;
+
+function list(): string {
+  const width = Math.max(...FAULTS.map(({ name }) => name.length));
+  const lines = FAULTS.map(({ name, family, what, evidence }) => `${name.padEnd(width)}  ${what} [${family}]; known by ${evidence}`);
+  return `${lines.join('\n')}\n`;
+}
+
+async function main(): Promise<number> {
+  const args = process.argv.slice(2);
+  if (args.includes('--help')) {
+    process.stdout.write(`${USAGE}\n`);
+    return EXIT.valid;
+  }
+  let options: ChaosOptions | null;
+  try {
+    options = parseOptions(args);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    process.stderr.write(`${error.message}\n\n${USAGE}\n`);
+    return EXIT.usage;
+  }
+  if (options === null) {
+    process.stdout.write(list());
+    return EXIT.valid;
+  }
+  const stopping = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stopping.abort());
+  const { verdict, summary } = await runChaos(options, stopping.signal);
+  process.stdout.write(`verdict: ${verdict}${summary === '' ? '' : ` ${summary}`}\n`);
+  return EXIT[verdict];
+}
+
+main().then(
+  (code) => process.exit(code),
+  (error: Error) => {
+    process.stderr.write(`${error.name === 'HostsUnavailable' || error.name === 'ToolMissing' ? error.message : error.stack}\n`);
+    process.exit(error.name === 'HostsUnavailable' || error.name === 'ToolMissing' ? EXIT.usage : EXIT.invalid);
+  },
+);

@@ -1,0 +1,178 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { VerifyResult } from '../../src/cli/verify-replicas.ts';
+import { type CheckContext, type CheckResult, checkHistory } from './checkers/check.ts';
+import { ChaosCluster } from './cluster/chaos-cluster.ts';
+import { HistoryWriter, mergeHistories, readHistory, writeHistory } from './history.ts';
+import { Nemesis, type NemesisReport } from './nemesis.ts';
+import type { ChaosOptions } from './options.ts';
+import { OPENING_MS } from './schedule.ts';
+import { workerPlans } from './worker-plans.ts';
+import { ChaosWorker } from './workers.ts';
+
+export interface ChaosVerdict {
+  readonly verdict: 'valid' | 'invalid' | 'unknown';
+  readonly summary: string;
+}
+
+const BENCH_S = 6;
+const BENCH_WARMUP_S = 2;
+/** Of the bench: about as many sends are under way as in a workload's lanes. */
+const BENCH_CONCURRENCY = 8;
+const BENCH_BODY_BYTES = 512;
+/** Drains of workers have deadlines of their own. */
+const FINISH_TIMEOUT_MS = 300_000;
+const FINAL_RECOVERY_TIMEOUT_MS = 120_000;
+const VERIFY_TIMEOUT_S = 120;
+const PROGRESS_MS = 10_000;
+
+/** What is left of a run when it is over. */
+interface Outcome {
+  readonly nemesis: NemesisReport;
+  readonly benchMsgsPerS: number;
+  readonly verify: readonly VerifyResult[] | null;
+  /** What makes it invalid besides the histories. */
+  readonly problems: readonly string[];
+  /** Why it proves nothing. */
+  readonly doubts: readonly string[];
+}
+
+/** A whole run: hosts, replicas, clients, faults, comparison, histories, report. Nothing of it is left but the directory. */
+export async function runChaos(options: ChaosOptions, stop: AbortSignal): Promise<ChaosVerdict> {
+  const { out, schedule } = options;
+  for (const name of ['logs', 'histories']) mkdirSync(join(out, name), { recursive: true });
+  writeFileSync(join(out, 'schedule.json'), `${JSON.stringify(schedule, null, 2)}\n`);
+  const say = sayer();
+  say(`seed ${schedule.seed}, ${schedule.rounds.length} rounds of faults in ${schedule.minutes} minutes; ${out}`);
+  const cluster = await ChaosCluster.create(join(out, 'logs'), toolsFor(schedule.faults));
+  let outcome: Outcome;
+  const historyFiles: string[] = [join(out, 'histories', 'nemesis.jsonl')];
+  try {
+    outcome = await underFaults(cluster, options, historyFiles, say, stop);
+  } finally {
+    await cluster.destroy();
+  }
+  return judge(options, historyFiles, outcome, stop, say);
+}
+
+/** Seconds since the beginning before each line, on standard error. */
+function sayer(): (text: string) => void {
+  const startMs = performance.now();
+  return (text) => process.stderr.write(`${((performance.now() - startMs) / 1000).toFixed(1).padStart(7)}  ${text}\n`);
+}
+
+function toolsFor(faults: readonly string[]): { shim: boolean; clock: boolean } {
+  const shimmed = ['fsync-error', 'write-error', 'short-write', 'torn-write', 'power-loss', 'power-loss-all'];
+  return { shim: faults.some((name) => shimmed.includes(name)), clock: faults.includes('clock') };
+}
+
+async function underFaults(
+  cluster: ChaosCluster,
+  { out, schedule, workloads }: ChaosOptions,
+  historyFiles: string[],
+  say: (text: string) => void,
+  stop: AbortSignal,
+): Promise<Outcome> {
+  await cluster.start();
+  say('three replicas are ready');
+  const benchMsgsPerS = await bench(cluster);
+  say(`bench without faults: ${benchMsgsPerS} messages/s`);
+  const originNs = process.hrtime.bigint();
+  const history = new HistoryWriter(historyFiles[0] as string, originNs, true);
+  const workers: ChaosWorker[] = [];
+  for (const [at, plan] of workerPlans(workloads, benchMsgsPerS).entries()) {
+    const host = cluster.clients[at % cluster.clients.length] as (typeof cluster.clients)[number];
+    const worker = new ChaosWorker(cluster, host, plan, { seed: schedule.seed, originNs, out });
+    workers.push(worker);
+    historyFiles.push(worker.historyFile);
+  }
+  await Promise.all(workers.map((worker) => worker.ready()));
+  say(`${workers.length} clients at work; faults begin in ${OPENING_MS / 1000} s`);
+  const ticker = setInterval(() => {
+    const total = (what: 'ok' | 'fail' | 'info'): number => workers.reduce((sum, { progress }) => sum + progress[what], 0);
+    say(`operations: ${total('ok')} ok, ${total('fail')} failed, ${total('info')} unknown`);
+  }, PROGRESS_MS);
+  try {
+    const nemesis = await new Nemesis(cluster, schedule, history, say, stop).run();
+    const problems = [...nemesis.problems];
+    const doubts: string[] = [];
+    if (stop.aborted) return { nemesis, benchMsgsPerS, verify: null, problems, doubts: ['interrupted'] };
+    if (nemesis.roundsDone < schedule.rounds.length)
+      doubts.push(`${nemesis.roundsDone} of ${schedule.rounds.length} rounds were carried out`);
+    say('no more faults; clients finish');
+    const ends = await Promise.all(workers.map((worker) => worker.finish(FINISH_TIMEOUT_MS)));
+    doubts.push(...ends.filter((end) => end !== null));
+    const trouble = await cluster.waitRecovered(FINAL_RECOVERY_TIMEOUT_MS, stop);
+    if (trouble !== null) problems.push(`not whole at the end: ${trouble}`);
+    const verify = trouble === null ? await compare(cluster, say) : null;
+    return { nemesis, benchMsgsPerS, verify, problems, doubts };
+  } finally {
+    clearInterval(ticker);
+    history.close();
+  }
+}
+
+/** The same client on the same hosts, before the first fault. */
+async function bench(cluster: ChaosCluster): Promise<number> {
+  const args = ['bench', 'produce', '--mode', 'sync', '--topic', 'chaos-bench', '--json'];
+  args.push('--concurrency', String(BENCH_CONCURRENCY), '--size', String(BENCH_BODY_BYTES));
+  args.push('--seconds', String(BENCH_S), '--warmup', String(BENCH_WARMUP_S));
+  const { msgs_per_s } = JSON.parse(await cluster.cli(args, 60_000)) as { msgs_per_s: number };
+  return Math.round(msgs_per_s);
+}
+
+async function compare(cluster: ChaosCluster, say: (text: string) => void): Promise<readonly VerifyResult[] | null> {
+  try {
+    const text = await cluster.cli(['verify', '--json', '--timeout', String(VERIFY_TIMEOUT_S)], VERIFY_TIMEOUT_S * 2000);
+    return (JSON.parse(text) as { groups: VerifyResult[] }).groups;
+  } catch (error) {
+    // It exits with 1 when they differ, and says how all the same.
+    const { stdout } = error as { stdout?: string };
+    if (stdout?.startsWith('{') === true) return (JSON.parse(stdout) as { groups: VerifyResult[] }).groups;
+    say(`verify: ${(error as Error).message}`);
+    return null;
+  }
+}
+
+function judge(
+  options: ChaosOptions,
+  historyFiles: readonly string[],
+  outcome: Outcome,
+  stop: AbortSignal,
+  say: (text: string) => void,
+): ChaosVerdict {
+  const { out, schedule } = options;
+  const { nemesis, benchMsgsPerS, verify, problems } = outcome;
+  const context: CheckContext = {
+    seed: schedule.seed,
+    minutes: schedule.minutes,
+    faults: nemesis.faults,
+    benchMsgsPerS,
+    verify,
+    replay: options.replay,
+  };
+  const historyFile = join(out, 'history.jsonl');
+  const lines = writeHistory(historyFile, mergeHistories(historyFiles));
+  say(`${lines} lines of history`);
+  const result = withOutcome(checkHistory(readHistory(historyFile), context), outcome);
+  writeFileSync(
+    join(out, 'result.json'),
+    `${JSON.stringify({ ...result, windows: undefined, context, problems, recoveryMs: nemesis.recoveryMs }, null, 2)}\n`,
+  );
+  for (const reason of result.reasons) say(reason);
+  for (const [name, { planned, fired }] of Object.entries(nemesis.faults)) say(`${name}: ${fired} of ${planned}`);
+  const { operations, acknowledgedMessages, faultFreeMsgsPerS } = result;
+  const rate = faultFreeMsgsPerS === null ? '?' : Math.round(faultFreeMsgsPerS);
+  const figures = `${operations.ok} of ${operations.all} operations, ${acknowledgedMessages} messages acknowledged, ${rate} messages/s without faults (bench ${benchMsgsPerS})`;
+  const why =
+    result.reasons[0] === undefined
+      ? ''
+      : `; ${result.reasons[0]}${result.reasons.length > 1 ? ` and ${result.reasons.length - 1} more` : ''}`;
+  return { verdict: result.verdict, summary: `seed ${schedule.seed}: ${figures}${why}; ${out}${stop.aborted ? ' (interrupted)' : ''}` };
+}
+
+/** The histories are one part of it: a group that did not come back, or a replica that ended by itself, is wrong too. */
+function withOutcome(result: CheckResult, { problems, doubts }: Outcome): CheckResult {
+  const verdict = problems.length > 0 ? 'invalid' : result.verdict === 'valid' && doubts.length > 0 ? 'unknown' : result.verdict;
+  return { ...result, verdict, reasons: [...problems, ...result.reasons, ...doubts] };
+}
