@@ -4,8 +4,13 @@ import { parseArgs } from 'node:util';
 import { LedgerClient } from '../../src/index.ts';
 import { Prng } from '../sim/prng.ts';
 import { HistoryWriter } from './history.ts';
+import { DelayWorkload } from './workloads/delay.ts';
 import { FifoWorkload } from './workloads/fifo.ts';
 import { type Counts, Lane } from './workloads/lane.ts';
+import { MetadataWorkload } from './workloads/metadata.ts';
+import { OffsetsWorkload } from './workloads/offsets.ts';
+import { RebalanceWorkload } from './workloads/rebalance.ts';
+import { TransactionsWorkload } from './workloads/transactions.ts';
 import type { Stage, Workload } from './workloads/workload.ts';
 
 /**
@@ -18,6 +23,11 @@ import type { Stage, Workload } from './workloads/workload.ts';
  */
 const WORKLOADS: Readonly<Record<string, new (stage: Stage) => Workload>> = {
   fifo: FifoWorkload,
+  offsets: OffsetsWorkload,
+  transactions: TransactionsWorkload,
+  delay: DelayWorkload,
+  rebalance: RebalanceWorkload,
+  metadata: MetadataWorkload,
 };
 /** Drains have deadlines of their own; one that hangs in spite of them must not hold up the run. */
 const FINISH_TIMEOUT_MS = 600_000;
@@ -55,6 +65,7 @@ const history = new HistoryWriter(historyPath, originNs);
 const counts: Counts = { ok: 0, fail: 0, info: 0 };
 const clients: LedgerClient[] = [];
 const stopping = new AbortController();
+const laneNumber = (lane: number): number => number * MAX_LANES + lane;
 const stage: Stage = {
   endpoints: endpoints.split(','),
   id,
@@ -65,7 +76,8 @@ const stage: Stage = {
   prng: new Prng(Math.imul(Number(values.seed), 1_000_003) + number),
   rate: values.rate === undefined ? Number.POSITIVE_INFINITY : Number(values.rate),
   stop: stopping.signal,
-  lane: (lane) => new Lane(history, counts, number * MAX_LANES + lane),
+  lane: (lane) => new Lane(history, counts, laneNumber(lane)),
+  laneNumber,
   client: () => {
     const client = new LedgerClient({ endpoints, clientId: `${name}-${id}-${clients.length}`, openTelemetry: false });
     clients.push(client);

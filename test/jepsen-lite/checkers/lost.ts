@@ -1,4 +1,5 @@
-import { type Checker, Findings } from './operation.ts';
+import type { HistoryLine, SentRun } from '../history.ts';
+import { type Checker, Findings, type Operation } from './operation.ts';
 import { type AcknowledgedRun, message, type SeenLog, type SeenQueue } from './seen-log.ts';
 
 /**
@@ -8,15 +9,26 @@ import { type AcknowledgedRun, message, type SeenLog, type SeenQueue } from './s
 export class LostChecker implements Checker {
   readonly name = 'lost';
   readonly #log: SeenLog;
+  /** Half messages that are stored and whose transactions everybody says are committed. */
+  readonly #halves: HistoryLine[] = [];
+  /** When the last half message of a topic had its outcome. */
+  readonly #settled = new Map<string, number>();
 
   constructor(log: SeenLog) {
     this.#log = log;
+  }
+
+  operation({ f, type, completed }: Operation): void {
+    if (type !== 'ok' || completed === null) return;
+    if (f === 'begin' && (completed.value as Half).plan === 'commit') this.#halves.push(completed);
+    else if (f === 'settle') this.#settled.set((completed.value as Half).topic, completed.time);
   }
 
   end() {
     const findings = new Findings(this.name);
     for (const queue of this.#log.queueList) for (const run of queue.acknowledged) this.#checkPlaced(findings, queue, run);
     for (const run of this.#log.placeless) this.#checkPlaceless(findings, run);
+    for (const half of this.#halves) this.#checkHalf(findings, half);
     return findings.all;
   }
 
@@ -33,18 +45,35 @@ export class LostChecker implements Checker {
     }
   }
 
-  /** It may be in any queue of its topic, so all of them must have been read since. */
   #checkPlaceless(findings: Findings, { stream, n, count, completed }: AcknowledgedRun): void {
-    const { topic, runs } = completed.value as { topic: string; runs: readonly (readonly [string, number, number, string])[] };
-    const queueNames = new Set(runs.map(([, , , queue]) => queue));
-    const read = this.#log.queueList.filter(
-      ({ name, final }) => queueNames.has(name) && final !== null && completed.time < final.beganTime,
-    );
-    // What retention took could be it.
-    if (read.length < queueNames.size || read.some(({ final }) => (final?.min ?? 0) > 0)) return;
+    const { topic } = completed.value as { topic: string };
+    if (!this.#wasReadAfter(topic, completed.time)) return;
     for (let at = 0; at < count; at++) {
       if (stream.queueOf.get(n + at) < 0)
         findings.add(`${message(stream.name, n + at)} was acknowledged in ${topic}, and never came`, completed.index);
     }
   }
+
+  #checkHalf(findings: Findings, { value, index, time }: HistoryLine): void {
+    const { topic, runs } = value as Half;
+    const settled = this.#settled.get(topic) ?? Number.NEGATIVE_INFINITY;
+    if (settled < time || !this.#wasReadAfter(topic, settled)) return;
+    for (const [stream, n] of runs) {
+      if (this.#log.stream(stream).queueOf.get(n) < 0)
+        findings.add(`${message(stream, n)} was committed in ${topic}, and never came`, index);
+    }
+  }
+
+  /** All queues of the topic that anything is known of, from their first message. */
+  #wasReadAfter(topic: string, time: number): boolean {
+    const queues = this.#log.queueList.filter(({ name }) => name.startsWith(`${topic}/`));
+    return queues.length > 0 && queues.every(({ final }) => final !== null && final.min === 0 && time < final.beganTime);
+  }
+}
+
+/** Of `begin` and `settle`. */
+interface Half {
+  readonly topic: string;
+  readonly runs: readonly SentRun[];
+  readonly plan?: string;
 }

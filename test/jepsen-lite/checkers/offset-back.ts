@@ -14,6 +14,8 @@ interface Known {
   floorIndex: number;
   /** Resets that may still take effect, by the index of their invocation: those under way, and those nobody knows the end of. */
   readonly resets: Map<number, number>;
+  /** Resets that ended, and where: kept while another one that they overlap is under way. */
+  ended: { readonly index: number; readonly offset: number }[];
   /** Index at which a reset was last under way. */
   lastReset: number;
   /** Everything that somebody tried to commit, or to reset to. */
@@ -83,7 +85,11 @@ export class OffsetBackChecker implements Checker {
 
   #reset(known: Known, offset: number, invokedIndex: number, completedIndex: number): void {
     known.resets.delete(invokedIndex);
-    known.floor = Math.min(offset, ...known.resets.values());
+    // Of two that overlap either one may have been the last.
+    known.ended = known.ended.filter(({ index }) => index > invokedIndex || known.resets.size > 0);
+    const overlapping = known.ended.filter(({ index }) => index > invokedIndex).map((ended) => ended.offset);
+    known.ended.push({ index: completedIndex, offset });
+    known.floor = Math.min(offset, ...overlapping, ...known.resets.values());
     known.floorIndex = completedIndex;
     // What began before it ended may have come before it: only what begins from now on raises the floor.
     known.lastReset = completedIndex;
@@ -93,7 +99,7 @@ export class OffsetBackChecker implements Checker {
     const name = `${group} ${queue}`;
     let known = this.#known.get(name);
     if (known === undefined) {
-      known = { floor: NEVER, floorIndex: NEVER, resets: new Map(), lastReset: NEVER, tried: new Set() };
+      known = { floor: NEVER, floorIndex: NEVER, resets: new Map(), ended: [], lastReset: NEVER, tried: new Set() };
       this.#known.set(name, known);
     }
     return known;

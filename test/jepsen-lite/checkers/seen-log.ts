@@ -90,7 +90,7 @@ export class SeenLog implements Checker {
       this.#acknowledged(invoked, completed, (completed.value as { runs?: readonly StoredRun[] }).runs ?? []);
     else if (type === 'ok' && f === 'poll') {
       for (const { queue, runs } of (completed.value as { polls: readonly { queue: string; runs: readonly ReadRun[] }[] }).polls)
-        this.#read(this.queue(queue), runs, completed.index);
+        this.#read(this.queue(queue), runs, completed.index, false);
     } else if (type === 'ok' && f === 'read') this.#wholeRead(invoked, completed);
   }
 
@@ -160,14 +160,14 @@ export class SeenLog implements Checker {
   #wholeRead(invoked: HistoryLine, completed: HistoryLine): void {
     const { queue: name, from, next, min, max, final, runs } = completed.value as WholeRead;
     const queue = this.queue(name);
-    this.#read(queue, runs, completed.index);
+    this.#read(queue, runs, completed.index, final === true);
     if (final !== true) return;
     // A part that does not begin where the last one ended is the beginning of another reading.
     if (queue.final?.next !== from) queue.final = { min: Math.max(from, min), next, max, beganTime: invoked.time };
     else Object.assign(queue.final, { next, max, beganTime: invoked.time });
   }
 
-  #read(queue: SeenQueue, runs: readonly ReadRun[], index: number): void {
+  #read(queue: SeenQueue, runs: readonly ReadRun[], index: number, final: boolean): void {
     for (const [offset, count, name, n] of runs) {
       if (name === UNREADABLE || typeof n !== 'number') {
         this.fabricated.push({ text: `${queue.name}@${offset} holds bytes that nobody sent: ${n}`, indexes: [index] });
@@ -179,28 +179,31 @@ export class SeenLog implements Checker {
           text: `${queue.name}@${offset + count - 1} holds ${message(name, n + count - 1)}, which was not sent yet`,
           indexes: [index],
         });
-      for (let at = 0; at < count; at++) this.#place(queue, offset + at, stream, n + at, index);
+      for (let at = 0; at < count; at++) this.#place(queue, offset + at, stream, n + at, index, final);
       queue.end = Math.max(queue.end, offset + count);
     }
   }
 
-  #place(queue: SeenQueue, offset: number, stream: Stream, n: number, index: number): void {
+  #place(queue: SeenQueue, offset: number, stream: Stream, n: number, index: number, final: boolean): void {
     const before = queue.streamAt.get(offset);
+    if (before === stream.id && queue.numberAt.get(offset) === n) return;
     if (before >= 0) {
-      if (before === stream.id && queue.numberAt.get(offset) === n) return;
       const text = `${queue.name}@${offset} held ${this.messageAt(queue, offset)}, then ${message(stream.name, n)}`;
       this.reused.push({ text, indexes: [queue.readAt.get(offset), index] });
-      return;
     }
-    queue.streamAt.set(offset, stream.id);
-    queue.numberAt.set(offset, n);
-    queue.readAt.set(offset, index);
+    // Of two the one that stayed is what all else is held against.
+    if (before < 0 || final) {
+      queue.streamAt.set(offset, stream.id);
+      queue.numberAt.set(offset, n);
+      queue.readAt.set(offset, index);
+    }
     const first = stream.queueOf.get(n);
     if (first < 0) {
       stream.queueOf.set(n, queue.id);
       stream.offsetOf.set(n, offset);
       return;
     }
+    if (before >= 0) return;
     const place = `${(this.queueList[first] as SeenQueue).name}@${stream.offsetOf.get(n)}`;
     this.twice.push({ text: `${message(stream.name, n)} is stored at ${place} and at ${queue.name}@${offset}`, indexes: [index] });
   }

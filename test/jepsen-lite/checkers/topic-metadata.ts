@@ -15,7 +15,7 @@ export interface TopicOperation {
   readonly found?: TopicState | null;
 }
 
-/** create: there is none, or one as wanted · update: changes one that is there · delete: none after it · describe: as it is. */
+/** create: there is none, or one as wanted · update: changes one that is there · delete: none after it, and again is fine · describe: as it is. */
 export const TOPIC_MODEL: Model<TopicState | null, TopicOperation> = {
   initial: null,
   step(state, { f, queues, perm, found }) {
@@ -29,7 +29,7 @@ export const TOPIC_MODEL: Model<TopicState | null, TopicOperation> = {
           ? undefined
           : { queues: queues ?? state.queues, perm: perm ?? state.perm };
       case 'delete':
-        return state === null ? undefined : null;
+        return null;
       case 'describe':
         return found === undefined || this.key(found) === this.key(state) ? state : undefined;
     }

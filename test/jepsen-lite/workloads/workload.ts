@@ -20,6 +20,8 @@ export interface Stage {
   readonly stop: AbortSignal;
   /** A lane of this worker, by a number of its own below 1,000. */
   lane(number: number): Lane;
+  /** The number of such a lane among those of the whole run. */
+  laneNumber(number: number): number;
   client(): LedgerClient;
 }
 
