@@ -23,7 +23,7 @@ import { nameRefusal } from './name-refusal.ts';
 import type { PendingCommands } from './pending-commands.ts';
 import type { AdminHooks, OwnRoutes } from './ports.ts';
 import type { Session } from './session.ts';
-import { putOfRecord, recordFault, recordOfRequest } from './topic-records.ts';
+import { changeOfRecord, putOfRecord, recordFault, recordOfRequest } from './topic-records.ts';
 import { Perm } from './topics.ts';
 
 export interface AdminOptions {
@@ -160,7 +160,8 @@ export class Admin {
     if (isNew && !this.#hasRoom(session, requestId, record.name)) return;
     const { clock, metrics } = this.#context;
     const arrivedMs = clock.monotonicMs();
-    this.#commands.propose(putOfRecord(record), (error) => {
+    const isKnown = request.known === true && this.#context.state.featureLevel >= FEATURE_LEVELS.messaging;
+    this.#commands.propose(isKnown ? changeOfRecord(record) : putOfRecord(record), (error) => {
       if (error === null && isNew) metrics.topicCreatedMs(clock.monotonicMs() - arrivedMs);
       const { name: topic, incarnation, version } = record;
       const placement = record.placement.map(({ brokerName, queues }) => `${brokerName}:${queues}`).join(',');

@@ -56,6 +56,13 @@ export interface TopicPut {
   readonly replication: number;
   readonly deleted: boolean;
 }
+/**
+ * The same from who saw this incarnation here and changes what it saw: refused when the topic is gone or was changed meanwhile, which
+ * a record that is only passed on never is.
+ */
+export interface TopicChange extends Omit<TopicPut, 'type'> {
+  readonly type: 'topicChange';
+}
 /** All groups of the placement have applied the tombstone of that incarnation and version. */
 export interface TopicForget {
   readonly type: 'topicForget';
@@ -265,6 +272,7 @@ export type Command =
   | SetSetting
   | FeatureLevelRaise
   | TopicPut
+  | TopicChange
   | TopicForget
   | DelayLevelsSet
   | DelayLevelDue
@@ -304,6 +312,11 @@ const LAYOUT: Layout = {
     number: 14,
     fields: ['name', 'incarnation', 'version', 'places', 'perm', 'messageType', 'replication', 'deleted'],
     level: FEATURE_LEVELS.cluster,
+  },
+  topicChange: {
+    number: 17,
+    fields: ['name', 'incarnation', 'version', 'places', 'perm', 'messageType', 'replication', 'deleted'],
+    level: FEATURE_LEVELS.messaging,
   },
   topicForget: { number: 15, fields: ['name', 'incarnation', 'version'], level: FEATURE_LEVELS.cluster },
   quotaSet: {

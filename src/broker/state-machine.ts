@@ -341,7 +341,10 @@ export class BrokerStateMachine implements StateMachine {
         this.#applyTopic(command, index);
         break;
       case 'topicPut':
-        this.#applyPut(recordOfPut(command), index);
+        this.#applyPut(recordOfPut(command), index, false);
+        break;
+      case 'topicChange':
+        this.#applyPut(recordOfPut(command), index, true);
         break;
       case 'topicForget': {
         const forgotten = this.topics.forget(command.name, command.incarnation, command.version);
@@ -429,9 +432,9 @@ export class BrokerStateMachine implements StateMachine {
       this.#topicChanged({ ...recordOf(before), version: before.version + 1, deleted: true }, before.id, index);
   }
 
-  #applyPut(record: TopicRecord, index: number): void {
+  #applyPut(record: TopicRecord, index: number, isKnown: boolean): void {
     const fault = recordFault(record);
-    const verdict = fault ?? this.topics.verdict(record);
+    const verdict = fault ?? this.topics.verdict(record, isKnown);
     const before = this.topics.named(record.name);
     if (verdict === 'make' || verdict === 'change') this.topics.put(record);
     else if (verdict === 'drop') {

@@ -3,7 +3,7 @@ import { checkTopicName } from '../protocol/names.ts';
 import type { Place, TopicDescription, TopicPutRequest, TopicRoute } from '../protocol/requests.ts';
 import { ReplicationMode } from '../protocol/requests.ts';
 import type { TopicRecord } from '../routing/records.ts';
-import type { TopicPut } from './commands.ts';
+import type { TopicChange, TopicPut } from './commands.ts';
 import { StateLimits } from './limits.ts';
 import { nameRefusal } from './name-refusal.ts';
 
@@ -17,7 +17,7 @@ export const placeOf = (placement: readonly Place[], brokerName: string): Place 
 /** What a group's queues of a topic allow: read 4 | write 2. */
 export const permOf = (topicPerm: number, place: Place | undefined): number => topicPerm & (place?.perm ?? topicPerm);
 
-export function recordOfPut(command: TopicPut): TopicRecord {
+export function recordOfPut(command: TopicPut | TopicChange): TopicRecord {
   const { name, incarnation, version, perm, messageType, replication, deleted } = command;
   return { name, incarnation, version, placement: placesFrom(command.places), perm, messageType, replication, deleted };
 }
@@ -26,6 +26,11 @@ export function putOfRecord(record: TopicRecord): TopicPut {
   const { name, incarnation, version, perm, messageType, replication, deleted } = record;
   const places = placesOf(record.placement);
   return { type: 'topicPut', name, incarnation, version, places, perm, messageType, replication, deleted };
+}
+
+/** By who saw this incarnation here. */
+export function changeOfRecord(record: TopicRecord): TopicChange {
+  return { ...putOfRecord(record), type: 'topicChange' };
 }
 
 /** As commands and snapshots have a placement. */

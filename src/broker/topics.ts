@@ -176,8 +176,10 @@ export class Topics {
    * A deleted record of the same incarnation wins over every other, else the higher version does; another incarnation is
    * never overwritten. A name whose tombstone is kept still cannot be made again: a group that was down would not know which
    * of the two it holds.
+   * @param isKnown who asks has seen this incarnation here: that it is not, or no more as it was, is for him to hear. Of a record that
+   *   is passed on an older version is done already, and one that was never here is made
    */
-  verdict(record: TopicRecord): PutVerdict {
+  verdict(record: TopicRecord, isKnown: boolean): PutVerdict {
     const topic = this.#byName.get(record.name);
     const old = topic === undefined ? this.gone(record.name) : recordOf(topic);
     const mine = placeOf(record.placement, this.#brokerName);
@@ -186,9 +188,11 @@ export class Topics {
       if (old.incarnation !== record.incarnation) return 'TOPIC_CONFLICT';
       if (old.deleted) return record.deleted ? 'done' : 'TOPIC_NOT_FOUND';
       if (!record.deleted && record.version <= old.version)
-        return record.version < old.version || sameRecord(record, old) ? 'done' : 'TOPIC_CONFLICT';
+        return (record.version < old.version && !isKnown) || sameRecord(record, old) ? 'done' : 'TOPIC_CONFLICT';
     }
     if (topic === undefined) {
+      // Deleted, and nobody has to be told any more. Made again by a change that was late, the topic would come back empty.
+      if (isKnown && old === null) return record.deleted ? 'done' : 'TOPIC_NOT_FOUND';
       // A deletion is noted even where the topic never came: a late older record must not bring it, and others wait for the word.
       if (mine === undefined) return old === null ? 'done' : 'drop';
       if (record.deleted) return this.#gone.size < StateLimits.maxTombstones ? 'drop' : 'TOO_MANY';

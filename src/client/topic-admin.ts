@@ -36,6 +36,9 @@ export interface TopicOutcome {
   readonly groups: readonly GroupResult[];
 }
 
+/** By the group that says so. */
+export type DescribedTopic = TopicDescription & { readonly describedBy: string };
+
 /** A group without a leader must not hold up what the others can say. */
 const LIST_TIMEOUT_MS = 5_000;
 const PUT_TIMEOUT_MS = 15_000;
@@ -157,21 +160,23 @@ export class TopicAdmin {
   }
 
   /** What each group says of these topics (none: of all); groups without a leader are left out. @throws LedgerError when no group answers */
-  async describe(topics: readonly string[]): Promise<TopicDescription[]> {
+  async describe(topics: readonly string[]): Promise<DescribedTopic[]> {
     return (await this.#ask(topics)).described;
   }
 
   /** The same, and which groups get no more queues. */
   async #ask(
     topics: readonly string[],
-  ): Promise<{ readonly described: TopicDescription[]; readonly closed: ReadonlyMap<string, GroupMark> }> {
+  ): Promise<{ readonly described: DescribedTopic[]; readonly closed: ReadonlyMap<string, GroupMark> }> {
     const brokerNames = await this.#port.brokerNames();
     const answers = await Promise.allSettled(
       brokerNames.map((brokerName) => this.#port.askLeader(brokerName, Op.topicList, { topics }, LIST_TIMEOUT_MS)),
     );
     const refused = answers.find((answer) => answer.status === 'rejected');
     if (refused !== undefined && answers.every(({ status }) => status === 'rejected')) throw asLedgerError(refused.reason);
-    const described = answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value.topics : []));
+    const described = answers.flatMap((answer, at) =>
+      answer.status === 'fulfilled' ? answer.value.topics.map((topic) => ({ ...topic, describedBy: brokerNames[at] as string })) : [],
+    );
     const closed = new Map<string, GroupMark>();
     for (const [at, answer] of answers.entries()) {
       const mark = answer.status === 'fulfilled' ? (answer.value.mark ?? 'open') : 'open';
@@ -181,22 +186,22 @@ export class TopicAdmin {
   }
 
   /** To every group that the record names, or that is to give the topic up. */
-  async put(record: TopicPutRequest, described: readonly TopicDescription[]): Promise<TopicOutcome> {
+  async put(record: TopicPutRequest, described: readonly DescribedTopic[]): Promise<TopicOutcome> {
     const places = [record, ...described.filter(({ topicId }) => topicId === record.topicId)].flatMap(({ placement }) => placement);
     const names = [...new Set(places.map(({ brokerName }) => brokerName))].sort();
     const alone = names.length === 1;
+    const knowing = new Set(described.filter(({ topicId }) => topicId === record.topicId).map(({ describedBy }) => describedBy));
+    const put = (brokerName: string, said: TopicPutRequest) => this.#putOne(brokerName, { ...said, known: knowing.has(brokerName) }, alone);
     const groups: GroupResult[] = [];
     let agreed = record;
     // The brokers' own default is asked of one group first: two groups with two defaults would make two records.
     while (agreed.replication === 0 && names.length > 0) {
       const brokerName = names.shift() as string;
-      const { error, replication } = await this.#putOne(brokerName, agreed, alone);
+      const { error, replication } = await put(brokerName, agreed);
       groups.push({ brokerName, error });
       if (error === null) agreed = { ...agreed, replication };
     }
-    const others = await Promise.all(
-      names.map(async (brokerName) => ({ brokerName, error: (await this.#putOne(brokerName, agreed, alone)).error })),
-    );
+    const others = await Promise.all(names.map(async (brokerName) => ({ brokerName, error: (await put(brokerName, agreed)).error })));
     return { record: agreed, groups: [...groups, ...others] };
   }
 

@@ -251,7 +251,7 @@ export const CONTROL_REQUESTS: { readonly [O in Control]: BodyCodec<Requests[O]>
   [Op.topicUpdate]: asMap(map<TopicUpdateRequest>({ topic: name, queues: int(-1, 0xffff), perm: int(-1, 7), replication: int(-1, 3) })),
   [Op.topicDelete]: asMap(map<TopicDeleteRequest>({ topic: name })),
   [Op.topicList]: asMap(map<TopicListRequest>({ topics: list(name) })),
-  [Op.topicPut]: asMap(map<TopicPutRequest>({ ...topicRouteFields, replication: int(0, 3), deleted: bool })),
+  [Op.topicPut]: asMap(map<TopicPutRequest>({ ...topicRouteFields, replication: int(0, 3), deleted: bool, known: bool }, ['known'])),
   [Op.groupList]: asMap(empty),
   [Op.groupDescribe]: asMap(map<GroupDescribeRequest>({ group: name })),
   [Op.groupResetOffset]: asMap(map<GroupResetOffsetRequest>({ group: name, topic: name, queueId: u16, offset: u53 })),

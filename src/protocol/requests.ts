@@ -313,11 +313,15 @@ export interface TopicUpdateRequest {
 /**
  * The whole cluster-wide record, to the leader of each group of its placement, and of those that it leaves. A lower or equal
  * version of the same incarnation is done already; another incarnation is TOPIC_CONFLICT.
+ * With `known` a lower version, and an equal one that says something else, are TOPIC_CONFLICT too, and a topic that is gone is
+ * TOPIC_NOT_FOUND.
  */
 export interface TopicPutRequest extends TopicRoute {
   readonly replication: number;
   /** The topic is gone, with all its messages. */
   readonly deleted: boolean;
+  /** The group described this incarnation to who changes it. Below feature level 3 it counts for nothing. */
+  readonly known?: boolean;
 }
 /** As it was applied: a record that left the replication to the broker is given the same one on all groups. */
 export interface TopicPutResponse {

@@ -54,12 +54,12 @@ class ToldRouting extends StaticRouting {
 }
 
 /** Three broker groups of one replica, and an operator. */
-function cluster() {
+function cluster(level = 2) {
   const vine = new Grapevine();
   const groups = new Map(
     ['a', 'b', 'c'].map((brokerName) => {
       const routing = new ToldRouting(brokerName, (record, logIndex) => vine.publish(brokerName, record, logIndex));
-      const featureLevel = { announcedLevel: () => 2, autoRaise: true };
+      const featureLevel = { announcedLevel: () => level, autoRaise: true };
       const group = new BrokerHarness({}, undefined, {}, { brokerName, clusterTopics: vine.of(brokerName), featureLevel, routing });
       group.replica.leadReady();
       group.replica.settle();
@@ -122,6 +122,30 @@ describe('topics over several broker groups', () => {
     // Nobody needs the tombstones any more: the name is free.
     expect(['a', 'b', 'c'].map((name) => group(name).machine.topics.allGone())).toEqual([[], [], []]);
     expect(failed((await topics.create('T', { ...wanted, queues: 1 })).groups)).toEqual([]);
+  });
+
+  test('F01 an update that comes late, behind two others or behind the deletion, is refused: not taken for done, and no topic comes back', async () => {
+    const { topics, port, group } = cluster(3);
+    /** An operator whose change leaves when the others are done. */
+    const late = async (others: () => Promise<unknown>): Promise<readonly string[]> => {
+      const slow: LeaderPort = {
+        ...port,
+        askLeader: async (brokerName, op, body, timeoutMs) => {
+          if (op === Op.topicPut) await others();
+          return port.askLeader(brokerName, op, body, timeoutMs);
+        },
+      };
+      return failed((await new TopicAdmin(slow).update('T', { queues: 9 })).groups);
+    };
+    await topics.create('T', wanted, ['a']);
+    const twice = async (): Promise<void> => {
+      await topics.update('T', { perm: 4 });
+      await topics.update('T', { perm: 6 });
+    };
+    expect(await late(twice)).toEqual(['a TOPIC_CONFLICT']);
+    expect(group('a').machine.topics.named('T')?.queues.length).toBe(2);
+    expect(await late(() => topics.delete('T'))).toEqual(['a TOPIC_NOT_FOUND']);
+    expect(group('a').machine.topics.named('T')).toBe(undefined);
   });
 
   test('F01 a group that was away takes what it missed from the others: creation, growth, deletion', async () => {

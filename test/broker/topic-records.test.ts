@@ -5,7 +5,7 @@ import type { Command } from '../../src/broker/commands.ts';
 import { encodeCommand } from '../../src/broker/commands.ts';
 import { FEATURE_LEVELS } from '../../src/broker/feature-level.ts';
 import { BrokerStateMachine } from '../../src/broker/state-machine.ts';
-import { putOfRecord } from '../../src/broker/topic-records.ts';
+import { changeOfRecord, putOfRecord } from '../../src/broker/topic-records.ts';
 import { ERRORS } from '../../src/protocol/errors.ts';
 import { batchChecksum } from '../../src/protocol/record-batch.ts';
 import { EntryType } from '../../src/replica/types.ts';
@@ -74,6 +74,11 @@ class Group {
     return this.apply(putOfRecord(record(change)));
   }
 
+  /** By who saw this incarnation here. */
+  change(change: Partial<TopicRecord> = {}): string | null {
+    return this.apply(changeOfRecord(record(change)));
+  }
+
   join(member: string, topics: readonly string[] = ['T']): void {
     this.apply({ type: 'groupJoin', group: 'g', member, address: 'x', topics, strategy: 'sticky', sessionTimeoutMs: 10_000 });
   }
@@ -106,6 +111,33 @@ describe('F01 topics over several broker groups', () => {
     expect(group.put({ incarnation: 78, version: 9, deleted: true })).toBe('TOPIC_CONFLICT');
     expect(topic).toMatchObject({ incarnation: 77, version: 3 });
     expect(group.put({ version: 4 })).toBe('BAD_REQUEST');
+  });
+
+  test('a change of what was seen is refused when it is not so any more, and is not taken for done', () => {
+    const group = new Group();
+    group.apply({ type: 'featureLevelRaise', level: FEATURE_LEVELS.messaging });
+    group.put();
+    expect(group.change({ version: 2, perm: 4 })).toBe(null);
+    // Asked again after a lost answer.
+    expect(group.change({ version: 2, perm: 4 })).toBe(null);
+    expect(group.change({ version: 3, perm: 6 })).toBe(null);
+    // By who saw version 1, after two others: as done it would never have been.
+    expect(group.change({ version: 2, placement: [place('a', 9), place('b', 3)] })).toBe('TOPIC_CONFLICT');
+    expect(group.put({ version: 2 })).toBe(null);
+    expect(group.machine.topics.named('T')).toMatchObject({ version: 3, perm: 6 });
+  });
+
+  test('a change that comes behind the deletion does not bring the topic back, empty; a record that is passed on makes it', () => {
+    const group = new Group();
+    group.apply({ type: 'featureLevelRaise', level: FEATURE_LEVELS.messaging });
+    const alone = { placement: [place('a', 2)] };
+    group.put(alone);
+    expect(group.change({ ...alone, version: 2, deleted: true })).toBe(null);
+    expect(group.change({ ...alone, version: 2, perm: 4 })).toBe('TOPIC_NOT_FOUND');
+    expect(group.machine.topics.named('T')).toBe(undefined);
+    expect(group.change({ ...alone, version: 2, deleted: true })).toBe(null);
+    expect(group.put({ ...alone, version: 2 })).toBe(null);
+    expect(group.machine.topics.named('T')).toMatchObject({ version: 2 });
   });
 
   test('a malformed record is refused by every group alike', () => {
