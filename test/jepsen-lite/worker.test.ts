@@ -17,6 +17,7 @@ const WORKERS = [
   ['transactions', 1],
   ['delay', 1],
   ['rebalance', 1],
+  ['metadata', 1],
 ] as const;
 
 let cluster: TestCluster;
@@ -78,6 +79,9 @@ describe('F43 workers on real brokers', () => {
         'begin',
         'check',
         'commit',
+        'create',
+        'delete',
+        'describe',
         'die',
         'drain',
         'effect',
