@@ -1,3 +1,4 @@
+import { HostsUnavailable } from '../support/net-hosts.ts';
 import { FAULTS } from './faults/catalogue.ts';
 import { type ChaosOptions, parseOptions, USAGE, UsageError } from './options.ts';
 import { runChaos } from './run.ts';
@@ -39,7 +40,10 @@ async function main(): Promise<number> {
 main().then(
   (code) => process.exit(code),
   (error: Error) => {
-    process.stderr.write(`${error.name === 'HostsUnavailable' || error.name === 'ToolMissing' ? error.message : error.stack}\n`);
-    process.exit(error.name === 'HostsUnavailable' || error.name === 'ToolMissing' ? EXIT.usage : EXIT.invalid);
+    const missing = error instanceof HostsUnavailable;
+    process.stderr.write(`${missing ? error.message : error.stack}\n`);
+    // A run that broke off has shown nothing.
+    process.stdout.write(`verdict: unknown ${error.message}\n`);
+    process.exit(missing ? EXIT.usage : EXIT.unknown);
   },
 );

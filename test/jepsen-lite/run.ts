@@ -1,11 +1,13 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { VerifyResult } from '../../src/cli/verify-replicas.ts';
+import { assertHostsPossible } from '../support/net-hosts.ts';
 import { type CheckContext, type CheckResult, checkHistory } from './checkers/check.ts';
 import { ChaosCluster } from './cluster/chaos-cluster.ts';
 import { HistoryWriter, mergeHistories, readHistory, writeHistory } from './history.ts';
 import { Nemesis, type NemesisReport } from './nemesis.ts';
 import type { ChaosOptions } from './options.ts';
+import { writeReport } from './report/report.ts';
 import { OPENING_MS } from './schedule.ts';
 import { workerPlans } from './worker-plans.ts';
 import { ChaosWorker } from './workers.ts';
@@ -40,19 +42,27 @@ interface Outcome {
 /** A whole run: hosts, replicas, clients, faults, comparison, histories, report. Nothing of it is left but the directory. */
 export async function runChaos(options: ChaosOptions, stop: AbortSignal): Promise<ChaosVerdict> {
   const { out, schedule } = options;
+  await assertHostsPossible();
   for (const name of ['logs', 'histories']) mkdirSync(join(out, name), { recursive: true });
   writeFileSync(join(out, 'schedule.json'), `${JSON.stringify(schedule, null, 2)}\n`);
   const say = sayer();
   say(`seed ${schedule.seed}, ${schedule.rounds.length} rounds of faults in ${schedule.minutes} minutes; ${out}`);
   const cluster = await ChaosCluster.create(join(out, 'logs'), toolsFor(schedule.faults));
+  // Everything that waits for a process ends with it.
+  const cut = (): void => void cluster.destroy().catch((error: Error) => say(error.message));
+  stop.addEventListener('abort', cut);
   let outcome: Outcome;
   const historyFiles: string[] = [join(out, 'histories', 'nemesis.jsonl')];
   try {
+    if (stop.aborted) cut();
     outcome = await underFaults(cluster, options, historyFiles, say, stop);
+  } catch (error) {
+    if (!stop.aborted) throw error;
+    return { verdict: 'unknown', summary: `seed ${schedule.seed}: interrupted; ${out}` };
   } finally {
     await cluster.destroy();
   }
-  return judge(options, historyFiles, outcome, stop, say);
+  return judge(options, historyFiles, outcome, say);
 }
 
 /** Seconds since the beginning before each line, on standard error. */
@@ -96,7 +106,7 @@ async function underFaults(
     const nemesis = await new Nemesis(cluster, schedule, history, say, stop).run();
     const problems = [...nemesis.problems];
     const doubts: string[] = [];
-    if (stop.aborted) return { nemesis, benchMsgsPerS, verify: null, problems, doubts: ['interrupted'] };
+    if (stop.aborted) throw new Error('interrupted');
     if (nemesis.roundsDone < schedule.rounds.length)
       doubts.push(`${nemesis.roundsDone} of ${schedule.rounds.length} rounds were carried out`);
     say('no more faults; clients finish');
@@ -134,13 +144,7 @@ async function compare(cluster: ChaosCluster, say: (text: string) => void): Prom
   }
 }
 
-function judge(
-  options: ChaosOptions,
-  historyFiles: readonly string[],
-  outcome: Outcome,
-  stop: AbortSignal,
-  say: (text: string) => void,
-): ChaosVerdict {
+function judge(options: ChaosOptions, historyFiles: readonly string[], outcome: Outcome, say: (text: string) => void): ChaosVerdict {
   const { out, schedule } = options;
   const { nemesis, benchMsgsPerS, verify, problems } = outcome;
   const context: CheckContext = {
@@ -159,6 +163,7 @@ function judge(
     join(out, 'result.json'),
     `${JSON.stringify({ ...result, windows: undefined, context, problems, recoveryMs: nemesis.recoveryMs }, null, 2)}\n`,
   );
+  writeReport(out, readHistory(historyFile), result, context);
   for (const reason of result.reasons) say(reason);
   for (const [name, { planned, fired }] of Object.entries(nemesis.faults)) say(`${name}: ${fired} of ${planned}`);
   const { operations, acknowledgedMessages, faultFreeMsgsPerS } = result;
@@ -168,7 +173,7 @@ function judge(
     result.reasons[0] === undefined
       ? ''
       : `; ${result.reasons[0]}${result.reasons.length > 1 ? ` and ${result.reasons.length - 1} more` : ''}`;
-  return { verdict: result.verdict, summary: `seed ${schedule.seed}: ${figures}${why}; ${out}${stop.aborted ? ' (interrupted)' : ''}` };
+  return { verdict: result.verdict, summary: `seed ${schedule.seed}: ${figures}${why}; ${out}` };
 }
 
 /** The histories are one part of it: a group that did not come back, or a replica that ended by itself, is wrong too. */

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { FAULTS, faultKind, goTogether, parseFaults } from './faults/catalogue.ts';
-import { makeSchedule, OPENING_MS, plannedCounts } from './schedule.ts';
+import { LONG_HOLD_TIMES, makeSchedule, OPENING_MS, plannedCounts } from './schedule.ts';
 
 const names = FAULTS.map(({ name }) => name);
 const seeds = fc.integer({ min: 0, max: 2 ** 31 });
@@ -30,7 +30,7 @@ describe('F43 the schedule of faults', () => {
     fc.assert(
       fc.property(seeds, (seed) => {
         const planned = [...plannedCounts(makeSchedule(seed, 3, names)).values()].filter((count) => count > 0);
-        expect(planned.length).toBeGreaterThanOrEqual(names.length - 3);
+        expect(planned.length).toBeGreaterThanOrEqual(names.length - 6);
       }),
       { numRuns: 50 },
     );
@@ -49,7 +49,7 @@ describe('F43 the schedule of faults', () => {
           if (first !== undefined && second !== undefined) expect(goTogether(first, second)).toBe(true);
           for (const { fault, holdMs, order } of round.faults) {
             expect(faults).toContain(fault);
-            expect(holdMs).toBeLessThanOrEqual(faultKind(fault).holdMs[1]);
+            expect(holdMs).toBeLessThanOrEqual(faultKind(fault).holdMs[1] * LONG_HOLD_TIMES);
             expect([...order].sort()).toEqual([1, 2, 3]);
           }
           endMs = round.atMs + Math.max(...round.faults.map(({ afterMs, holdMs }) => afterMs + holdMs)) + round.calmMs;

@@ -45,6 +45,9 @@ const SWARM_SHARE = 0.5;
 const PAIR_CHANCE = 0.7;
 /** Uses that the second of a pair may have above the first. */
 const MAX_AHEAD = 1;
+/** Longer than sessions, suspicions and retries last, now and then. */
+const LONG_HOLD_CHANCE = 0.04;
+export const LONG_HOLD_TIMES = 4;
 const SECOND_WITHIN_MS = 1_500;
 const REPLICAS = [1, 2, 3];
 
@@ -96,7 +99,7 @@ function planOf(prng: Prng, id: number, kind: FaultKind, at: number): PlannedFau
     id,
     fault: kind.name,
     afterMs: at === 0 ? 0 : prng.between(0, SECOND_WITHIN_MS),
-    holdMs: prng.between(...kind.holdMs),
+    holdMs: prng.between(...kind.holdMs) * (prng.chance(LONG_HOLD_CHANCE) ? LONG_HOLD_TIMES : 1),
     order: prng.shuffle(REPLICAS),
     leaderFirst: at === 0 && prng.chance(0.5),
     seed: prng.u32(),

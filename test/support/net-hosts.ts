@@ -86,6 +86,19 @@ export async function sweepLeftovers(): Promise<string[]> {
   return names;
 }
 
+/** @throws HostsUnavailable without root, iproute2 or nftables */
+export async function assertHostsPossible(): Promise<void> {
+  if (process.getuid?.() !== 0) throw new HostsUnavailable('network namespaces need root: run this as root');
+  for (const [tool, version] of [
+    ['ip', '-V'],
+    ['nft', '-v'],
+  ] as const) {
+    await run(tool, [version]).catch(() => {
+      throw new HostsUnavailable(`no \`${tool}\`: install iproute2 and nftables`);
+    });
+  }
+}
+
 export class NetHosts {
   readonly #prefix: string;
   readonly #switch: string;
@@ -104,15 +117,7 @@ export class NetHosts {
 
   /** Sweeps leftovers and makes an empty switch. @throws HostsUnavailable */
   static async create(): Promise<NetHosts> {
-    if (process.getuid?.() !== 0) throw new HostsUnavailable('network namespaces need root: run this as root');
-    for (const [tool, version] of [
-      ['ip', '-V'],
-      ['nft', '-v'],
-    ] as const) {
-      await run(tool, [version]).catch(() => {
-        throw new HostsUnavailable(`no \`${tool}\`: install iproute2 and nftables`);
-      });
-    }
+    await assertHostsPossible();
     await sweepLeftovers();
     const hosts = new NetHosts(`${ownerPrefix()}${randomBytes(3).toString('hex')}-`);
     try {

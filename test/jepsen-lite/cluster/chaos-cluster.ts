@@ -3,7 +3,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RaftStatus } from '../../../src/protocol/raft-requests.ts';
-import { type NetHost, NetHosts } from '../../support/net-hosts.ts';
+import { HostsUnavailable, type NetHost, NetHosts } from '../../support/net-hosts.ts';
 import { compileRelay } from '../relay/relay.ts';
 import { compileShim, Shim } from '../shim/shim.ts';
 import { Volumes } from '../volumes.ts';
@@ -53,7 +53,7 @@ export class ChaosCluster {
   readonly #operator: NetHost;
   readonly #prober: Prober;
   readonly #restarts = new Set<NodeJS.Timeout>();
-  #closed = false;
+  #destroyed: Promise<void> | null = null;
 
   private constructor(parts: {
     hosts: NetHosts;
@@ -73,10 +73,10 @@ export class ChaosCluster {
     for (const replica of parts.replicas.values()) replica.onExit = (exit) => this.#ended(replica, exit);
   }
 
-  /** Makes hosts and volumes; no replica runs yet. @throws HostsUnavailable, or Error for a tool that is missing */
+  /** Makes hosts and volumes; no replica runs yet. @throws HostsUnavailable for a tool or right that is missing */
   static async create(logs: string, tools: ClusterTools): Promise<ChaosCluster> {
     const library = FAKETIME_LIBRARIES.find((path) => existsSync(path));
-    if (tools.clock && library === undefined) throw new Error('no libfaketime: install libfaketime, or leave the fault `clock` out');
+    if (tools.clock && library === undefined) throw new HostsUnavailable('no libfaketime: install it, or leave the fault `clock` out');
     mkdirSync(logs, { recursive: true });
     const hosts = await NetHosts.create();
     const volumes = await Volumes.create();
@@ -132,6 +132,16 @@ export class ChaosCluster {
     if (replica.pid === null) return null;
     const { status, text } = await this.#prober.ask(`${replica.adminUrl}/api/status`);
     return status === 200 ? (JSON.parse(text) as RaftStatus) : null;
+  }
+
+  /** Waits until it answers at the address that its host has now. @returns false after `timeoutMs` */
+  async answers(replica: ChaosReplica, timeoutMs: number): Promise<boolean> {
+    const deadlineMs = performance.now() + timeoutMs;
+    while ((await this.status(replica)) === null) {
+      if (performance.now() > deadlineMs) return false;
+      await sleep(POLL_MS);
+    }
+    return true;
   }
 
   /** ms that the replica's wall clock is ahead of ours, in whole seconds' precision; null when it does not answer. */
@@ -201,10 +211,13 @@ export class ChaosCluster {
     return this.cli(['raft', change, BROKER_NAME, who, '--timeout', seconds, '--json'], timeoutMs + 10_000);
   }
 
-  /** Stops the replicas in order, as far as they do, and removes all of it. Again is fine. */
-  async destroy(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
+  /** Ends all that runs in the hosts, and removes all of it. Again is fine. */
+  destroy(): Promise<void> {
+    this.#destroyed ??= this.#destroy();
+    return this.#destroyed;
+  }
+
+  async #destroy(): Promise<void> {
     for (const timer of this.#restarts) clearTimeout(timer);
     this.#prober.end();
     await this.hosts.destroy();
@@ -213,11 +226,11 @@ export class ChaosCluster {
   }
 
   #ended(replica: ChaosReplica, exit: ReplicaExit): void {
-    if (this.#closed || replica.held) return;
+    if (this.#destroyed !== null || replica.held) return;
     this.unexpectedExits.push({ replica: replica.name, ...exit });
     const timer = setTimeout(() => {
       this.#restarts.delete(timer);
-      if (!replica.held && !this.#closed) replica.start(MEMBERS);
+      if (!replica.held && this.#destroyed === null) replica.start(MEMBERS);
     }, RESTART_MS);
     this.#restarts.add(timer);
   }

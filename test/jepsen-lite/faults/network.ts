@@ -1,11 +1,23 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Direction, NetHost } from '../../support/net-hosts.ts';
+import { MEMBERS } from '../cluster/chaos-cluster.ts';
 import { Relay } from '../relay/relay.ts';
 import { type ActiveFault, type FaultStage, first, type StartFault } from './fault.ts';
+
+/** A fault without any effect yet stays so much longer. */
+const EFFECT_TIMEOUT_MS = 15_000;
+const POLL_MS = 100;
+const ANSWER_TIMEOUT_MS = 30_000;
 
 const both = (left: NetHost, right: NetHost): Direction[] => [
   { from: left, to: right },
   { from: right, to: left },
 ];
+
+async function untilTrue(condition: () => boolean | Promise<boolean>): Promise<void> {
+  const deadlineMs = performance.now() + EFFECT_TIMEOUT_MS;
+  while (!(await condition()) && performance.now() < deadlineMs) await sleep(POLL_MS);
+}
 
 async function cut(
   stage: FaultStage,
@@ -17,6 +29,8 @@ async function cut(
   return {
     targets: targets.map(({ name }) => name),
     end: async () => {
+      // Whoever is down says nothing that could be dropped.
+      await untilTrue(async () => (await made.droppedPackets()) > 0);
       const dropped = await made.heal();
       const part = lossPercent < 100 ? ` (${lossPercent} %)` : '';
       return { fired: dropped > 0, text: `${dropped} packets dropped${part}` };
@@ -77,6 +91,7 @@ const delay: StartFault = async (stage) => {
   return {
     targets: [host.name],
     end: async () => {
+      await untilTrue(() => relay.counts.reordered > 0);
       const { packets, reordered } = await relay.end();
       const text = `${reordered} of ${packets} packets reordered, ${plan.delayMs}–${plan.delayMs + plan.jitterMs} ms late`;
       return { fired: reordered > 0, text };
@@ -84,4 +99,31 @@ const delay: StartFault = async (stage) => {
   };
 };
 
-export const NETWORK_FAULTS: Readonly<Record<string, StartFault>> = { halves, isolate, bridge, ring, 'one-way': oneWay, loss, delay };
+/** As a pod that was moved: connections to the old address die in silence. */
+const newAddress: StartFault = async ({ cluster, order, prng }) => {
+  const replica = first(order);
+  const killed = prng.chance(0.5);
+  const before = replica.host.address;
+  if (killed) await replica.end('SIGKILL');
+  await cluster.hosts.changeAddress(replica.host);
+  if (killed) replica.start(MEMBERS);
+  return {
+    targets: [replica.name],
+    end: async () => {
+      const answered = await cluster.answers(replica, ANSWER_TIMEOUT_MS);
+      const how = killed ? 'killed before' : 'as it ran';
+      return { fired: answered && before !== replica.host.address, text: `${replica.name} ${before} → ${replica.host.address}, ${how}` };
+    },
+  };
+};
+
+export const NETWORK_FAULTS: Readonly<Record<string, StartFault>> = {
+  halves,
+  isolate,
+  bridge,
+  ring,
+  'one-way': oneWay,
+  loss,
+  delay,
+  'new-address': newAddress,
+};

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { closeSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { HostsUnavailable } from '../../support/net-hosts.ts';
 
 const CONTROL_BYTES = 4096;
 const ARENA_BYTES = 32 * 1024 * 1024;
@@ -29,19 +30,20 @@ export type ShimCounts = Readonly<Record<(typeof COUNTERS)[number], number>>;
 
 const run = promisify(execFile);
 
-/** @returns path of the library. @throws Error with the compiler's words, or that there is none */
+/** @returns path of the library. @throws HostsUnavailable without a compiler, Error with its words */
 export async function compileShim(directory: string): Promise<string> {
   const library = join(directory, 'shim.so');
   await compile(['-shared', '-fPIC', '-o', library, join(import.meta.dirname, 'shim.c'), '-ldl', '-lpthread']);
   return library;
 }
 
-/** @throws Error with the compiler's words, or that there is none */
+/** @throws HostsUnavailable without a compiler, Error with its words */
 export async function compile(args: readonly string[]): Promise<void> {
   try {
     await run('gcc', ['-O2', '-Wall', '-Wextra', '-Werror', ...args]);
   } catch (error) {
-    throw new Error((error as NodeJS.ErrnoException).code === 'ENOENT' ? 'no `gcc`: install gcc and libc6-dev' : (error as Error).message);
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw new HostsUnavailable('no `gcc`: install gcc and libc6-dev');
+    throw error;
   }
 }
 
