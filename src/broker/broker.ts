@@ -70,6 +70,10 @@ export interface BrokerGauges {
   /** Timers in the leader's memory, and its bytes. */
   readonly nearTimers: number;
   readonly nearTimerBytes: number;
+  /** Log time at which the first of what waits in levels and timers is due, as far as this leader has looked; −1: nothing is known to wait. */
+  readonly nextDueMs: number;
+  /** Bytes of log that retention would remove and may not. */
+  readonly heldBytes: number;
   /** Pulls answered since the start: from the hot tail, from segment files. */
   readonly hotAnswers: number;
   readonly coldAnswers: number;
@@ -153,6 +157,8 @@ export class Broker implements RequestHandler, ApplyListener {
       pendingSends: this.#produce.pendingCount,
       nearTimers: this.#timers.near.timers,
       nearTimerBytes: this.#timers.near.bytes,
+      nextDueMs: this.#timers.nextDueMs,
+      heldBytes: this.#retention.heldBytes,
       pendingCommands: this.#commands.size,
       waiters: this.#pulls.waiters.size,
       sessions: this.#routed.size,

@@ -15,3 +15,20 @@ export class Digest {
     this.value = (high ^ (high >>> 16)) >>> 0;
   }
 }
+
+/** Minutes of log time: long against the time between two scrapes, so that replicas are mostly seen at the same one. */
+const CHECKPOINT_MS = 60_000;
+
+/**
+ * The digest before the first entry of each minute of log time. A running digest can be compared only at the same index, where
+ * replicas that are looked at one after the other never are while something is written; this one stands still for a minute.
+ */
+export class DigestCheckpoint {
+  /** Null: none has come since this process started, or the state was replaced. */
+  last: { readonly index: number; readonly digest: number } | null = null;
+
+  /** Before the entry after `index` is applied. @param beforeMs log time of the last one @param logTimeMs of that entry */
+  entering(index: number, digest: number, beforeMs: number, logTimeMs: number): void {
+    if (Math.floor(beforeMs / CHECKPOINT_MS) !== Math.floor(logTimeMs / CHECKPOINT_MS)) this.last = { index, digest };
+  }
+}

@@ -18,6 +18,8 @@ export class LevelDelivery implements ProposalSource {
   #units: UnitBatch | null = null;
   /** End of what is proposed, while something is in flight. */
   #proposedTo = 0;
+  /** Log time at which the first of what waits here and is not proposed yet is due; −1: nothing waits. */
+  nextDueMs = -1;
 
   constructor(level: number, context: BrokerContext, commands: PendingCommands, rows: WaitingRows) {
     this.name = `delay level ${level}`;
@@ -34,7 +36,10 @@ export class LevelDelivery implements ProposalSource {
   async propose(): Promise<boolean> {
     const from = this.#from;
     const queue = this.#context.state.timers.levels.known(this.#level);
-    if (queue === undefined || from >= queue.nextOffset) return false;
+    if (queue === undefined || from >= queue.nextOffset) {
+      this.nextDueMs = -1;
+      return false;
+    }
     this.#units ??= new UnitBatch(ROWS_PER_ENTRY);
     const read = this.#units;
     const found = queue.index.readUnits(from, ROWS_PER_ENTRY, read);
@@ -64,6 +69,7 @@ export class LevelDelivery implements ProposalSource {
         tagBloom: tagBloom[i] as number,
       });
     }
+    this.nextDueMs = length === 0 ? -1 : (logTimeMs[0] as number) + delayMs;
     if (due.length === 0 && length > 0) this.loop.sleepUntil((logTimeMs[0] as number) + delayMs);
     return due;
   }

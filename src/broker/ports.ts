@@ -93,6 +93,12 @@ export interface BrokerMetrics {
   groupChanged(group: string): void;
   /** Messages that waited for their time got their place; `lateMs` after the first of them was due. */
   delayedDelivered(messages: number, lateMs: number): void;
+  /** Messages began to wait for their time (on the leader). */
+  timersEnqueued(topic: string, messages: number): void;
+  /** Their waiting ended with a place in their queue (on the leader). */
+  timersDequeued(topic: string, messages: number): void;
+  /** Half messages were asked for often enough, and rolled back. */
+  transactionsDiscarded(messages: number): void;
   /** A transaction ended on this leader; `ms` of log time since its half message was stored. */
   transactionEnded(topic: string, committed: boolean, ms: number): void;
   /** Something that an operator wants in the log: event and fields, never payload. */
@@ -113,6 +119,9 @@ export const NO_METRICS: BrokerMetrics = {
   deadLetters: () => {},
   groupChanged: () => {},
   delayedDelivered: () => {},
+  timersEnqueued: () => {},
+  timersDequeued: () => {},
+  transactionsDiscarded: () => {},
   transactionEnded: () => {},
   event: () => {},
 };

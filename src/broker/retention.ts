@@ -56,6 +56,8 @@ export class Retention implements Deadline {
   readonly #commands: PendingCommands;
   readonly #watermark: DiskWatermark | null;
   #proposed = false;
+  /** Bytes that should go by now and may not, because something that is pending refers to them. */
+  heldBytes = 0;
   dueMs = 0;
   slot = -1;
 
@@ -71,6 +73,7 @@ export class Retention implements Deadline {
 
   leadershipLost(): void {
     this.#context.deadlines.remove(this);
+    this.heldBytes = 0;
   }
 
   due(): void {
@@ -106,6 +109,7 @@ export class Retention implements Deadline {
       sizes.length === 0 ? 0 : Math.min(...sizes),
     );
     const position = wanted === null ? null : allowedCut(state, wanted);
+    this.heldBytes = wanted === null ? 0 : wanted - (position ?? state.startPosition());
     if (position === null) return;
     this.#proposed = true;
     metrics.event('log cut proposed', { position });

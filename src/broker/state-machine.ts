@@ -23,7 +23,7 @@ import type { TopicRecord } from '../routing/records.ts';
 import type { Command } from './commands.ts';
 import { decodeCommand } from './commands.ts';
 import { Delivery, type DeliveryRow, ROW_BYTES } from './delivery.ts';
-import { Digest } from './digest.ts';
+import { Digest, DigestCheckpoint } from './digest.ts';
 import { FIRST_FEATURE_LEVEL, NEWEST_FEATURE_LEVEL } from './feature-level.ts';
 import { Groups } from './groups.ts';
 import { HeldSegments, type PendingReferences } from './held-segments.ts';
@@ -83,6 +83,7 @@ export class BrokerStateMachine implements StateMachine {
   readonly #queues: QueueStore;
   readonly #ids: MessageIdIndex;
   readonly #digest = new Digest();
+  readonly #checkpoint = new DigestCheckpoint();
   /** What the features keep besides, and who applies their commands. */
   readonly #added: StateTable[] = [];
   readonly #handlers = new Map<Command['type'], CommandHandler>();
@@ -199,6 +200,11 @@ export class BrokerStateMachine implements StateMachine {
     return this.#digest.value;
   }
 
+  /** For comparing replicas from outside; null: not known yet. Not part of the state. */
+  get digestCheckpoint(): DigestCheckpoint['last'] {
+    return this.#checkpoint.last;
+  }
+
   onSegmentStart(basePosition: number): void {
     // Not in the digest: the snapshot at a segment's head holds the note already, a replica that came to the same index by replay
     // does not yet, and both are the same state. A cut that finds another note differs in its result, which is in the digest.
@@ -208,6 +214,7 @@ export class BrokerStateMachine implements StateMachine {
   apply(entry: AppliedEntry): void {
     assert(this.#appliedIndex === 0 || entry.index === this.#appliedIndex + 1, `entry ${entry.index} after ${this.#appliedIndex}`);
     assert(entry.logTimeMs >= this.#logTimeMs, 'log time never goes back');
+    this.#checkpoint.entering(entry.index - 1, this.#digest.value, this.#logTimeMs, entry.logTimeMs);
     this.#appliedIndex = entry.index;
     this.#logTimeMs = entry.logTimeMs;
     this.#endPosition = entry.position + ENTRY_HEADER_BYTES + entry.body.length;
@@ -525,6 +532,7 @@ export class BrokerStateMachine implements StateMachine {
     this.#appliedIndex = head.appliedIndex;
     this.#logTimeMs = head.logTimeMs;
     this.#digest.value = head.digest;
+    this.#checkpoint.last = null;
     this.#membership = head.membership;
     let covered = true;
     for (const topic of this.topics.all()) {
@@ -549,6 +557,7 @@ export class BrokerStateMachine implements StateMachine {
     this.#logTimeMs = 0;
     this.#endPosition = 0;
     this.#digest.value = Digest.INITIAL;
+    this.#checkpoint.last = null;
     this.#membership = null;
     for (const topic of before) this.#queues.removeTopic(topic.name);
     this.#listener?.onRestored();

@@ -34,6 +34,22 @@ export class TimerDelivery implements TimersListener {
     return this.#wheel.near;
   }
 
+  /** Log time; −1: nothing is known to wait. */
+  get nextDueMs(): number {
+    const dues = [this.#wheel.near.nextDueMs, ...this.#levels.map((level) => level.nextDueMs)].filter((dueMs) => dueMs >= 0);
+    return dues.length === 0 ? -1 : Math.min(...dues);
+  }
+
+  onWaits(topicId: number, messages: number): void {
+    const topic = this.#context.state.topics.withId(topicId);
+    if (topic !== undefined && this.#context.leadership.ready) this.#context.metrics.timersEnqueued(topic.name, messages);
+  }
+
+  onPlaced(topicId: number, messages: number): void {
+    const topic = this.#context.state.topics.withId(topicId);
+    if (topic !== undefined && this.#context.leadership.ready) this.#context.metrics.timersDequeued(topic.name, messages);
+  }
+
   onLevel(level: number): void {
     this.#grown.add(level);
   }

@@ -33,6 +33,10 @@ export interface TimersListener {
   onLevelsChanged(): void;
   /** @param position of the unit, `sizeBytes` and the rest as the unit has them */
   onTimer(dueMs: number, position: number, sizeBytes: number, count: number, bloom: number): void;
+  /** Messages for a queue of this topic began to wait. */
+  onWaits(topicId: number, messages: number): void;
+  /** Messages that waited got their place. */
+  onPlaced(topicId: number, messages: number): void;
 }
 
 const refused = (code: ErrorCode): CommandResult => ({ error: ERRORS[code].number, results: [] });
@@ -114,6 +118,7 @@ export class Timers implements StateTable, CommandHandler, DeferredBatches {
     if (flag === BatchFlag.delayLevel) this.#addToLevel(this.levels.clamp(delay), position, logTimeMs, sizeBytes, count, bloom);
     else this.#addToWheel(dueOf(flag, delay, logTimeMs), position, sizeBytes, count, bloom, index);
     this.references.add(position);
+    this.#listener?.onWaits(entry.topicId, count);
     return 0;
   }
 
@@ -141,6 +146,7 @@ export class Timers implements StateTable, CommandHandler, DeferredBatches {
   #refer(row: DeliveryRow, position: number): void {
     this.references.add(position);
     this.references.add(row.position);
+    this.#listener?.onWaits(row.topicId, row.count);
   }
 
   #addToLevel(level: number, position: number, logTimeMs: number, sizeBytes: number, count: number, bloom: number): void {
@@ -226,14 +232,16 @@ export class Timers implements StateTable, CommandHandler, DeferredBatches {
 
   #placeAll(placed: PlacedRows, logTimeMs: number): CommandResult {
     placed.rows.forEach((row, i) => {
-      this.#place(row, placed.rowPosition(i), logTimeMs);
+      if (this.#place(row, placed.rowPosition(i), logTimeMs)) this.#listener?.onPlaced(row.topicId, row.count);
     });
     return { error: 0, results: [] };
   }
 
-  /** A queue that was deleted meanwhile takes what was meant for it along. */
-  #place(row: DeliveryRow, position: number, logTimeMs: number): void {
-    if (this.#ports.placeRow(row, position, logTimeMs) < 0) this.droppedMessages += row.count;
-    else this.deliveredMessages += row.count;
+  /** A queue that was deleted meanwhile takes what was meant for it along. @returns false: so it was */
+  #place(row: DeliveryRow, position: number, logTimeMs: number): boolean {
+    const placed = this.#ports.placeRow(row, position, logTimeMs) >= 0;
+    if (placed) this.deliveredMessages += row.count;
+    else this.droppedMessages += row.count;
+    return placed;
   }
 }

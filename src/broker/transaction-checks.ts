@@ -145,7 +145,10 @@ export class TransactionChecks {
       { type: 'transactionsExpire', transactions },
       (error, results) => {
         const discarded = results.reduce((sum, result) => sum + result, 0);
-        if (discarded > 0) this.#context.metrics.event('transactions discarded', { discarded, topic: DISCARDED_HALVES_TOPIC });
+        if (discarded > 0) {
+          this.#context.metrics.transactionsDiscarded(discarded);
+          this.#context.metrics.event('transactions discarded', { discarded, topic: DISCARDED_HALVES_TOPIC });
+        }
         for (const transaction of transactions) this.#again(transaction, error === null);
       },
       rows,

@@ -78,6 +78,13 @@ export const METRICS = {
     [],
     'Delayed messages whose topic was gone when they were due, replay at start included.',
   ),
+  rocketmq_timer_enqueue_total: counter('messages', ['topic'], 'Messages that began to wait for their time, retries included (leader).'),
+  rocketmq_timer_dequeue_total: counter('messages', ['topic'], 'Messages that waited and got their place in their queue (leader).'),
+  rocketmq_timer_dequeue_latency: gauge(
+    'ms',
+    [],
+    'How long the first message that is not on its way to its queue yet has been due, by log time; 0: none is (leader).',
+  ),
   rocketmq_delay_message_latency: histogram(
     'ms',
     [],
@@ -104,6 +111,11 @@ export const METRICS = {
     FINISH_MS_BUCKETS,
     'Log time from a half message to the outcome of its transaction (leader).',
   ),
+  ledgermq_transactions_discarded_total: counter(
+    'messages',
+    [],
+    'Half messages that were rolled back after the last check: no producer said what became of them (leader).',
+  ),
   rocketmq_processor_watermark: gauge('requests', ['processor'], 'Requests that wait for their answer, by kind.'),
   rocketmq_broker_permission: gauge('bits', [], 'What this replica takes now: 4 read, 2 write, 6 both.'),
   rocketmq_topic_number: gauge('topics', [], 'Topics of the broker group.'),
@@ -116,6 +128,12 @@ export const METRICS = {
   rocketmq_storage_flush_behind_bytes: gauge('bytes', STORAGE, 'Log bytes laid and not yet on stable storage here.'),
   rocketmq_storage_dispatch_behind_bytes: gauge('bytes', STORAGE, 'Committed log bytes not yet applied here.'),
 
+  ledgermq_server_state: gauge(
+    'boolean',
+    ['state'],
+    '1 for what this process does now: recovering, forming, running, draining, stopped, failed.',
+  ),
+  ledgermq_clock_skew_seconds: gauge('seconds', [], "This replica's wall clock less the median of the group's."),
   ledgermq_raft_term: gauge('term', [], 'Current term.'),
   ledgermq_raft_is_leader: gauge('boolean', [], '1 while this replica leads its group.'),
   ledgermq_raft_has_leader: gauge('boolean', [], '1 while this replica knows a leader.'),
@@ -130,6 +148,13 @@ export const METRICS = {
   ledgermq_raft_read_barriers_total: counter('rounds', [], 'ReadIndex rounds.'),
   ledgermq_raft_peer_match_index: gauge('index', ['peer'], 'Highest index known to be on stable storage at a peer (leader).'),
   ledgermq_raft_peer_silent_seconds: gauge('seconds', ['peer'], 'Time since the last word of a peer (leader).'),
+  ledgermq_raft_members: gauge('replicas', ['role'], 'Members of the group by the newest membership in the log here: voters and learners.'),
+  ledgermq_raft_lost_voters: gauge(
+    'replicas',
+    [],
+    'Voters under whose id somebody with another directory answers: what they held is lost, or set aside. A majority of them needs `raft recover`.',
+  ),
+  ledgermq_raft_vote_floor_index: gauge('index', [], 'No vote for a log that ends before this index; 0 = none.'),
   ledgermq_raft_hand_overs_total: counter(
     'hand-overs',
     ['reason'],
@@ -169,6 +194,7 @@ export const METRICS = {
 
   ledgermq_disk_free_bytes: gauge('bytes', [], 'Free bytes of the file system with the data directory.'),
   ledgermq_disk_total_bytes: gauge('bytes', [], 'Size of that file system.'),
+  ledgermq_disk_below_reserve: gauge('boolean', [], '1 while the disk has less room than the reserve: what clients send is refused.'),
   ledgermq_disk_poisoned: gauge('boolean', [], '1 after a failed write or sync; the process is ending.'),
 
   ledgermq_broker_queues: gauge('queues', [], 'Queues of the broker group.'),
@@ -187,6 +213,21 @@ export const METRICS = {
   ledgermq_broker_feature_level: gauge('level', [], 'Feature level of the broker group: what all its replicas can read.'),
   ledgermq_broker_newest_feature_level: gauge('level', [], "Highest feature level that this replica's release knows."),
   ledgermq_broker_state_digest: gauge('hash', [], 'Running digest of the replicated state at the applied index.'),
+  ledgermq_broker_digest_checkpoint_index: gauge(
+    'index',
+    [],
+    'The last entry before the current minute of log time: the same one on all replicas that have come so far.',
+  ),
+  ledgermq_broker_digest_checkpoint: gauge(
+    'hash',
+    [],
+    'Digest of the state at that index. Two replicas that differ at the same index are not the same any more.',
+  ),
+  ledgermq_retention_held_bytes: gauge(
+    'bytes',
+    [],
+    'Bytes of log that retention would remove and may not: something that is pending refers to them (leader).',
+  ),
 
   ledgermq_gossip_members: gauge('brokers', ['state'], 'Brokers of the cluster that this one knows, by state; itself is alive.'),
   ledgermq_gossip_groups: gauge('groups', [], 'Broker groups that are known.'),
@@ -237,6 +278,9 @@ export const METRICS = {
   ledgermq_gateway_errors_total: counter('responses', ['code'], 'Error responses, by code.'),
   ledgermq_gateway_waiters: gauge('pulls', [], 'Long polls that wait.'),
   ledgermq_gateway_paused_connections: gauge('connections', [], 'Connections that are not read from because their window is full.'),
+
+  // The last one: what the others left out in the same scrape is known by then.
+  ledgermq_metrics_left_out_series: gauge('series', [], 'Series that this page left out because a metric has too many.'),
 } as const satisfies Record<string, MetricDefinition>;
 
 export type MetricName = keyof typeof METRICS;

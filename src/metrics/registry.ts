@@ -26,6 +26,8 @@ export class MetricsRegistry {
   readonly #registry = new Registry();
   readonly #sources = new Map<MetricName, ((emit: EmitValue) => void)[]>();
   readonly #histogramSources = new Map<MetricName, ((emit: EmitHistogram) => void)[]>();
+  /** Of the scrape under way: metrics are read one after the other in the order of the table, in one turn of the event loop. */
+  #leftOut = 0;
 
   /** @param withProcess also process_* and nodejs_* (memory, event loop): they watch the real process */
   constructor(identity: MetricsIdentity, withProcess = false) {
@@ -37,6 +39,7 @@ export class MetricsRegistry {
     });
     for (const name of METRIC_NAMES) this.#define(name, metricOf(name));
     if (withProcess) collectDefaultMetrics({ register: this.#registry });
+    this.value('ledgermq_metrics_left_out_series', () => this.#leftOut);
   }
 
   /** Counter or gauge. Several sources of one metric must report different series. */
@@ -65,23 +68,27 @@ export class MetricsRegistry {
 
   /** The text that Prometheus reads. */
   scrape(): Promise<string> {
+    this.#leftOut = 0;
     return this.#registry.metrics();
   }
 
   #define(name: MetricName, definition: MetricDefinition): void {
     const options = { name, help: definition.help, labelNames: [...definition.labels], registers: [this.#registry] };
     const sources = this.#sources;
+    const leftOut = (): void => {
+      this.#leftOut++;
+    };
     if (definition.type === 'histogram') {
-      new SampledHistogram(options, definition, () => this.#histogramSources.get(name) ?? []);
+      new SampledHistogram(options, definition, () => this.#histogramSources.get(name) ?? [], leftOut);
     } else if (definition.type === 'counter') {
       const metric: Counter = new Counter({
         ...options,
-        collect: () => readInto(metric, definition, sources.get(name), (labels, value) => metric.inc(labels, value)),
+        collect: () => readInto(metric, definition, sources.get(name), (labels, value) => metric.inc(labels, value), leftOut),
       });
     } else {
       const metric: Gauge = new Gauge({
         ...options,
-        collect: () => readInto(metric, definition, sources.get(name), (labels, value) => metric.set(labels, value)),
+        collect: () => readInto(metric, definition, sources.get(name), (labels, value) => metric.set(labels, value), leftOut),
       });
     }
   }
@@ -97,6 +104,7 @@ function readInto(
   definition: MetricDefinition,
   sources: readonly ((emit: EmitValue) => void)[] | undefined,
   put: (labels: Record<string, string>, value: number) => void,
+  leftOut: () => void,
 ): void {
   metric.reset();
   // prom-client shows a metric without labels as 0 after a reset; one that nothing reports now must not claim a value.
@@ -105,6 +113,7 @@ function readInto(
   for (const read of sources ?? []) {
     read((value, ...labels) => {
       if (++series <= MAX_SERIES_PER_METRIC) put(labelsOf(definition, labels), value);
+      else leftOut();
     });
   }
 }
@@ -114,16 +123,19 @@ class SampledHistogram extends Histogram {
   readonly #name: string;
   readonly #definition: MetricDefinition;
   readonly #sources: () => readonly ((emit: EmitHistogram) => void)[];
+  readonly #leftOut: () => void;
 
   constructor(
     options: { name: string; help: string; labelNames: string[]; registers: Registry[] },
     definition: MetricDefinition,
     sources: () => readonly ((emit: EmitHistogram) => void)[],
+    leftOut: () => void,
   ) {
     super({ ...options, buckets: [...(definition.buckets ?? [])] });
     this.#name = options.name;
     this.#definition = definition;
     this.#sources = sources;
+    this.#leftOut = leftOut;
   }
 
   override get(): ReturnType<Histogram['get']> {
@@ -131,7 +143,10 @@ class SampledHistogram extends Histogram {
     let series = 0;
     for (const read of this.#sources()) {
       read((counts, ...labelValues) => {
-        if (++series > MAX_SERIES_PER_METRIC) return;
+        if (++series > MAX_SERIES_PER_METRIC) {
+          this.#leftOut();
+          return;
+        }
         const labels = labelsOf(this.#definition, labelValues);
         let cumulative = 0;
         counts.bounds.forEach((bound, at) => {

@@ -46,13 +46,20 @@ export class MajorityLoss {
 
   #isLost(now: GroupMembership): boolean {
     const { id, identity } = this.#ports;
-    const voters = new Set([...now.voters, ...(now.outgoing ?? [])]);
+    const voters = votersOf(now);
     if (!voters.has(id) || voters.size < 2) return false;
-    return [...voters].every((voter) => {
-      if (voter === id) return true;
-      const answers = identity(voter);
-      if (answers === null || answers.incarnation === memberOf(now, voter)?.incarnation) return false;
-      return (answers.featureLevel ?? EMPTY_STATE_LEVEL) <= EMPTY_STATE_LEVEL;
-    });
+    return lostVoters(now, id, identity).length === voters.size - 1;
   }
+}
+
+const votersOf = (now: GroupMembership): Set<ReplicaId> => new Set([...now.voters, ...(now.outgoing ?? [])]);
+
+/** Other voters under whose id somebody answers who holds nothing: their directories were emptied, or set aside. */
+export function lostVoters(now: GroupMembership, id: ReplicaId, identity: MajorityLossPorts['identity']): ReplicaId[] {
+  return [...votersOf(now)].filter((voter) => {
+    if (voter === id) return false;
+    const answers = identity(voter);
+    if (answers === null || answers.incarnation === memberOf(now, voter)?.incarnation) return false;
+    return (answers.featureLevel ?? EMPTY_STATE_LEVEL) <= EMPTY_STATE_LEVEL;
+  });
 }

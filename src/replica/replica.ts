@@ -10,7 +10,7 @@ import { HandOvers } from './hand-overs.ts';
 import { InSyncWaiters } from './in-sync.ts';
 import type { HandOverReason, PeerHealth } from './leadership.ts';
 import { LogClock } from './log-clock.ts';
-import { MajorityLoss } from './majority-loss.ts';
+import { lostVoters, MajorityLoss } from './majority-loss.ts';
 import type { GroupMembership, Member } from './membership.ts';
 import { MembershipChanges } from './membership-changes.ts';
 import { Proposer } from './proposer.ts';
@@ -381,6 +381,11 @@ export class Replica implements ReplicaApi {
   /** How far this replica's wall clock is from the median of the group's, ms. */
   clockSkewMs(): number {
     return this.#logClock.skewMs();
+  }
+
+  /** Other voters of the newest membership whose directories are not what the group knows. */
+  lostVoters(): ReplicaId[] {
+    return lostVoters(this.membership(), this.id, (id) => this.#ports.links.identityOf(id));
   }
 
   /** For metrics: since this process formed or joined the group. */

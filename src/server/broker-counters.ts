@@ -16,6 +16,11 @@ export interface TopicOut {
   filteredBytes: number;
 }
 
+export interface TopicTimers {
+  enqueued: number;
+  dequeued: number;
+}
+
 /** What exists now: series of everything else end. */
 export interface KnownNames {
   hasTopic(topic: string): boolean;
@@ -38,6 +43,9 @@ export class BrokerCounters implements BrokerMetrics {
   readonly groupCreateMs = new BucketCounts(METRICS.rocketmq_consumer_group_create_execution_time.buckets);
   readonly delayedLateMs = new BucketCounts(METRICS.rocketmq_delay_message_latency.buckets);
   readonly transactions = new TransactionCounters();
+  discardedTransactions = 0;
+  /** Messages that began to wait, and whose waiting ended, by topic. */
+  readonly timers = new Map<string, TopicTimers>();
   coldBytes = 0;
   damagedReads = 0;
   forcedRemovals = 0;
@@ -138,6 +146,28 @@ export class BrokerCounters implements BrokerMetrics {
     this.delayedLateMs.observe(lateMs, messages);
   }
 
+  timersEnqueued(topic: string, messages: number): void {
+    this.#timersOf(topic).enqueued += messages;
+  }
+
+  timersDequeued(topic: string, messages: number): void {
+    this.#timersOf(topic).dequeued += messages;
+  }
+
+  #timersOf(topic: string): TopicTimers {
+    let counts = this.timers.get(topic);
+    if (counts === undefined) {
+      if (this.timers.size >= MAX_SERIES_PER_METRIC) this.forgetDeleted();
+      counts = { enqueued: 0, dequeued: 0 };
+      this.timers.set(topic, counts);
+    }
+    return counts;
+  }
+
+  transactionsDiscarded(messages: number): void {
+    this.discardedTransactions += messages;
+  }
+
   transactionEnded(topic: string, committed: boolean, ms: number): void {
     this.transactions.ended(topic, committed, ms, (name) => this.#known.hasTopic(name));
   }
@@ -151,6 +181,7 @@ export class BrokerCounters implements BrokerMetrics {
     const known = this.#known;
     this.transactions.forgetDeleted((name) => known.hasTopic(name));
     for (const topic of this.topicsIn.keys()) if (!known.hasTopic(topic)) this.topicsIn.delete(topic);
+    for (const topic of this.timers.keys()) if (!known.hasTopic(topic)) this.timers.delete(topic);
     for (const group of this.rebalances.keys()) if (!known.hasGroup(group)) this.rebalances.delete(group);
     for (const [group, topics] of this.deadLettersOf) {
       for (const topic of topics.keys()) if (!known.hasTopic(topic)) topics.delete(topic);

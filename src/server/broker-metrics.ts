@@ -38,6 +38,10 @@ export function bindBroker(
   gauge('ledgermq_broker_feature_level', () => state()?.featureLevel);
   gauge('ledgermq_broker_newest_feature_level', () => state()?.newestFeatureLevel);
   gauge('ledgermq_broker_state_digest', () => state()?.digest());
+  gauge('ledgermq_broker_digest_checkpoint_index', () => state()?.digestCheckpoint?.index);
+  gauge('ledgermq_broker_digest_checkpoint', () => state()?.digestCheckpoint?.digest);
+  gauge('ledgermq_retention_held_bytes', () => (view.broker?.ready === true ? view.broker.gauges.heldBytes : null));
+  gauge('ledgermq_transactions_discarded_total', () => counters.discardedTransactions);
   gauge('rocketmq_timing_messages', () => {
     const { levels, wheel } = state()?.timers ?? { levels: null, wheel: null };
     let waiting = wheel?.pending ?? 0;
@@ -46,6 +50,13 @@ export function bindBroker(
   });
   gauge('ledgermq_timers_near', () => view.broker?.gauges.nearTimers);
   gauge('ledgermq_timers_near_bytes', () => view.broker?.gauges.nearTimerBytes);
+  gauge('rocketmq_timer_dequeue_latency', () => timerLatencyMs(view));
+  registry.source('rocketmq_timer_enqueue_total', (emit) => {
+    for (const [topic, { enqueued }] of counters.timers) emit(enqueued, topic);
+  });
+  registry.source('rocketmq_timer_dequeue_total', (emit) => {
+    for (const [topic, { dequeued }] of counters.timers) emit(dequeued, topic);
+  });
   gauge('ledgermq_delayed_dropped_total', () => state()?.timers.droppedMessages);
   registry.source('ledgermq_broker_rebalances_total', (emit) => {
     for (const [group, count] of counters.rebalances) emit(count, group);
@@ -64,6 +75,13 @@ export function bindBroker(
   bindLatencies(registry, counters);
   bindConnections(registry, view);
   bindLags(registry, view, sampled);
+}
+
+/** By log time; of the leader, which alone has a schedule. */
+function timerLatencyMs({ broker, replica }: ServerView): number | null {
+  if (broker?.ready !== true || replica === null) return null;
+  const { nextDueMs } = broker.gauges;
+  return nextDueMs < 0 ? 0 : Math.max(0, replica.logTimeMs() - nextDueMs);
 }
 
 /** What clients may do here now, in RocketMQ's bits. */

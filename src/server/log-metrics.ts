@@ -43,6 +43,7 @@ export function bindLog(registry: MetricsRegistry, gauge: BindGauge, view: Serve
   });
   gauge('ledgermq_disk_free_bytes', () => sampled.space?.freeBytes);
   gauge('ledgermq_disk_total_bytes', () => sampled.space?.totalBytes);
+  gauge('ledgermq_disk_below_reserve', () => (log() === undefined ? null : Number(log()?.diskFull)));
   gauge('ledgermq_disk_poisoned', () => Number(view.state === 'failed' || (log()?.poisoned ?? null) !== null));
   bindStorage(registry, view);
 }

@@ -1,11 +1,26 @@
 import type { MetricsRegistry } from '../metrics/registry.ts';
 import type { BindGauge } from './sampled.ts';
-import type { ServerView } from './server-view.ts';
+import { SERVER_STATES, type ServerView } from './server-view.ts';
 
 export function bindRaft(registry: MetricsRegistry, gauge: BindGauge, view: ServerView): void {
   const role = () => view.replica?.role();
   const log = () => view.recovered?.log;
   const counts = () => view.replica?.counts;
+  registry.source('ledgermq_server_state', (emit) => {
+    for (const state of SERVER_STATES) emit(Number(view.state === state), state);
+  });
+  gauge('ledgermq_clock_skew_seconds', () => {
+    const { replica } = view;
+    return replica === null ? null : replica.clockSkewMs() / 1000;
+  });
+  gauge('ledgermq_raft_lost_voters', () => view.replica?.lostVoters().length);
+  gauge('ledgermq_raft_vote_floor_index', () => view.replica?.voteFloor);
+  registry.source('ledgermq_raft_members', (emit) => {
+    if (view.replica === null) return;
+    const { voters, learners } = view.replica.membership();
+    emit(voters.length, 'voter');
+    emit(learners.length, 'learner');
+  });
   gauge('ledgermq_raft_term', () => role()?.term);
   gauge('ledgermq_raft_is_leader', () => Number(role()?.role === 'leader'));
   gauge('ledgermq_raft_has_leader', () => Number((role()?.leader ?? 0) !== 0));

@@ -9,7 +9,9 @@ import type { Gossip } from '../routing/gossip.ts';
 /** What metrics read of gossip. */
 export type GossipView = Pick<Gossip, 'counts' | 'members' | 'rumorCount' | 'detector' | 'table'>;
 
-export type ServerState = 'recovering' | 'forming' | 'running' | 'draining' | 'stopped' | 'failed';
+/** In the order of a life. */
+export const SERVER_STATES = ['recovering', 'forming', 'running', 'draining', 'stopped', 'failed'] as const;
+export type ServerState = (typeof SERVER_STATES)[number];
 
 /** What health and metrics read of a server. Parts are null until the start has come so far. */
 export interface ServerView {

@@ -110,6 +110,9 @@ describe('metrics', () => {
     });
     const text = await metrics.scrape();
     expect(text.match(/^ledgermq_gateway_errors_total\{/gm)).toHaveLength(MAX_SERIES_PER_METRIC);
+    // What is not there is said, once a scrape.
+    expect(text).toContain(`ledgermq_metrics_left_out_series{${BASE}} 10\n`);
+    expect(await metrics.scrape()).toContain(`ledgermq_metrics_left_out_series{${BASE}} 10\n`);
   });
 
   test('a label too few is a broken program', async () => {

@@ -96,6 +96,8 @@ export class BrokerHarness {
   /** What the replica's side makes of a membership change. */
   membershipChange: (change: unknown) => Promise<void> = () => Promise.resolve();
   #requestId = 0;
+  /** Messages that the metrics were told of, by what happened to them. */
+  readonly counted: Record<string, number> = {};
 
   constructor(
     limits: Partial<BrokerLimits> = {},
@@ -116,6 +118,9 @@ export class BrokerHarness {
         this.filteredBytes += bytes;
       },
       damagedRead: (position) => this.damaged.push(position),
+      timersEnqueued: (topic, messages) => this.#count(`enqueued ${topic}`, messages),
+      timersDequeued: (topic, messages) => this.#count(`dequeued ${topic}`, messages),
+      transactionsDiscarded: (messages) => this.#count('discarded', messages),
     };
     const status = { brokerName: 'broker-a' } as never;
     this.broker = new Broker({
@@ -140,6 +145,10 @@ export class BrokerHarness {
       ...(cluster.diskWatermark === undefined ? {} : { diskWatermark: cluster.diskWatermark }),
       ...(cluster.clusterTopics === undefined ? {} : { clusterTopics: cluster.clusterTopics }),
     });
+  }
+
+  #count(what: string, messages: number): void {
+    this.counted[what] = (this.counted[what] ?? 0) + messages;
   }
 
   /** A leader with topics of so many queues. */
