@@ -9,13 +9,13 @@ if (!process.versions.node.startsWith('24.')) {
 const withAll = process.env['LEDGERMQ_CI'] === '1';
 if (!withAll)
   process.stdout.write(
-    'test/package (installs from the registry), test/stores (need redis-server and postgresql) and test/jepsen-lite/harness (needs root, iproute2, nftables, libfaketime and gcc) are left out: LEDGERMQ_CI=1 npm test, and .ci/run, run them.\n',
+    'test/package (installs from the registry), test/stores (need redis-server and postgresql), test/jepsen-lite/browser (needs chromium) and test/jepsen-lite/harness (needs root, iproute2, nftables, libfaketime and gcc) are left out: LEDGERMQ_CI=1 npm test, and .ci/run, run them.\n',
   );
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: withAll ? [] : ['test/package/**', 'test/stores/**', 'test/jepsen-lite/harness/**'],
+    exclude: withAll ? [] : ['test/package/**', 'test/stores/**', 'test/jepsen-lite/browser/**', 'test/jepsen-lite/harness/**'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 120_000,

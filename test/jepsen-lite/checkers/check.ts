@@ -40,8 +40,8 @@ export interface CheckContext {
 export interface CheckerResult {
   readonly name: string;
   readonly anomalies: readonly Anomaly[];
-  /** Beside the anomalies, for people. */
-  readonly note?: string;
+  /** What it had to look at, for people. */
+  readonly looked: string;
 }
 
 export interface CheckResult {
@@ -81,7 +81,7 @@ export function checkHistory(lines: Iterable<HistoryLine>, context: CheckContext
     metadata,
   ];
   const operations = feed(lines, [log, deliveries, windows, ...checkers], (line) => windows.nemesis(line));
-  const found = checkers.map((checker) => ({ name: checker.name, anomalies: checker.end() }));
+  const found = checkers.map((checker) => ({ name: checker.name, anomalies: checker.end(), looked: checker.looked?.() ?? '' }));
   const wrong = [
     ...found.filter(({ anomalies }) => anomalies.length > 0).map(({ name, anomalies }) => `${name}: ${anomalies[0]?.text}`),
     ...(context.verify ?? []).filter(({ identical }) => !identical).map(({ brokerName }) => `the replicas of ${brokerName} differ`),
@@ -91,9 +91,7 @@ export function checkHistory(lines: Iterable<HistoryLine>, context: CheckContext
   return {
     verdict: wrong.length > 0 ? 'invalid' : open.length > 0 ? 'unknown' : 'valid',
     reasons: [...wrong, ...open],
-    checkers: found.map((result) =>
-      result.name === metadata.name ? { ...result, note: `${metadata.operations} operations on ${metadata.topics} topics` } : result,
-    ),
+    checkers: found,
     operations,
     acknowledgedMessages: log.acknowledgedMessages,
     deliveredMessages: delivered.reduce((sum, { messages }) => sum + messages, 0),

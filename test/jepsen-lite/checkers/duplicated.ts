@@ -15,4 +15,8 @@ export class DuplicatedChecker implements Checker {
     for (const { text, indexes } of this.#log.twice) findings.add(text, ...indexes);
     return findings.all;
   }
+
+  looked(): string {
+    return `${this.#log.readMessages} messages in ${this.#log.queueList.length} queues`;
+  }
 }

@@ -61,6 +61,10 @@ export class EarlyChecker implements Checker {
     return this.#findings.all;
   }
 
+  looked(): string {
+    return `${this.#due.size} delayed messages`;
+  }
+
   #read(queue: string, runs: readonly ReadRun[], index: number): void {
     const brokerName = queue.split('/')[1] as string;
     for (const [offset, count, stream, first, logMs] of runs) {

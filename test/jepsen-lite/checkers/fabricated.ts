@@ -24,4 +24,8 @@ export class FabricatedChecker implements Checker {
     }
     return findings.all;
   }
+
+  looked(): string {
+    return `${this.#log.readMessages} messages in ${this.#log.queueList.length} queues`;
+  }
 }

@@ -8,6 +8,7 @@ import { message } from './seen-log.ts';
  */
 export class HalfMessageChecker implements Checker {
   readonly name = 'half message seen';
+  #transactions = 0;
   readonly #findings = new Findings(this.name);
   /** Begun, and not yet said to be committed: where. */
   readonly #half = new Map<string, number>();
@@ -16,6 +17,7 @@ export class HalfMessageChecker implements Checker {
   invoked({ f, value, index }: HistoryLine): void {
     if (f === 'begin') {
       for (const [stream, n] of (value as { runs: readonly SentRun[] }).runs) {
+        this.#transactions++;
         this.#half.set(message(stream, n), index);
         this.#streams.add(stream);
       }
@@ -38,6 +40,10 @@ export class HalfMessageChecker implements Checker {
 
   end() {
     return this.#findings.all;
+  }
+
+  looked(): string {
+    return `${this.#transactions} transactions`;
   }
 
   #read(queue: string, runs: readonly ReadRun[], index: number): void {

@@ -57,6 +57,10 @@ export class LockHoldersChecker implements Checker {
     return this.#findings.all;
   }
 
+  looked(): string {
+    return `${this.#holders.size} tokens, effects in ${this.#effects.size} queues`;
+  }
+
   #held(group: string, queue: string, token: number, member: string, { index }: HistoryLine): void {
     const name = `${group} ${queue} ${token}`;
     const holder = this.#holders.get(name);

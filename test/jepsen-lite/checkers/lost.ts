@@ -32,6 +32,10 @@ export class LostChecker implements Checker {
     return findings.all;
   }
 
+  looked(): string {
+    return `${this.#log.acknowledgedMessages} acknowledged messages, ${this.#halves.length} half messages to be committed`;
+  }
+
   #checkPlaced(findings: Findings, queue: SeenQueue, { stream, n, count, offset, completed }: AcknowledgedRun): void {
     const { final } = queue;
     for (let at = 0; at < count; at++) {

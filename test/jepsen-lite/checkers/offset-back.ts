@@ -30,6 +30,7 @@ const NEVER = -1;
  */
 export class OffsetBackChecker implements Checker {
   readonly name = 'offset gone back';
+  #fetches = 0;
   readonly #findings = new Findings(this.name);
   readonly #known = new Map<string, Known>();
   /** By the index of a read's invocation: the floor then. */
@@ -61,7 +62,12 @@ export class OffsetBackChecker implements Checker {
     return this.#findings.all;
   }
 
+  looked(): string {
+    return `${this.#fetches} reads of ${this.#known.size} offsets`;
+  }
+
   #fetched(value: GroupOffset, invokedIndex: number, completedIndex: number): void {
+    this.#fetches++;
     const known = this.#of(value);
     const offset = value.offset ?? NEVER;
     const before = this.#floors.get(invokedIndex) ?? { floor: NEVER, index: NEVER };

@@ -17,6 +17,10 @@ export class OffsetReusedChecker implements Checker {
     return findings.all;
   }
 
+  looked(): string {
+    return `${this.#log.readMessages} messages in ${this.#log.queueList.length} queues`;
+  }
+
   #checkAcknowledged(findings: Findings, queue: SeenQueue): void {
     const runs = queue.acknowledged.toSorted((a, b) => (a.offset as number) - (b.offset as number));
     let before: AcknowledgedRun | null = null;

@@ -26,6 +26,8 @@ export interface Checker {
   /** When it completes; those that never do come at the end, as info. */
   operation?(operation: Operation): void;
   end(): readonly Anomaly[];
+  /** After the end, for people: a checker that had nothing to look at found nothing. */
+  looked?(): string;
 }
 
 /** Anomalies of one kind that are kept; the rest are counted. */

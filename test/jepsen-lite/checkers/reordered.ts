@@ -23,6 +23,10 @@ export class ReorderedChecker implements Checker {
     return findings.all;
   }
 
+  looked(): string {
+    return `${this.#log.readMessages} messages in ${this.#log.queueList.length} queues`;
+  }
+
   #checkStream(
     findings: Findings,
     queue: SeenQueue,

@@ -72,6 +72,8 @@ export class SeenLog implements Checker {
   readonly reused: Clash[] = [];
   readonly fabricated: Clash[] = [];
   acknowledgedMessages = 0;
+  /** Places at which something was read. */
+  readMessages = 0;
 
   invoked(line: HistoryLine): void {
     if (line.f !== 'send' && line.f !== 'begin') return;
@@ -192,6 +194,7 @@ export class SeenLog implements Checker {
       this.reused.push({ text, indexes: [queue.readAt.get(offset), index] });
     }
     // Of two the one that stayed is what all else is held against.
+    if (before < 0) this.readMessages++;
     if (before < 0 || final) {
       queue.streamAt.set(offset, stream.id);
       queue.numberAt.set(offset, n);

@@ -32,4 +32,8 @@ export class SkippedChecker implements Checker {
     }
     return findings.all;
   }
+
+  looked(): string {
+    return `${this.#deliveries.counts.size} groups, ${this.#deliveries.byQueue.size} queues of them`;
+  }
 }

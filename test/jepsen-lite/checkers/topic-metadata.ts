@@ -93,4 +93,8 @@ export class TopicMetadataChecker implements Checker {
     }
     return findings.all;
   }
+
+  looked(): string {
+    return `${this.operations} operations on ${this.topics} topics`;
+  }
 }

@@ -32,7 +32,7 @@ export function reportPage(lines: Iterable<HistoryLine>, result: CheckResult, co
     figures(result, series, context),
     `<h2>Timeline</h2>${timeline(series, result.windows.spans, times)}`,
     anomalySection(anomalies, series),
-    faultSection(context, result),
+    faultSection(context, result, series),
     gapSection(series, result),
     checkerSection(result),
     operationSection(result),
@@ -49,7 +49,7 @@ ${sections.join('\n')}
 
 function verdict({ verdict: said, reasons }: CheckResult, { seed, minutes, replay }: CheckContext): string {
   const why = reasons.length === 0 ? '' : `<ul>${reasons.map((reason) => `<li>${escaped(reason)}</li>`).join('')}</ul>`;
-  const command = replay === undefined ? '' : `<p class="soft">The same faults again: <code>${escaped(replay)}</code></p>`;
+  const command = replay === undefined ? '' : `<p class="soft replay">The same faults again: <code>${escaped(replay)}</code></p>`;
   const meaning = {
     valid: 'nothing wrong was found',
     invalid: 'something wrong was found',
@@ -105,12 +105,12 @@ function lineText({ index, time, type, process, f, value, error }: HistoryLine, 
   return isMarked ? `<span class="at">${text}</span>` : text;
 }
 
-function faultSection({ faults }: CheckContext, { windows }: CheckResult): string {
+function faultSection({ faults }: CheckContext, { windows }: CheckResult, { durationNs }: Series): string {
   const names = Object.entries(faults);
   if (names.length === 0) return '<h2>Faults</h2><p class="soft">None was planned.</p>';
   const rows = names.map(([name, { planned, fired, evidence }]) => {
     const spans = windows.spans.filter((span) => span.name === name);
-    const seconds = spans.reduce((sum, { beginNs, endNs }) => sum + ((endNs ?? beginNs) - beginNs) / 1e9, 0);
+    const seconds = spans.reduce((sum, { beginNs, endNs }) => sum + ((endNs ?? durationNs) - beginNs) / 1e9, 0);
     const tone = fired < planned ? 'doubt' : 'good';
     return [
       escaped(name),
@@ -137,16 +137,18 @@ function gapSection({ gaps }: Series, { windows }: CheckResult): string {
 }
 
 function checkerSection({ checkers }: CheckResult): string {
-  const rows = checkers.map(({ name, anomalies, note }) => [
+  const rows = checkers.map(({ name, anomalies, looked }) => [
     escaped(name),
     anomalies.length === 0 ? '<span class="good">none</span>' : `<span class="bad">${anomalies.length}</span>`,
-    escaped(note ?? ''),
+    escaped(looked),
   ]);
-  return `<h2>Checkers</h2>${table(['looked for', 'found', ''], rows)}`;
+  return `<h2>Checkers</h2>${table(['looked for', 'found', 'in'], rows)}`;
 }
 
 function operationSection({ operations }: CheckResult): string {
-  const rows = [...operations.byName].map(([f, { ok, fail, info }]) => [escaped(f), grouped(ok), grouped(fail), grouped(info)]);
+  const rows = [...operations.byName]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([f, { ok, fail, info }]) => [escaped(f), grouped(ok), grouped(fail), grouped(info)]);
   return `<h2>Operations</h2><p class="soft">fail: it certainly did not happen. info: nobody knows.</p>${table(['operation', 'ok', 'fail', 'info'], rows, [1, 2, 3])}`;
 }
 

@@ -13,6 +13,7 @@ h1 { font-size: 1.35rem; margin: 0 0 .2rem; }
 h2 { font-size: 1.05rem; margin: 2.2rem 0 .6rem; }
 p, ul { margin: .3rem 0; }
 .soft { color: var(--soft); }
+.replay { margin: 0 0 1rem; overflow-wrap: anywhere; }
 .verdict { display: flex; flex-wrap: wrap; gap: .4rem 1.4rem; align-items: baseline; padding: 1rem 1.2rem; margin: 1rem 0;
   background: var(--card); border: 1px solid var(--line); border-left: 6px solid var(--tone); border-radius: 6px; }
 .verdict strong { color: var(--tone); font-size: 1.7rem; line-height: 1.2; }
@@ -35,7 +36,7 @@ pre .at { color: var(--bad); font-weight: 600; }
 details { margin: .5rem 0; } summary { cursor: pointer; overflow-wrap: anywhere; }
 svg { display: block; width: 100%; min-width: 46rem; height: auto; font: 11px system-ui, sans-serif; }
 svg text { fill: var(--soft); } svg .title { fill: var(--ink); font-weight: 600; font-size: 12px; }
-.axis { stroke: var(--grid); } .gap { fill: var(--gap); } .lane { fill: var(--fault); } .row { fill: var(--grid); }
+.axis { stroke: var(--grid); } .gap { fill: var(--gap); } .lane { fill: var(--fault); } .band { fill: var(--fault); opacity: .09; } .row { fill: var(--grid); }
 .throughput { fill: none; stroke: var(--throughput); stroke-width: 1.2; } .area { fill: var(--area); }
 .p50 { fill: none; stroke: var(--p50); stroke-width: 1.2; } .p99 { fill: none; stroke: var(--p99); stroke-width: 1.2; }
 .key-p50 { fill: var(--p50) !important; } .key-p99 { fill: var(--p99) !important; } .anomaly { stroke: var(--bad); stroke-width: 1.5; }

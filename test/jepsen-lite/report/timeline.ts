@@ -26,6 +26,11 @@ export function timeline(series: Series, spans: readonly FaultSpan[], anomalyTim
   const bottom = latencyTop + CHART;
   const parts = [
     marks(durationS, x, TOP - 4, bottom),
+    ...spans.map(({ beginNs, endNs }) => {
+      const left = x(beginNs / NS_PER_S);
+      const width = Math.max(MIN_BAR, x((endNs ?? series.durationNs) / NS_PER_S) - left);
+      return `<rect class="band" x="${left}" y="${throughputTop}" width="${round(width)}" height="${bottom - throughputTop}"/>`;
+    }),
     ...series.gaps.map(({ fromNs, toNs }) => {
       const left = x(fromNs / NS_PER_S);
       const width = Math.max(MIN_BAR, x(toNs / NS_PER_S) - left);
@@ -81,7 +86,7 @@ function throughput(seconds: readonly Second[], top: number, x: (seconds: number
     points.length === 0
       ? ''
       : `<polygon class="area" points="${x(0.5)},${floor} ${points.join(' ')} ${x(seconds.length - 0.5)},${floor}"/>`;
-  const levels = [0, highest / 2, highest].map((value) => level(value, y(value), grouped(value)));
+  const levels = [0, highest / 2, highest].map((value) => level(y(value), grouped(value)));
   const title = `<text class="title" x="${LEFT}" y="${top - 9}">messages acknowledged per second</text>`;
   return `${title}${levels.join('')}${area}<polyline class="throughput" points="${points.join(' ')}"/>`;
 }
@@ -92,7 +97,7 @@ function latency(seconds: readonly Second[], top: number, x: (seconds: number) =
   const low = Math.floor(Math.log10(Math.min(1, ...all)));
   const high = Math.max(low + 1, Math.ceil(Math.log10(Math.max(10, ...all))));
   const y = (ms: number): number => round(top + CHART - ((Math.log10(ms) - low) / (high - low)) * CHART);
-  const levels = Array.from({ length: high - low + 1 }, (_, at) => level(10 ** (low + at), y(10 ** (low + at)), shortMs(10 ** (low + at))));
+  const levels = Array.from({ length: high - low + 1 }, (_, at) => level(y(10 ** (low + at)), shortMs(10 ** (low + at))));
   const title = `<text class="title" x="${LEFT}" y="${top - 9}">latency of sends <tspan class="key-p50">p50</tspan> <tspan class="key-p99">p99</tspan></text>`;
   const line = (name: 'p50' | 'p99', of: (second: Second) => number | null): string =>
     unbroken(seconds, of)
@@ -120,7 +125,7 @@ function unbroken(seconds: readonly Second[], of: (second: Second) => number | n
   );
 }
 
-function level(_value: number, y: number, text: string): string {
+function level(y: number, text: string): string {
   return `<line class="axis" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${y}" y2="${y}"/><text x="${LEFT - 8}" y="${y + 4}" text-anchor="end">${text}</text>`;
 }
 
