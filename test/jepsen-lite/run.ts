@@ -2,11 +2,12 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { VerifyResult } from '../../src/cli/verify-replicas.ts';
 import { assertHostsPossible } from '../support/net-hosts.ts';
-import { type CheckContext, type CheckResult, checkHistory } from './checkers/check.ts';
+import { type CheckContext, checkHistory } from './checkers/check.ts';
 import { ChaosCluster } from './cluster/chaos-cluster.ts';
 import { HistoryWriter, mergeHistories, readHistory, writeHistory } from './history.ts';
-import { Nemesis, type NemesisReport } from './nemesis.ts';
+import { Nemesis } from './nemesis.ts';
 import type { ChaosOptions } from './options.ts';
+import { type Outcome, withOutcome } from './outcome.ts';
 import { writeReport } from './report/report.ts';
 import { OPENING_MS } from './schedule.ts';
 import { workerPlans } from './worker-plans.ts';
@@ -27,17 +28,6 @@ const FINISH_TIMEOUT_MS = 300_000;
 const FINAL_RECOVERY_TIMEOUT_MS = 120_000;
 const VERIFY_TIMEOUT_S = 120;
 const PROGRESS_MS = 10_000;
-
-/** What is left of a run when it is over. */
-interface Outcome {
-  readonly nemesis: NemesisReport;
-  readonly benchMsgsPerS: number;
-  readonly verify: readonly VerifyResult[] | null;
-  /** What makes it invalid besides the histories. */
-  readonly problems: readonly string[];
-  /** Why it proves nothing. */
-  readonly doubts: readonly string[];
-}
 
 /** A whole run: hosts, replicas, clients, faults, comparison, histories, report. Nothing of it is left but the directory. */
 export async function runChaos(options: ChaosOptions, stop: AbortSignal): Promise<ChaosVerdict> {
@@ -174,10 +164,4 @@ function judge(options: ChaosOptions, historyFiles: readonly string[], outcome: 
       ? ''
       : `; ${result.reasons[0]}${result.reasons.length > 1 ? ` and ${result.reasons.length - 1} more` : ''}`;
   return { verdict: result.verdict, summary: `seed ${schedule.seed}: ${figures}${why}; ${out}` };
-}
-
-/** The histories are one part of it: a group that did not come back, or a replica that ended by itself, is wrong too. */
-function withOutcome(result: CheckResult, { problems, doubts }: Outcome): CheckResult {
-  const verdict = problems.length > 0 ? 'invalid' : result.verdict === 'valid' && doubts.length > 0 ? 'unknown' : result.verdict;
-  return { ...result, verdict, reasons: [...problems, ...result.reasons, ...doubts] };
 }
