@@ -109,6 +109,41 @@ describe('F43 the verdict', () => {
   });
 });
 
+describe('F43 transactions', () => {
+  test('one that its check has committed lies before those that ended before its producer said so', () => {
+    let index = 0;
+    const line = (type: HistoryLine['type'], of: number, f: string, value: object): HistoryLine => {
+      const time = index * 1e6;
+      return { index: index++, time, type, process: of, f, value: { topic: 'T', ...value } };
+    };
+    const [first, second] = ['T.t0/-', 'T.t1/-'];
+    const begin = (type: 'invoke' | 'ok', of: number, stream: string) =>
+      line(type, of, 'begin', { runs: [[stream, 0, 1]], plan: 'commit' });
+    const end = (type: 'invoke' | 'ok', of: number, stream: string, offset?: number) =>
+      line(type, of, 'end', {
+        message: [stream, 0],
+        outcome: 'commit',
+        ...(offset === undefined ? {} : { runs: [[stream, 0, 1, 'T/a/0', offset]] }),
+      });
+    const reordered = (lines: readonly HistoryLine[]) =>
+      checkHistory(lines, CONTEXT).checkers.find(({ name }) => name === 'reordered')?.anomalies.length;
+    // The answer to the first `begin` is late: the check comes before it.
+    const late = [
+      begin('invoke', 1, first),
+      begin('invoke', 2, second),
+      begin('ok', 2, second),
+      end('invoke', 2, second),
+      end('ok', 2, second, 1),
+    ];
+    expect(reordered([...late, begin('ok', 1, first), end('invoke', 1, first), end('ok', 1, first, 0)])).toBe(0);
+    index = 0;
+    // Begun after the other one had ended, it cannot lie before it.
+    const ended = [begin('invoke', 2, second), begin('ok', 2, second), end('invoke', 2, second), end('ok', 2, second, 1)];
+    const after = [begin('invoke', 1, first), begin('ok', 1, first), end('invoke', 1, first), end('ok', 1, first, 0)];
+    expect(reordered([...ended, ...after])).toBe(1);
+  });
+});
+
 describe('F43 a history', () => {
   const line = (type: HistoryLine['type'], process: number): HistoryLine => ({
     index: 0,

@@ -74,12 +74,14 @@ export class SeenLog implements Checker {
   acknowledgedMessages = 0;
   /** Places at which something was read. */
   readMessages = 0;
+  readonly #halfSince = new Map<string, HistoryLine>();
 
   invoked(line: HistoryLine): void {
     if (line.f !== 'send' && line.f !== 'begin') return;
     for (const [name, n, count] of (line.value as { runs: readonly SentRun[] }).runs) {
       const stream = this.stream(name);
       stream.begun = Math.max(stream.begun, n + count);
+      if (line.f === 'begin') this.#halfSince.set(message(name, n), line);
     }
   }
 
@@ -88,8 +90,7 @@ export class SeenLog implements Checker {
     if (completed === null) return;
     if (f === 'send') this.#sent(type, invoked, completed);
     else if (f === 'begin' && type === 'fail') this.#refused(completed, (completed.value as { runs: readonly SentRun[] }).runs);
-    else if (f === 'end' && type === 'ok')
-      this.#acknowledged(invoked, completed, (completed.value as { runs?: readonly StoredRun[] }).runs ?? []);
+    else if (f === 'end' && type === 'ok') this.#ended(completed, (completed.value as { runs?: readonly StoredRun[] }).runs ?? []);
     else if (type === 'ok' && f === 'poll') {
       for (const { queue, runs } of (completed.value as { polls: readonly { queue: string; runs: readonly ReadRun[] }[] }).polls)
         this.#read(this.queue(queue), runs, completed.index, false);
@@ -141,6 +142,15 @@ export class SeenLog implements Checker {
     if (type === 'fail') this.#refused(completed, runs as readonly SentRun[]);
     else this.#acknowledged(invoked, completed, runs as readonly StoredRun[]);
     this.#refused(completed, failed);
+  }
+
+  /** From its beginning on it may have been committed: by the answer to a check, which may come before its producer's own word. */
+  #ended(completed: HistoryLine, runs: readonly StoredRun[]): void {
+    for (const run of runs) {
+      const half = message(run[0], run[1]);
+      this.#acknowledged(this.#halfSince.get(half) ?? completed, completed, [run]);
+      this.#halfSince.delete(half);
+    }
   }
 
   #refused(line: HistoryLine, runs: readonly SentRun[]): void {
