@@ -98,6 +98,24 @@ describe('F43 the verdict', () => {
     expect(check([])).toMatchObject({ verdict: 'unknown' });
   });
 
+  test('what retention took is judged by who read it before; unknown when nobody had', () => {
+    const cut = (message: 'seen' | 'unseen') => {
+      const model = new ModelHistory(3, STEPS);
+      for (const line of model.lines) {
+        if (line.f !== 'read' || line.read === undefined) continue;
+        const min = Math.floor((line.value['max'] as number) / 2);
+        line.read = line.read.filter(({ offset }) => (offset as number) >= min);
+        Object.assign(line.value, { from: Math.max(min, line.value['from'] as number), min });
+      }
+      if (message === 'unseen')
+        for (const { polls = [] } of model.lines) for (const poll of polls) poll.read = poll.read.filter(({ offset }) => offset !== 1);
+      return check(model.lines);
+    };
+    expect(cut('seen')).toMatchObject({ verdict: 'valid', reasons: [] });
+    expect(cut('unseen')).toMatchObject({ verdict: 'unknown' });
+    expect(cut('unseen').reasons.join()).toMatch(/cut by retention before anybody had read/);
+  });
+
   test('throughput is that of the time without faults, and settling after a fault belongs to it', () => {
     const all = checkHistory(encodeHistory(lines), CONTEXT);
     const endNs = (lines.at(-1) as ModelLine).time;

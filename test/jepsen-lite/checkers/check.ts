@@ -67,8 +67,9 @@ export function checkHistory(lines: Iterable<HistoryLine>, context: CheckContext
   const deliveries = new Deliveries();
   const windows = new Windows();
   const metadata = new TopicMetadataChecker();
+  const lost = new LostChecker(log);
   const checkers: readonly Checker[] = [
-    new LostChecker(log),
+    lost,
     new FabricatedChecker(log),
     new DuplicatedChecker(log),
     new ReorderedChecker(log),
@@ -86,7 +87,7 @@ export function checkHistory(lines: Iterable<HistoryLine>, context: CheckContext
     ...found.filter(({ anomalies }) => anomalies.length > 0).map(({ name, anomalies }) => `${name}: ${anomalies[0]?.text}`),
     ...(context.verify ?? []).filter(({ identical }) => !identical).map(({ brokerName }) => `the replicas of ${brokerName} differ`),
   ];
-  const open = openQuestions(context, log, deliveries, windows, metadata, operations);
+  const open = openQuestions(context, lost, log, deliveries, windows, metadata, operations);
   const delivered = [...deliveries.counts.values()];
   return {
     verdict: wrong.length > 0 ? 'invalid' : open.length > 0 ? 'unknown' : 'valid',
@@ -104,6 +105,7 @@ export function checkHistory(lines: Iterable<HistoryLine>, context: CheckContext
 /** Why a history without anomalies proves nothing. */
 function openQuestions(
   { faults, benchMsgsPerS: bench, verify }: CheckContext,
+  lost: LostChecker,
   log: SeenLog,
   deliveries: Deliveries,
   windows: Windows,
@@ -123,6 +125,7 @@ function openQuestions(
   if (verify === null) reasons.push('the replicas were not compared');
   const unread = log.queueList.filter(({ acknowledged, final }) => acknowledged.length > 0 && (final === null || final.next < final.max));
   if (unread.length > 0) reasons.push(`${unread.length} queues were not read to their end, ${unread[0]?.name} among them`);
+  if (lost.unjudged > 0) reasons.push(`${lost.unjudged} acknowledged messages were cut by retention before anybody had read them`);
   for (const [group, error] of deliveries.undrained) reasons.push(`group ${group}: ${error}`);
   for (const name of metadata.unknown) reasons.push(`whether ${name} is linearizable: the search reached its bound`);
   return reasons;

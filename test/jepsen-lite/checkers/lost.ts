@@ -3,8 +3,9 @@ import { type Checker, Findings, type Operation } from './operation.ts';
 import { type AcknowledgedRun, message, type SeenLog, type SeenQueue } from './seen-log.ts';
 
 /**
- * What was acknowledged is in the log: at its offset, when it was told one, else anywhere. Judged by the reading of the whole topic at
- * the end; what retention took before that is nobody's loss, and what was acknowledged after it is not judged.
+ * What was acknowledged is in the log: at its offset, when it was told one, else anywhere. Judged by what all readers saw together, and
+ * by the reading of the whole topic at the end. What was acknowledged after that is not judged; what retention took before anybody
+ * had read it can't be, and is counted.
  */
 export class LostChecker implements Checker {
   readonly name = 'lost';
@@ -13,6 +14,9 @@ export class LostChecker implements Checker {
   readonly #halves: HistoryLine[] = [];
   /** When the last half message of a topic had its outcome. */
   readonly #settled = new Map<string, number>();
+  readonly #seen = new Map<string, boolean>();
+  /** Acknowledged, and cut before anybody had read it. */
+  unjudged = 0;
 
   constructor(log: SeenLog) {
     this.#log = log;
@@ -44,7 +48,8 @@ export class LostChecker implements Checker {
       if (found === stream.id && queue.numberAt.get(place) === n + at) continue;
       const said = `${message(stream.name, n + at)} was acknowledged at ${queue.name}@${place}`;
       if (found >= 0) findings.add(`${said}, where ${this.#log.messageAt(queue, place)} is`, completed.index, queue.readAt.get(place));
-      else if (final !== null && place >= final.min && completed.time < final.beganTime)
+      else if (final !== null && place < final.min) this.unjudged++;
+      else if (final !== null && completed.time < final.beganTime)
         findings.add(`${said}, and nothing is there: the queue was read to ${final.next}`, completed.index);
     }
   }
@@ -68,10 +73,23 @@ export class LostChecker implements Checker {
     }
   }
 
-  /** All queues of the topic that anything is known of, from their first message. */
+  /** All queues of the topic that anything is known of, and each message of them was read by somebody. */
   #wasReadAfter(topic: string, time: number): boolean {
     const queues = this.#log.queueList.filter(({ name }) => name.startsWith(`${topic}/`));
-    return queues.length > 0 && queues.every(({ final }) => final !== null && final.min === 0 && time < final.beganTime);
+    return queues.length > 0 && queues.every(({ final }) => final !== null && time < final.beganTime) && this.#isSeen(topic, queues);
+  }
+
+  /** Messages that retention took before the last reading were read by others before. */
+  #isSeen(topic: string, queues: readonly SeenQueue[]): boolean {
+    let seen = this.#seen.get(topic);
+    if (seen === undefined) {
+      seen = queues.every(({ final, streamAt }) => {
+        for (let offset = 0; offset < (final?.min ?? 0); offset++) if (streamAt.get(offset) < 0) return false;
+        return true;
+      });
+      this.#seen.set(topic, seen);
+    }
+    return seen;
   }
 }
 
