@@ -6,16 +6,23 @@ if (!process.versions.node.startsWith('24.')) {
 }
 
 // Packing and installing asks the registry, and Debian's packages and root are not everywhere: not for every run of the tests.
+const NEEDS_MORE = [
+  ['test/package', 'installs from the registry'],
+  ['test/stores', 'needs redis-server and postgresql'],
+  ['test/jepsen-lite/browser', 'needs chromium'],
+  ['test/jepsen-lite/harness', 'needs root, iproute2, nftables, libfaketime and gcc'],
+  ['test/k8s/cluster', 'needs root, iproute2, nftables, Go and Python'],
+] as const;
 const withAll = process.env['LEDGERMQ_CI'] === '1';
-if (!withAll)
-  process.stdout.write(
-    'test/package (installs from the registry), test/stores (need redis-server and postgresql), test/jepsen-lite/browser (needs chromium) and test/jepsen-lite/harness (needs root, iproute2, nftables, libfaketime and gcc) are left out: LEDGERMQ_CI=1 npm test, and .ci/run, run them.\n',
-  );
+if (!withAll) {
+  const leftOut = NEEDS_MORE.map(([directory, why]) => `${directory} (${why})`).join(', ');
+  process.stdout.write(`${leftOut} are left out: LEDGERMQ_CI=1 npm test, and .ci/run, run them.\n`);
+}
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: withAll ? [] : ['test/package/**', 'test/stores/**', 'test/jepsen-lite/browser/**', 'test/jepsen-lite/harness/**'],
+    exclude: withAll ? [] : NEEDS_MORE.map(([directory]) => `${directory}/**`),
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 120_000,
