@@ -2,7 +2,6 @@ import { type BrokerConfig, type ReplicaAddress, resolveConfig } from '../../src
 import { DiskError, isOutOfSpace } from '../../src/io/disk.ts';
 import type { Io } from '../../src/io/io.ts';
 import type { BrokerHandle, StartBroker } from './broker-hook.ts';
-import { checkIdentical } from './checkers/identical.ts';
 import { Violation } from './checkers/violation.ts';
 import type { SimDisk } from './disk.ts';
 import { GroupOperator } from './group-operator.ts';
@@ -12,6 +11,7 @@ import type { Prng } from './prng.ts';
 import type { Death, SimProcess } from './process.ts';
 import { Rot } from './rot.ts';
 import { EventKind, type SimScheduler } from './scheduler.ts';
+import type { Verdict } from './verdict.ts';
 
 export const CLIENT_PORT = 7460;
 export const DATA_DIR = '/data';
@@ -235,10 +235,10 @@ export class BrokerGroup {
   }
 
   /** After it has converged: one state, and the same bytes on every disk. */
-  checkEqual(): void {
+  checkEqual(verdict: Verdict): void {
     const digests = new Set(this.members.map(({ handle }) => handle?.status()?.stateDigest));
     if (digests.size > 1) throw new Violation('state differs', `${this.brokerName}: digests ${[...digests].join(' ')} at the end`);
-    checkIdentical(this.members.map(({ id, process }) => ({ replicaId: id, ...committedBytes(process.disk, `${DATA_DIR}/commitlog`) })));
+    verdict.stored(this.members.map(({ id, process }) => ({ replicaId: id, ...committedBytes(process.disk, `${DATA_DIR}/commitlog`) })));
   }
 
   // ---- configuration ---------------------------------------------------------------------------------------------------

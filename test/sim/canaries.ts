@@ -10,6 +10,7 @@ import { POP_CANARIES } from './canaries/pop.ts';
 import { RAFT_CANARIES } from './canaries/raft.ts';
 import { RETRY_CANARIES } from './canaries/retries.ts';
 import { TRANSACTION_CANARIES } from './canaries/transactions.ts';
+import { VERDICT_CANARIES } from './canaries/verdict.ts';
 import { type SeedFailure, trySeed } from './run-seeds.ts';
 
 export const CANARIES: readonly Canary[] = [
@@ -23,6 +24,7 @@ export const CANARIES: readonly Canary[] = [
   ...TRANSACTION_CANARIES,
   ...DELAY_CANARIES,
   ...CHECKER_CANARIES,
+  ...VERDICT_CANARIES,
 ];
 
 /** Runs the canary's seeds until one fails. @returns that failure; null when the bug was not found */

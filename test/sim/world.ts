@@ -1,10 +1,7 @@
 import { ACTORS, type ActorKind, QUEUES, QUICK_TOPIC, type Stage, TOPIC } from './actors.ts';
 import { BrokerGroup, CLIENT_PORT, type SimReplica } from './broker-group.ts';
 import type { StartBroker } from './broker-hook.ts';
-import { checkDuplicated } from './checkers/duplicated.ts';
-import { type Acked, checkLost } from './checkers/lost.ts';
-import { checkOffsetGap } from './checkers/offset-gap.ts';
-import { checkReordered } from './checkers/reordered.ts';
+import type { Acked } from './checkers/lost.ts';
 import { type FinalLog, Violation } from './checkers/violation.ts';
 import { SimDisk } from './disk.ts';
 import { FaultInjector } from './fault-injector.ts';
@@ -16,6 +13,7 @@ import { type Death, SimProcess } from './process.ts';
 import { Referee } from './referee.ts';
 import { EventKind, SimScheduler } from './scheduler.ts';
 import type { TraceSink } from './trace.ts';
+import { Verdict } from './verdict.ts';
 import { WireClient } from './wire-client.ts';
 import type { Retained, WorkloadActor } from './workloads/workload.ts';
 import { drawWorkloads, type WorkloadName } from './workloads.ts';
@@ -61,6 +59,7 @@ export class World {
   readonly #scheduler: SimScheduler;
   readonly #net: SimNet;
   readonly #referee: Referee;
+  readonly #verdict = new Verdict();
   readonly #prng: Prng;
   readonly #groups: readonly BrokerGroup[];
   readonly #clients = new Map<SimProcess, WorkloadActor>();
@@ -354,14 +353,11 @@ export class World {
   async #judge(): Promise<void> {
     for (const { workload } of this.#workloads) workload.judge(this.#retained);
     const logs = await this.#finalLogs();
-    for (const group of this.#groups) group.checkEqual();
+    for (const group of this.#groups) group.checkEqual(this.#verdict);
     // Each replica's word counts: the n-th log has the n-th of every group, or its last.
     for (let n = 0; n < Math.max(...logs.map((ofGroup) => ofGroup.length)); n++) {
       const log: FinalLog = { queues: new Map(logs.flatMap((ofGroup) => [...(ofGroup[Math.min(n, ofGroup.length - 1)] as GroupLog)])) };
-      checkOffsetGap(log);
-      checkDuplicated(log);
-      checkReordered(log);
-      checkLost(this.#referee.acked, log);
+      this.#verdict.shown(log, this.#referee.acked);
       this.#referee.readers.checkShown(log);
     }
   }

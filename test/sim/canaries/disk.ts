@@ -1,8 +1,10 @@
+import { Producers } from '../../../src/broker/producers.ts';
 import type { DiskFile } from '../../../src/io/disk.ts';
 import type { Io } from '../../../src/io/io.ts';
 import { HardStateFile, type StoredHardState } from '../../../src/log/hard-state.ts';
 import { LogVerifier } from '../../../src/log/log-verifier.ts';
 import { RaftDriver } from '../../../src/replica/driver.ts';
+import { Scrub } from '../../../src/replica/scrub.ts';
 import { startBroker } from '../broker-process.ts';
 import { type AnyMethod, type Canary, nothing, patch } from './canary.ts';
 
@@ -124,5 +126,23 @@ export const DISK_CANARIES: readonly Canary[] = [
     seeds: 20,
     faults: ['rot'],
     plant: () => patch(LogVerifier.prototype, 'rewrite', () => () => Promise.resolve()),
+  },
+  {
+    name: 'nobody looks for damage',
+    breaks: 'FAULTS 5: what is damaged on a disk is found and repaired while a good copy is left',
+    caughtBy: ['not identical', 'not live'],
+    firstSeed: 1,
+    seeds: 60,
+    faults: ['rot'],
+    plant: () => patch(Scrub.prototype, 'start', () => () => {}),
+  },
+  {
+    name: 'a restored state lacks what producers have sent',
+    breaks: 'FAULTS 7: the state after recovery is that of a replica that never fell',
+    caughtBy: ['state differs', 'duplicated', 'not identical'],
+    firstSeed: 1,
+    seeds: 40,
+    faults: ['kill', 'powerLoss'],
+    plant: () => patch(Producers.prototype, 'restore', () => () => {}),
   },
 ];
