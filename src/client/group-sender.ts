@@ -142,7 +142,9 @@ export class GroupSender {
       }
       const open = queue.open();
       if (queue.oneWay.length > 0) continue;
-      if (lingerMs > 0 && open !== undefined) lingerLeftMs = Math.min(lingerLeftMs, open.createdAt + lingerMs - now);
+      const leftMs = open === undefined ? 0 : open.createdAt + lingerMs - now;
+      // What has lingered and is still here waits for a place in the window: the next answer goes on here. A timer for it would be due at once, for ever.
+      if (leftMs > 0) lingerLeftMs = Math.min(lingerLeftMs, leftMs);
       else this.#dirty.delete(queue);
     }
     if (frame.parts.length > 0) this.#send(frame);

@@ -47,6 +47,18 @@ function world(options: ProducerOptions = {}) {
   return { clock, producer, a, b };
 }
 
+/** @returns how many timers were set since; too many of them end the test */
+function countTimers(clock: ManualClock): () => number {
+  let timers = 0;
+  const set = clock.setTimer.bind(clock);
+  clock.setTimer = (delayMs, callback) => {
+    timers += 1;
+    if (timers > 1_000) throw new Error('a busy loop');
+    return set(delayMs, callback);
+  };
+  return () => timers;
+}
+
 describe('two broker groups', () => {
   test('F05 F12 a refused message moves to another group, one that a selector placed by its argument does not', async () => {
     const { clock, producer, a, b } = world({ messageQueueSelector: (queues) => queues[0] as never });
@@ -81,16 +93,28 @@ describe('two broker groups', () => {
     await clock.run(10);
     // The other one goes from a to b, behind the young one.
     a.answerHeld('BUSY');
-    let timers = 0;
-    const set = clock.setTimer.bind(clock);
-    clock.setTimer = (delayMs, callback) => {
-      timers += 1;
-      if (timers > 1_000) throw new Error('a busy loop');
-      return set(delayMs, callback);
-    };
+    const timers = countTimers(clock);
     await clock.run(600);
     expect(codes.map((line) => line.slice(0, 3))).toEqual(['old']);
-    expect(timers).toBeLessThan(20);
+    expect(timers()).toBeLessThan(20);
+  });
+
+  test('F11 what has lingered behind a full window waits for an answer, and is no busy loop', async () => {
+    const { clock, producer, a } = world({ lingerMs: 20, maxInFlightBatchesPerQueue: 1 });
+    a.verdict = 'silent';
+    const queue = { topic: 't', brokerName: 'a', queueId: 0 };
+    const sends = [producer.send({ topic: 't', body: 'first', queue })];
+    await clock.run(30);
+    expect(a.sent).toHaveLength(1);
+    sends.push(producer.send({ topic: 't', body: 'second', queue }));
+    const timers = countTimers(clock);
+    await clock.run(500);
+    expect(timers()).toBeLessThan(20);
+    a.answerHeld('stored');
+    a.verdict = 'stored';
+    await clock.run(10);
+    await Promise.all(sends);
+    expect(a.sent).toHaveLength(2);
   });
 
   test('F09 one-way messages wait when the socket takes nothing, then are refused with BUSY', async () => {

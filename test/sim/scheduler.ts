@@ -29,6 +29,8 @@ export interface Owner {
   failed(error: unknown): void;
 }
 
+/** A process that makes more of its own events at one instant goes round in a circle: time would never pass again. */
+const MAX_EVENTS_AT_ONCE = 100_000;
 /** Events that one turn of Node's loop runs before it looks for unhandled rejections. */
 const EVENTS_PER_TURN = 4096;
 
@@ -41,6 +43,7 @@ export class SimScheduler {
   readonly trace: Trace;
   #nowUs = 0;
   #sequence = 0;
+  #eventsNow = 0;
   readonly #heap: SimEvent[] = [];
   #failure: { readonly error: unknown } | null = null;
 
@@ -128,6 +131,9 @@ export class SimScheduler {
       return false;
     }
     this.#pop();
+    this.#eventsNow = event.timeUs === this.#nowUs ? this.#eventsNow + 1 : 0;
+    if (this.#eventsNow > MAX_EVENTS_AT_ONCE)
+      this.fail(new Error(`busy loop: ${this.#eventsNow} events at one time, the last of ${event.owner?.name ?? 'the world'}`));
     this.#nowUs = event.timeUs;
     const run = event.run;
     const owner = event.owner;
