@@ -1,11 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { NOBODY } from '../../src/replica/membership.ts';
 import { CommittedChecker } from './checkers/committed.ts';
 import { checkDuplicated } from './checkers/duplicated.ts';
 import { FabricatedChecker } from './checkers/fabricated.ts';
 import { checkIdentical } from './checkers/identical.ts';
 import { LeadersChecker } from './checkers/leaders.ts';
 import { type Acked, checkLost } from './checkers/lost.ts';
+import { MembershipsChecker } from './checkers/memberships.ts';
 import { OffsetBackChecker } from './checkers/offset-back.ts';
 import { checkOffsetGap } from './checkers/offset-gap.ts';
 import { OwnersChecker } from './checkers/owners.ts';
@@ -268,5 +270,29 @@ describe('checkers that watch a run', () => {
     caught('not synced', () => checker.vote(1, 4, 3));
     caught('not synced', () => checker.vote(1, 5, 2));
     caught('not synced', () => checker.clientAck(1, 6));
+  });
+
+  test('memberships: the end of a joint one decides though a later one was overwritten that only the minority had (seed 526)', () => {
+    const member = (replicaId: number) => ({ replicaId, incarnation: `i${replicaId}`, host: '', port: 0 });
+    const of = (voters: readonly number[], outgoing: readonly number[] | null) => ({
+      ...NOBODY,
+      voters,
+      outgoing,
+      members: [...new Set([...voters, ...(outgoing ?? [])])].map(member),
+    });
+    const holders = new Map([
+      [7, [1, 2, 3]],
+      [8, [1, 3]],
+      [9, [2]],
+    ]);
+    const checker = new MembershipsChecker({ holdsMembership: (id, _index, checksum) => holders.get(checksum)?.includes(id) === true });
+    checker.formed(of([1, 2, 3], null));
+    checker.durable(10, 7, of([1, 3], null), null);
+    // What the leader of before, which was cut off, had laid behind it.
+    checker.durable(14, 9, of([1, 3], [1, 2, 3]), null);
+    checker.durable(12, 8, of([1], [1, 3]), null);
+    expect(checker.deciders(20)).toContainEqual([[1]]);
+    holders.set(8, [1]);
+    expect(checker.deciders(20)).not.toContainEqual([[1]]);
   });
 });

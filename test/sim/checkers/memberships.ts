@@ -69,11 +69,9 @@ export class MembershipsChecker {
    * end of a joint one counts as soon as it may be laid: the leader has it in memory before any disk does.
    */
   deciders(index: number): (readonly (readonly number[])[])[] {
-    const sets = this.since(index).map(setsOf);
-    const last = this.#known.at(-1);
-    if (last === undefined || last.membership.outgoing === null) return sets;
-    const ends = setsOf(last.membership).every((set) => this.#holders(last.index, last.checksum, set).length * 2 > set.length);
-    return ends ? [...sets, [last.membership.voters]] : sets;
+    const since = this.#since(index);
+    const ends = since.filter((one) => one.membership.outgoing !== null && this.#isKept(one));
+    return [...since.map(({ membership }) => setsOf(membership)), ...ends.map(({ membership }) => [membership.voters])];
   }
 
   committed(index: number): void {
@@ -82,8 +80,12 @@ export class MembershipsChecker {
 
   /** From the one that was in force at `index` on. One that only a minority has may be overwritten, and then the one before it stayed. */
   since(index: number): GroupMembership[] {
+    return this.#since(index).map(({ membership }) => membership);
+  }
+
+  #since(index: number): readonly Known[] {
     const base = this.#known.findLastIndex((one) => one.index <= index && this.#isKept(one));
-    return this.#known.slice(Math.max(0, base)).map(({ membership }) => membership);
+    return this.#known.slice(Math.max(0, base));
   }
 
   #isKept({ index, checksum, membership }: Known): boolean {
