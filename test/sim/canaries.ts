@@ -9,6 +9,7 @@ import { MEMBERSHIP_CANARIES } from './canaries/membership.ts';
 import { POP_CANARIES } from './canaries/pop.ts';
 import { RAFT_CANARIES } from './canaries/raft.ts';
 import { RETRY_CANARIES } from './canaries/retries.ts';
+import { SELECTION_CANARIES } from './canaries/selection.ts';
 import { TRANSACTION_CANARIES } from './canaries/transactions.ts';
 import { VERDICT_CANARIES } from './canaries/verdict.ts';
 import { type SeedFailure, trySeed } from './run-seeds.ts';
@@ -23,6 +24,7 @@ export const CANARIES: readonly Canary[] = [
   ...CONSUMER_CANARIES,
   ...TRANSACTION_CANARIES,
   ...DELAY_CANARIES,
+  ...SELECTION_CANARIES,
   ...CHECKER_CANARIES,
   ...VERDICT_CANARIES,
 ];

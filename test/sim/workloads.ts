@@ -4,6 +4,7 @@ import { makeDelay } from './workloads/delay.ts';
 import { makeOrderly } from './workloads/orderly.ts';
 import { makePop } from './workloads/pop.ts';
 import { makeRetries } from './workloads/retries.ts';
+import { makeSelection } from './workloads/selection.ts';
 import { makeTransactions } from './workloads/transactions.ts';
 import type { MakeWorkload, Workload } from './workloads/workload.ts';
 
@@ -15,6 +16,7 @@ export const WORKLOADS = {
   orderly: makeOrderly,
   transactions: makeTransactions,
   delay: makeDelay,
+  selection: makeSelection,
 } as const satisfies Record<string, MakeWorkload>;
 export type WorkloadName = keyof typeof WORKLOADS;
 const MAKERS: Readonly<Record<WorkloadName, MakeWorkload>> = WORKLOADS;

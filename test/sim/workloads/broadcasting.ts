@@ -37,7 +37,12 @@ async function produce(io: Io, stage: Stage, referee: BroadcastReferee): Promise
   const client = clientOf(io, stage);
   await ensureTopic(io, client, TOPIC, QUEUES);
   const next = (number: number, n: number) => ({ topic: TOPIC, body: encodeBody(number, 0, n, 20) });
-  await keepSending({ io, stage, prng, client }, 30 + prng.exponential(150), next, (result) => void referee.stored.push(result));
+  await keepSending(
+    { io, stage, prng, producer: client.producer() },
+    30 + prng.exponential(150),
+    next,
+    (result) => void referee.stored.push(result),
+  );
 }
 
 async function consume(io: Io, stage: Stage, referee: BroadcastReferee, instanceName: string): Promise<void> {

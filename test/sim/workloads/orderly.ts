@@ -87,7 +87,12 @@ async function produce(io: Io, stage: Stage, store: FencedStore): Promise<void> 
     const key = prng.between(1, 5);
     return { topic: TOPIC, body: encodeBody(number, key, n, 20), orderingKey: `${number}-${key}` };
   };
-  await keepSending({ io, stage, prng, client }, 20 + prng.exponential(100), next, (result) => void store.stored.push(result));
+  await keepSending(
+    { io, stage, prng, producer: client.producer() },
+    20 + prng.exponential(100),
+    next,
+    (result) => void store.stored.push(result),
+  );
 }
 
 async function consume(io: Io, stage: Stage, store: FencedStore, strategy: AllocateMessageQueueStrategy): Promise<void> {

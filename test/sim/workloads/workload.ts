@@ -1,4 +1,5 @@
 import { LedgerClient } from '../../../src/client/ledger-client.ts';
+import type { Producer } from '../../../src/client/producer.ts';
 import type { Message, SendResult } from '../../../src/client/types.ts';
 import type { BrokerConfig } from '../../../src/config.ts';
 import type { Io } from '../../../src/io/io.ts';
@@ -63,12 +64,11 @@ export async function ensureTopic(io: Io, client: LedgerClient, topic: string, q
 
 /** What one producer sends all the time while new work may begin; nothing waits for an answer. @param meanMs between two sends */
 export async function keepSending(
-  { io, stage, prng, client }: { io: Io; stage: Stage; prng: Prng; client: LedgerClient },
+  { io, stage, prng, producer }: { io: Io; stage: Stage; prng: Prng; producer: Producer },
   meanMs: number,
   next: (number: number, n: number) => Message,
-  stored: (result: SendResult) => void,
+  stored: (result: SendResult, number: number, n: number) => void,
 ): Promise<void> {
-  const producer = client.producer();
   const number = stage.nextProducer();
   for (let n = 0; stage.open; n++) {
     stage.referee.fabricated.sent(number, n);
@@ -76,7 +76,7 @@ export async function keepSending(
     const settled = stage.begin();
     producer
       .send(message)
-      .then(stored)
+      .then((result) => stored(result, number, n))
       .catch(() => {})
       .finally(settled);
     await sleep(io, prng.exponential(meanMs));
