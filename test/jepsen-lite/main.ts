@@ -1,6 +1,7 @@
 import { HostsUnavailable } from '../support/net-hosts.ts';
 import { FAULTS } from './faults/catalogue.ts';
-import { type ChaosOptions, parseOptions, USAGE, UsageError } from './options.ts';
+import { checkAgain } from './judge.ts';
+import { parseOptions, USAGE, UsageError, type Wish } from './options.ts';
 import { runChaos } from './run.ts';
 
 /** `npm run chaos`: real processes under faults, and a verdict. README.md says how to read what it leaves. */
@@ -18,21 +19,21 @@ async function main(): Promise<number> {
     process.stdout.write(`${USAGE}\n`);
     return EXIT.valid;
   }
-  let options: ChaosOptions | null;
+  let wish: Wish;
   try {
-    options = parseOptions(args);
+    wish = parseOptions(args);
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
     process.stderr.write(`${error.message}\n\n${USAGE}\n`);
     return EXIT.usage;
   }
-  if (options === null) {
+  if (wish.do === 'list') {
     process.stdout.write(list());
     return EXIT.valid;
   }
   const stopping = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stopping.abort());
-  const { verdict, summary } = await runChaos(options, stopping.signal);
+  const { verdict, summary } = wish.do === 'run' ? await runChaos(wish.options, stopping.signal) : checkAgain(wish.directory);
   process.stdout.write(`verdict: ${verdict}${summary === '' ? '' : ` ${summary}`}\n`);
   return EXIT[verdict];
 }

@@ -14,6 +14,7 @@ export const USAGE = `npm run chaos -- [--minutes M] [--faults all|NAME,…] [--
   --out DIR         history.jsonl, schedule.json, report.html and logs go there (default: a directory below ${tmpdir()})
   --schedule FILE   carries out the schedule.json of another run instead of a drawn one
   --workloads W     ${WORKLOADS.join(',')} (default: all)
+  --check DIR       judges a run's history.jsonl again, with the checkers as they are now; writes result.json and report.html anew
   --list            the faults, and how it is known of each that it was there
 
 The last line of standard output is the verdict. Exit codes: 0 valid, 1 invalid, 2 wrong usage or something is missing here
@@ -31,10 +32,16 @@ export interface ChaosOptions {
   readonly replay: string;
 }
 
-/** @returns null: the faults are to be listed. @throws UsageError */
-export function parseOptions(args: readonly string[]): ChaosOptions | null {
+export type Wish =
+  | { readonly do: 'run'; readonly options: ChaosOptions }
+  | { readonly do: 'check'; readonly directory: string }
+  | { readonly do: 'list' };
+
+/** @throws UsageError */
+export function parseOptions(args: readonly string[]): Wish {
   const values = parsed(args);
-  if (values.list) return null;
+  if (values.list) return { do: 'list' };
+  if (values.check !== undefined) return { do: 'check', directory: resolve(values.check) };
   const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(values.seed);
   if (!Number.isSafeInteger(seed) || seed < 0) throw new UsageError(`--seed ${values.seed}: a whole number from 0`);
   const minutes = Number(values.minutes);
@@ -45,7 +52,8 @@ export function parseOptions(args: readonly string[]): ChaosOptions | null {
   const schedule = values.schedule === undefined ? drawn(seed, minutes, values.faults) : read(values.schedule);
   const out = resolve(values.out ?? join(tmpdir(), `ledgermq-chaos-${schedule.seed}-${process.pid}`));
   const replay = `npm run chaos -- --minutes ${schedule.minutes} --faults ${values.faults} --seed ${schedule.seed}`;
-  return { schedule, out, workloads, replay: values.schedule === undefined ? replay : `npm run chaos -- --schedule ${values.schedule}` };
+  const again = values.schedule === undefined ? replay : `npm run chaos -- --schedule ${values.schedule}`;
+  return { do: 'run', options: { schedule, out, workloads, replay: again } };
 }
 
 function parsed(args: readonly string[]) {
@@ -58,6 +66,7 @@ function parsed(args: readonly string[]) {
         seed: { type: 'string' },
         out: { type: 'string' },
         schedule: { type: 'string' },
+        check: { type: 'string' },
         workloads: { type: 'string', default: 'all' },
         list: { type: 'boolean', default: false },
       },

@@ -2,21 +2,15 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { VerifyResult } from '../../src/cli/verify-replicas.ts';
 import { assertHostsPossible } from '../support/net-hosts.ts';
-import { type CheckContext, checkHistory } from './checkers/check.ts';
 import { ChaosCluster } from './cluster/chaos-cluster.ts';
-import { HistoryWriter, mergeHistories, readHistory, writeHistory } from './history.ts';
+import { HistoryWriter } from './history.ts';
+import { type ChaosVerdict, judge } from './judge.ts';
 import { Nemesis } from './nemesis.ts';
 import type { ChaosOptions } from './options.ts';
-import { type Outcome, withOutcome } from './outcome.ts';
-import { writeReport } from './report/report.ts';
+import type { Outcome } from './outcome.ts';
 import { OPENING_MS } from './schedule.ts';
 import { workerPlans } from './worker-plans.ts';
 import { ChaosWorker } from './workers.ts';
-
-export interface ChaosVerdict {
-  readonly verdict: 'valid' | 'invalid' | 'unknown';
-  readonly summary: string;
-}
 
 const BENCH_S = 6;
 const BENCH_WARMUP_S = 2;
@@ -132,36 +126,4 @@ async function compare(cluster: ChaosCluster, say: (text: string) => void): Prom
     say(`verify: ${(error as Error).message}`);
     return null;
   }
-}
-
-function judge(options: ChaosOptions, historyFiles: readonly string[], outcome: Outcome, say: (text: string) => void): ChaosVerdict {
-  const { out, schedule } = options;
-  const { nemesis, benchMsgsPerS, verify, problems } = outcome;
-  const context: CheckContext = {
-    seed: schedule.seed,
-    minutes: schedule.minutes,
-    faults: nemesis.faults,
-    benchMsgsPerS,
-    verify,
-    replay: options.replay,
-  };
-  const historyFile = join(out, 'history.jsonl');
-  const lines = writeHistory(historyFile, mergeHistories(historyFiles));
-  say(`${lines} lines of history`);
-  const result = withOutcome(checkHistory(readHistory(historyFile), context), outcome);
-  writeFileSync(
-    join(out, 'result.json'),
-    `${JSON.stringify({ ...result, windows: undefined, context, problems, recoveryMs: nemesis.recoveryMs }, null, 2)}\n`,
-  );
-  writeReport(out, readHistory(historyFile), result, context);
-  for (const reason of result.reasons) say(reason);
-  for (const [name, { planned, fired }] of Object.entries(nemesis.faults)) say(`${name}: ${fired} of ${planned}`);
-  const { operations, acknowledgedMessages, faultFreeMsgsPerS } = result;
-  const rate = faultFreeMsgsPerS === null ? '?' : Math.round(faultFreeMsgsPerS);
-  const figures = `${operations.ok} of ${operations.all} operations, ${acknowledgedMessages} messages acknowledged, ${rate} messages/s without faults (bench ${benchMsgsPerS})`;
-  const why =
-    result.reasons[0] === undefined
-      ? ''
-      : `; ${result.reasons[0]}${result.reasons.length > 1 ? ` and ${result.reasons.length - 1} more` : ''}`;
-  return { verdict: result.verdict, summary: `seed ${schedule.seed}: ${figures}${why}; ${out}` };
 }
