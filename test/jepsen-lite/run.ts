@@ -84,7 +84,8 @@ async function underFaults(
   say(`${workers.length} clients at work; faults begin in ${OPENING_MS / 1000} s`);
   const ticker = setInterval(() => {
     const total = (what: 'ok' | 'fail' | 'info'): number => workers.reduce((sum, { progress }) => sum + progress[what], 0);
-    say(`operations: ${total('ok')} ok, ${total('fail')} failed, ${total('info')} unknown`);
+    const freeMiB = Math.min(...cluster.members.map(({ volume }) => volume.freeBytes)) >> 20;
+    say(`operations: ${total('ok')} ok, ${total('fail')} failed, ${total('info')} unknown; ${freeMiB} MiB free on the fullest volume`);
   }, PROGRESS_MS);
   try {
     const nemesis = await new Nemesis(cluster, schedule, history, say, stop).run();

@@ -9,8 +9,8 @@ export interface WorkerPlan {
 
 const COUNTS: Readonly<Record<string, number>> = { fifo: 2, offsets: 1, transactions: 1, delay: 1, rebalance: 1, metadata: 1 };
 /** Of the bench's throughput, by all of them: enough to be held against it, and room for replicas that catch up. */
-const FIFO_SHARE = 0.45;
-const MAX_FIFO_MESSAGES_PER_S = 6_000;
+const FIFO_SHARE = 0.35;
+const MAX_FIFO_MESSAGES_PER_S = 5_000;
 
 export const WORKLOADS: readonly string[] = Object.keys(COUNTS);
 

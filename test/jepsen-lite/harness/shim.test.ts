@@ -128,7 +128,8 @@ describe('F43 a loss of power', () => {
 
   test('after a failed sync the bytes are gone, also when the next sync succeeds', async () => {
     shim.set(ShimMode.failSync);
-    const ended = await program(`const a = file('a'); console.log(attempt(() => fs.fsyncSync(a)), attempt(() => fs.fdatasyncSync(a)));
+    const ended =
+      await program(`const a = file('a'); fs.writeSync(a, 'early', 0); console.log(attempt(() => fs.fsyncSync(a)), attempt(() => fs.fdatasyncSync(a)));
       const d = fs.openSync(dir + '/a', c.O_RDWR | c.O_DSYNC); console.log(attempt(() => fs.writeSync(d, block('1'), 0, ${BLOCK}, 0))); die();`);
     expect(ended.out).toBe('EIO EIO\nEIO');
     expect(shim.counts().failedSyncs).toBe(3);
