@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { VerifyResult } from '../../src/cli/verify-replicas.ts';
 import { assertHostsPossible } from '../support/net-hosts.ts';
-import { ChaosCluster } from './cluster/chaos-cluster.ts';
+import { ChaosCluster, type ClusterTools } from './cluster/chaos-cluster.ts';
 import { HistoryWriter } from './history.ts';
 import { type ChaosVerdict, judge } from './judge.ts';
 import { Nemesis } from './nemesis.ts';
@@ -55,9 +55,9 @@ function sayer(): (text: string) => void {
   return (text) => process.stderr.write(`${((performance.now() - startMs) / 1000).toFixed(1).padStart(7)}  ${text}\n`);
 }
 
-function toolsFor(faults: readonly string[]): { shim: boolean; clock: boolean } {
+function toolsFor(faults: readonly string[]): ClusterTools {
   const shimmed = ['fsync-error', 'write-error', 'short-write', 'torn-write', 'power-loss', 'power-loss-all'];
-  return { shim: faults.some((name) => shimmed.includes(name)), clock: faults.includes('clock') };
+  return { shim: faults.some((name) => shimmed.includes(name)), clock: faults.includes('clock'), relay: faults.includes('delay') };
 }
 
 async function underFaults(

@@ -35,6 +35,8 @@ export interface ClusterTools {
   /** Disk faults and losses of power. */
   readonly shim: boolean;
   readonly clock: boolean;
+  /** Delay and reorder. */
+  readonly relay: boolean;
 }
 
 /** Ended though no fault was at it. */
@@ -47,7 +49,8 @@ export class ChaosCluster {
   readonly hosts: NetHosts;
   readonly volumes: Volumes;
   readonly clients: readonly NetHost[];
-  readonly relayProgram: string;
+  /** null: not asked for. */
+  readonly relayProgram: string | null;
   readonly unexpectedExits: UnexpectedExit[] = [];
   readonly #replicas: ReadonlyMap<number, ChaosReplica>;
   readonly #operator: NetHost;
@@ -61,7 +64,7 @@ export class ChaosCluster {
     clients: readonly NetHost[];
     operator: NetHost;
     replicas: ReadonlyMap<number, ChaosReplica>;
-    relayProgram: string;
+    relayProgram: string | null;
   }) {
     this.hosts = parts.hosts;
     this.volumes = parts.volumes;
@@ -98,7 +101,7 @@ export class ChaosCluster {
       const clients: NetHost[] = [];
       for (let at = 1; at <= CLIENT_HOSTS; at++) clients.push(await hosts.add(`c${at}`));
       const operator = await hosts.add('operator');
-      const relayProgram = await compileRelay(volumes.directory);
+      const relayProgram = tools.relay ? await compileRelay(volumes.directory) : null;
       return new ChaosCluster({ hosts, volumes, clients, operator, replicas, relayProgram });
     } catch (error) {
       await hosts.destroy();

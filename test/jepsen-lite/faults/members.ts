@@ -22,23 +22,37 @@ const membership: StartFault = async ({ cluster, order, prng, holdMs }) => {
     replica.volume.wipe();
     replica.start(EVERYBODY);
   };
+  let removed = false;
+  const replace = async (replica: ChaosReplica): Promise<void> => {
+    await change('remove', replica);
+    removed = true;
+    await replica.end('SIGKILL');
+    startEmpty(replica);
+    await change('add', replica);
+    removed = false;
+  };
+  /** Each change may be asked for again; the three are to be the members when it is over, whatever went wrong. */
   const all = async (): Promise<boolean> => {
     try {
       startEmpty(spare);
       await change('add', spare);
       await sleep(holdMs);
-      if (replaced !== null) {
-        await change('remove', replaced);
-        await replaced.end('SIGKILL');
-        startEmpty(replaced);
-        await change('add', replaced);
-      }
+      if (replaced !== null) await replace(replaced);
       await change('remove', spare);
       return true;
     } catch (error) {
       texts.push(error instanceof Error ? error.message : String(error));
-      return false;
     }
+    try {
+      if (replaced !== null && removed) {
+        replaced.start(EVERYBODY);
+        await change('add', replaced);
+      }
+      await change('remove', spare);
+    } catch (error) {
+      texts.push(error instanceof Error ? error.message : String(error));
+    }
+    return false;
   };
   const over = all();
   return {

@@ -87,6 +87,7 @@ const delay: StartFault = async (stage) => {
   const { host } = first(stage.order);
   const { prng, cluster } = stage;
   const plan = { delayMs: prng.between(1, 60), jitterMs: prng.between(10, 120), seed: prng.u32() };
+  if (cluster.relayProgram === null) throw new Error('no relay');
   const relay = await Relay.start(cluster.relayProgram, cluster.hosts, host, plan);
   return {
     targets: [host.name],

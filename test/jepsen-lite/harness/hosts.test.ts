@@ -12,7 +12,7 @@ afterEach(() => hosts.destroy());
 
 /** Answers each datagram at port 9000; resolves when it listens. */
 async function echoAt(host: { name: string; address: string; namespace: string }): Promise<ChildProcess> {
-  const program = `const s = require('dgram').createSocket('udp4'); s.on('message', (m, r) => s.send(m, r.port, r.address));
+  const program = `const s = require('dgram').createSocket('udp4'); s.on('message', (m, r) => { console.log('got'); s.send(m, r.port, r.address); });
     s.bind(9000, '0.0.0.0', () => console.log('up'))`;
   const child = hosts.spawn(host, process.execPath, ['-e', program], { stdio: ['ignore', 'pipe', 'inherit'] });
   await new Promise((resolve) => child.stdout?.once('data', resolve));
@@ -40,14 +40,19 @@ describe('F43 hosts of network namespaces', () => {
 
   test('a cut drops one direction, counts it, and heals', async () => {
     const [a, b, c] = [await hosts.add('a'), await hosts.add('b'), await hosts.add('c')];
-    await echoAt(b);
+    let got = '';
+    (await echoAt(b)).stdout?.on('data', (chunk) => {
+      got += chunk;
+    });
     const oneWay = await hosts.cut([{ from: a, to: b }]);
     expect(await answered(a, 'b', 10)).toBe(0);
     expect(await oneWay.droppedPackets()).toBe(10);
     expect(await answered(c, 'b', 10)).toBe(10);
     const otherWay = await hosts.cut([{ from: b, to: a }]);
     expect(await oneWay.heal()).toBe(10);
+    got = '';
     expect(await answered(a, 'b', 10)).toBe(0);
+    expect(got).toBe('got\n'.repeat(10));
     expect(await otherWay.heal()).toBe(10);
     expect(await answered(a, 'b', 10)).toBe(10);
   });
