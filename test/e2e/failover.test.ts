@@ -5,11 +5,14 @@ import { dense, drain, TestCluster, texts, until } from './test-cluster.ts';
 /** FAULTS 16; a loaded machine may take longer, so that only three times these fail a test. */
 const KILL_P50_MS = 1_000;
 const KILL_MAX_MS = 3_000;
+const SILENT_P50_MS = 1_500;
 const TRANSFER_MS = 200;
 const SLACK = 3;
 const QUEUES = 4;
 /** FAULTS 16 asks for 300: `LEDGERMQ_KILLS=300 npm test -- test/e2e/failover -t 'FAULTS 16 kill'`. */
 const KILLS = Number(process.env['LEDGERMQ_KILLS'] ?? 5);
+/** `LEDGERMQ_PAUSES=50 npm test -- test/e2e/failover -t 'falls silent'` */
+const PAUSES = Number(process.env['LEDGERMQ_PAUSES'] ?? 3);
 
 let cluster: TestCluster;
 let client: LedgerClient;
@@ -134,6 +137,33 @@ describe('failover', () => {
       expect(await cluster.json('verify')).toMatchObject({ identical: true });
     },
     60_000 + KILLS * 10_000,
+  );
+
+  test(
+    'F35 FAULTS 16 the leader falls silent, its connections stand: another one is elected, nothing is lost',
+    async () => {
+      const queues = await cluster.createTopic('silent', QUEUES);
+      const load = new Load(queues);
+      const gapsMs: number[] = [];
+      for (let round = 0; round < PAUSES; round++) {
+        const leader = await cluster.local.waitLeader();
+        gapsMs.push(
+          await load.gapMs(async () => {
+            cluster.local.replica(leader).signal('SIGSTOP');
+          }),
+        );
+        cluster.local.replica(leader).signal('SIGCONT');
+        await until('it serves again', async () => (await cluster.local.replica(leader).isReady()) === true);
+      }
+      await load.stop();
+      gapsMs.sort((left, right) => left - right);
+      const [p50, max] = [gapsMs[Math.floor(PAUSES / 2)] as number, gapsMs.at(-1) as number];
+      console.log(`silent leader, ${PAUSES} times: gap p50 ${p50.toFixed(0)} ms, max ${max.toFixed(0)} ms (aim p50 ${SILENT_P50_MS})`);
+      expect(p50).toBeLessThan(SILENT_P50_MS * SLACK);
+      await checkStored(load, queues);
+      expect(await cluster.json('verify')).toMatchObject({ identical: true });
+    },
+    60_000 + PAUSES * 10_000,
   );
 
   test('F35 FAULTS 16 planned transfer under load: the named replica leads, no send fails', async () => {

@@ -16,7 +16,7 @@ interface Known {
   readonly resets: Map<number, number>;
   /** Resets that ended, and where: kept while another one that they overlap is under way. */
   ended: { readonly index: number; readonly offset: number }[];
-  /** Index at which a reset was last under way. */
+  /** Index at which a reset last ended. */
   lastReset: number;
   /** Everything that somebody tried to commit, or to reset to. */
   readonly tried: Set<number>;
@@ -47,7 +47,6 @@ export class OffsetBackChecker implements Checker {
     if (offset !== null) known.tried.add(offset);
     if (f !== 'reset') return;
     known.resets.set(index, offset ?? NEVER);
-    known.lastReset = index;
   }
 
   operation({ f, type, invoked, completed }: Operation): void {

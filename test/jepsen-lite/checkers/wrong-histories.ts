@@ -63,6 +63,20 @@ function swap(model: ModelHistory, one: Placed, other: Placed): void {
   }
 }
 
+/** The last reading shows a delayed message at the beginning of log time. */
+function early(model: ModelHistory, kind: string): ModelLine[] | null {
+  // Of log time only what was read says anything.
+  const known = model.lines.find(({ polls = [] }) => polls.some(({ queue, read }) => read.length > 0 && queue.startsWith(`${TOPIC}/`)));
+  const isDue = ({ f, type, value, time }: ModelLine) =>
+    f === 'send' && type === 'invoke' && value[kind] !== undefined && time > (known?.time ?? 0);
+  const due = new Set(model.lines.filter(isDue).flatMap(({ sent = [] }) => sent.map(({ stream, n }) => `${stream}:${n}`)));
+  const reads = model.lines.flatMap(({ f, type, read = [] }) => (f === 'read' && type === 'ok' ? read : []));
+  const message = reads.find(({ stream, n }) => due.has(`${stream}:${n}`));
+  if (message === undefined) return null;
+  message.logMs = 1;
+  return model.lines;
+}
+
 export const WRONGS: readonly Wrong[] = [
   {
     checker: 'lost',
@@ -287,21 +301,18 @@ export const WRONGS: readonly Wrong[] = [
   },
   {
     checker: 'early delivery',
-    name: 'a delayed message before its time',
-    spoil(model) {
-      const due = new Set(
-        model.lines.flatMap(({ f, type, value, sent = [] }) =>
-          f === 'send' && type === 'invoke' && value['deliverAt'] !== undefined ? sent.map(({ stream, n }) => `${stream}:${n}`) : [],
-        ),
-      );
-      const read = model.lines.findLast(
-        ({ f, type, read: seen = [] }) => f === 'read' && type === 'ok' && seen.some(({ stream, n }) => due.has(`${stream}:${n}`)),
-      );
-      const message = read?.read?.find(({ stream, n }) => due.has(`${stream}:${n}`));
-      if (message === undefined) return null;
-      message.logMs = 1;
-      return model.lines;
-    },
+    name: 'a message before the time of its delivery',
+    spoil: (model) => early(model, 'deliverAt'),
+  },
+  {
+    checker: 'early delivery',
+    name: 'a message before its delay after what was read when it was sent',
+    spoil: (model) => early(model, 'delayMs'),
+  },
+  {
+    checker: 'early delivery',
+    name: 'a message before the delay of its level',
+    spoil: (model) => early(model, 'delayTimeLevel'),
   },
   {
     checker: 'linearizable topic metadata',
