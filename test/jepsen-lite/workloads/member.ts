@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { type Consumer, LedgerClient } from '../../../src/index.ts';
 import { HistoryWriter } from '../history.ts';
-import { Lane } from './lane.ts';
+import { codeOf, Lane } from './lane.ts';
 import { PollRecorder } from './reading.ts';
 
 export const REBALANCE_TOPIC = 'chaos-rebalance';
@@ -19,6 +19,16 @@ export function memberOf(client: LedgerClient, recorder: PollRecorder): Consumer
   });
 }
 
+async function startedOr(consumer: Consumer): Promise<boolean> {
+  try {
+    await consumer.start();
+    return true;
+  } catch (error) {
+    codeOf(error);
+    return false;
+  }
+}
+
 /** A member of the group as a process of its own, to be killed. It ends by itself when its input does. */
 async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -33,8 +43,10 @@ async function main(): Promise<void> {
   const history = new HistoryWriter(values.history, BigInt(values['origin-ns']), true);
   const lane = new Lane(history, { ok: 0, fail: 0, info: 0 }, Number(values.lane));
   const client = new LedgerClient({ endpoints: values.endpoints, clientId: values.member, openTelemetry: false });
-  await memberOf(client, new PollRecorder(lane, REBALANCE_GROUP, values.member, { eachCall: true })).start();
   process.stdin.resume().on('end', () => process.exit(0));
+  const consumer = memberOf(client, new PollRecorder(lane, REBALANCE_GROUP, values.member, { eachCall: true }));
+  // While no broker answers it goes on asking, until it is killed.
+  for (let started = false; !started; ) started = await startedOr(consumer);
 }
 
 if (import.meta.main) await main();

@@ -36,6 +36,7 @@ export class RebalanceWorkload implements Workload {
   readonly #running: Promise<void>[] = [];
   readonly #draining = Promise.withResolvers<void>();
   readonly #living: Promise<void>[] = [];
+  #isDrained = false;
   #members = 0;
   #children = 0;
 
@@ -55,6 +56,7 @@ export class RebalanceWorkload implements Workload {
     await Promise.all(this.#running);
     const lane = this.#stage.lane(DRAIN_LANE);
     await drainGroup(lane, this.#client, REBALANCE_GROUP, REBALANCE_TOPIC, DRAIN_TIMEOUT_MS);
+    this.#isDrained = true;
     this.#draining.resolve();
     await Promise.all(this.#living);
     if (this.#stage.id === 0) await readWholeTopic(lane, this.#client, REBALANCE_TOPIC, { timeoutMs: READ_TIMEOUT_MS });
@@ -80,9 +82,8 @@ export class RebalanceWorkload implements Workload {
   async #liveAgainAndAgain(slot: number): Promise<void> {
     const { stop, prng } = this.#stage;
     const lane = this.#stage.lane(slot);
-    for (let isLast = false; !isLast; ) {
-      await sleep(prng.exponential(PAUSE_MS));
-      isLast = stop.aborted || (await this.#live(lane, slot));
+    for (let isOver = false; !isOver; isOver = await this.#live(lane, slot)) {
+      await Promise.race([sleep(prng.exponential(PAUSE_MS), undefined, { ref: false }), stopped(stop)]);
     }
   }
 
@@ -92,18 +93,21 @@ export class RebalanceWorkload implements Workload {
     const member = `w${id}.m${this.#members++}`;
     const recorder = new PollRecorder(this.#stage.lane(POLL_LANES + slot), REBALANCE_GROUP, member);
     const consumer = memberOf(this.#client, recorder);
-    await lane.ask('join', { group: REBALANCE_GROUP, member }, async () => {
+    const { type } = await lane.ask('join', { group: REBALANCE_GROUP, member }, async () => {
       await consumer.start();
       return {};
     });
-    await Promise.race([sleep(prng.exponential(LIFE_MS), undefined, { ref: false }), stopped(stop)]);
-    if (stop.aborted) await this.#draining.promise;
+    const hasJoined = type === 'ok';
+    if (hasJoined) {
+      await Promise.race([sleep(prng.exponential(LIFE_MS), undefined, { ref: false }), stopped(stop)]);
+      if (stop.aborted) await this.#draining.promise;
+    }
     await lane.run('leave', { group: REBALANCE_GROUP, member }, async () => {
       await consumer.close();
       recorder.flush();
       return { type: 'ok', value: { group: REBALANCE_GROUP, member } };
     });
-    return stop.aborted;
+    return this.#isDrained;
   }
 
   /** Killed with -9 in the middle of its work: what it had handled is in its own file before it was acknowledged. */
