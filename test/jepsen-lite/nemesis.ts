@@ -92,6 +92,7 @@ export class Nemesis {
       evidence = await active.end();
     } catch (error) {
       // Of the harness: the fault counts as one that was not there, and the rest goes on.
+      this.#cluster.startAll();
       evidence = { fired: false, text: error instanceof Error ? (error.stack ?? error.message) : String(error) };
     }
     line('end', { targets: order.map(({ name }) => name), ...evidence });

@@ -83,6 +83,8 @@ async function underFaults(
   await Promise.all(workers.map((worker) => worker.ready()));
   say(`${workers.length} clients at work; faults begin in ${OPENING_MS / 1000} s`);
   const ticker = setInterval(() => {
+    // Its volumes are gone, or about to be.
+    if (stop.aborted) return;
     const total = (what: 'ok' | 'fail' | 'info'): number => workers.reduce((sum, { progress }) => sum + progress[what], 0);
     const freeMiB = Math.min(...cluster.members.map(({ volume }) => volume.freeBytes)) >> 20;
     say(`operations: ${total('ok')} ok, ${total('fail')} failed, ${total('info')} unknown; ${freeMiB} MiB free on the fullest volume`);

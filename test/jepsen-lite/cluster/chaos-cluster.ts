@@ -126,9 +126,14 @@ export class ChaosCluster {
 
   /** Starts all three and waits until each is ready. @throws Error */
   async start(): Promise<void> {
-    for (const replica of this.members) replica.start(MEMBERS);
+    this.startAll();
     const trouble = await this.waitRecovered(READY_TIMEOUT_MS);
     if (trouble !== null) throw new Error(`the replicas did not get ready: ${trouble}`);
+  }
+
+  /** Whatever was held down. */
+  startAll(): void {
+    for (const replica of this.members) replica.start(MEMBERS);
   }
 
   async status(replica: ChaosReplica): Promise<RaftStatus | null> {

@@ -101,6 +101,14 @@ describe('F43 a loss of power', () => {
     expect([content('target'), content('gone'), content('kept-name')]).toEqual(['old', 'kept', 'x']);
   });
 
+  test('brings files back whose directory was removed behind them', async () => {
+    await program(`fs.mkdirSync(dir + '/d'); const a = file('d/a'); fs.writeSync(a, 'x'); fs.fsyncSync(a);
+      const d = fs.openSync(dir + '/d'); fs.fsyncSync(d); syncDirectory(); fs.unlinkSync(dir + '/d/a'); fs.rmdirSync(dir + '/d'); die();`);
+    expect(names()).not.toContain('d');
+    expect(lose().names).toBe(1);
+    expect(content('d/a')).toBe('x');
+  });
+
   test('leaves names whose directory was synced', async () => {
     writeFileSync(join(volume.path, 'target'), 'old');
     await program(`const t = file('target.new'); fs.writeSync(t, 'new'); fs.fsyncSync(t); fs.renameSync(dir + '/target.new', dir + '/target');

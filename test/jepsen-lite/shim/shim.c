@@ -10,68 +10,21 @@
  * bytes back from the page cache after kill -9, and relies on them, loses them at the next loss of power. When the ring of records
  * is full the oldest count as written back, as a kernel does by and by.
  */
-#define _GNU_SOURCE
+#include "records.h"
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { CONTROL_BYTES = 4096, SECTOR_BYTES = 512, MAX_PATH = 1024, ALIGN_BYTES = 4096 };
-/* Bits of control->mode; shim.ts has the same. */
-enum { FAIL_SYNC = 1, FAIL_WRITE = 2, SHORT_WRITE = 4, TEAR = 8, RECORD = 16 };
-enum { STATE_FREE = 0, STATE_OPEN = 1, STATE_DONE = 2 };
-enum { KIND_PAD = 0, KIND_WRITE = 1, KIND_TRUNCATE = 2, KIND_CREATE = 3, KIND_RENAME = 4, KIND_UNLINK = 5 };
-/* A tail that is cut off is kept up to this; a longer one counts as cut durably. */
-enum { MAX_TAIL_BYTES = 4 * 1024 * 1024 };
-
-struct control {
-  uint32_t mode;
-  /* A fault strikes one call in so many. */
-  uint32_t one_in;
-  uint32_t seed;
-  uint32_t reserved;
-  uint64_t failed_syncs, failed_writes, short_writes, torn_writes, failed_renames, failed_truncates;
-  uint64_t writes, syncs, renames, truncates;
-  uint64_t records, evicted, skipped;
-};
-
-struct arena {
-  uint64_t magic, size, head, tail, sequence, links;
-  char reserved[4096 - 48];
-};
-
-struct record {
-  uint32_t size, kind;
-  uint32_t state, path_bytes;
-  uint64_t sequence, done_sequence;
-  /* Of the file; of the directory for names. */
-  uint64_t inode;
-  uint64_t offset, old_length, data_bytes;
-  /* Name of the hard link that keeps a file whose name was taken away; 0 = none. */
-  uint64_t link;
-  /* path NUL [second path NUL] then data */
-};
-
-static const uint64_t MAGIC = 0x31554d4c; /* "LMU1" */
-
-static struct control *control;
-static struct arena *arena;
-static uint8_t *ring;
+struct control *control;
 static dev_t device;
-static char links[MAX_PATH];
 static uint32_t draws;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static ssize_t (*real_pwrite)(int, const void *, size_t, off64_t);
 static ssize_t (*real_write)(int, const void *, size_t);
@@ -81,23 +34,10 @@ static int (*real_ftruncate)(int, off64_t);
 static int (*real_fsync)(int);
 static int (*real_fdatasync)(int);
 static int (*real_rename)(const char *, const char *);
-static int (*real_unlink)(const char *);
-static int (*real_open)(const char *, int, ...);
+int (*real_unlink)(const char *);
+int (*real_open)(const char *, int, ...);
 
-static struct record *at(uint64_t position) { return (struct record *)(ring + position % arena->size); }
-
-static void *mapped(const char *path, uint64_t *size) {
-  int fd = real_open(path, O_RDWR | O_CLOEXEC);
-  struct stat st;
-  if (fd < 0 || fstat(fd, &st) != 0) return NULL;
-  void *at = mmap(NULL, st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  close(fd);
-  if (size != NULL) *size = st.st_size;
-  return at == MAP_FAILED ? NULL : at;
-}
-
-/* Also before the constructor: those of other libraries write and open. */
-static void resolve(void) {
+void resolve(void) {
   if (__builtin_expect(real_open != NULL, 1)) return;
   real_pwrite = dlsym(RTLD_NEXT, "pwrite64");
   real_write = dlsym(RTLD_NEXT, "write");
@@ -117,30 +57,17 @@ __attribute__((constructor)) static void begin(void) {
   struct stat st;
   if (control_path == NULL || volume == NULL || stat(volume, &st) != 0) return;
   device = st.st_dev;
-  snprintf(links, sizeof links, "%s/.undo", volume);
-  uint64_t size = 0;
-  if (arena_path != NULL && (arena = mapped(arena_path, &size)) != NULL) {
-    ring = (uint8_t *)arena + sizeof *arena;
-    if (arena->magic != MAGIC) {
-      arena->size = size - sizeof *arena;
-      arena->head = arena->tail = 0;
-      arena->magic = MAGIC;
-    }
-    /* Calls of a process that is gone: they may have happened. */
-    for (uint64_t position = arena->tail; position < arena->head; position += at(position)->size) {
-      if (at(position)->state == STATE_OPEN) at(position)->state = STATE_DONE;
-    }
-  }
+  if (arena_path != NULL) open_records(arena_path, volume);
   control = mapped(control_path, NULL);
 }
+
+void count(uint64_t *counter) { __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED); }
 
 /* ---- which calls are struck ---- */
 
 static int in_scope(int fd, struct stat *st) {
   return control != NULL && fstat(fd, st) == 0 && st->st_dev == device && S_ISREG(st->st_mode);
 }
-
-static int recording(void) { return arena != NULL && (control->mode & RECORD) != 0; }
 
 static uint32_t draw(void) {
   uint32_t z = control->seed + 0x9e3779b9u * __atomic_add_fetch(&draws, 1, __ATOMIC_RELAXED);
@@ -154,135 +81,7 @@ static int struck(uint32_t mode) {
   return control->one_in <= 1 || draw() % control->one_in == 0;
 }
 
-static void count(uint64_t *counter) { __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED); }
-
 static int syncs_each_write(int fd) { return (fcntl(fd, F_GETFL) & O_DSYNC) != 0; }
-
-/* ---- undo records; all of these under `lock` ---- */
-
-static struct record *allocate(uint32_t kind, size_t extra) {
-  uint64_t need = (sizeof(struct record) + extra + 7) & ~(uint64_t)7;
-  if (need > arena->size / 4) {
-    count(&control->skipped);
-    return NULL;
-  }
-  uint64_t to_end = arena->size - arena->head % arena->size;
-  uint64_t pad = to_end < need ? to_end : 0;
-  while (arena->head + pad + need - arena->tail > arena->size) {
-    struct record *oldest = at(arena->tail);
-    if (oldest->kind != KIND_PAD && oldest->state == STATE_OPEN) {
-      count(&control->skipped);
-      return NULL;
-    }
-    if (oldest->kind != KIND_PAD && oldest->state != STATE_FREE) count(&control->evicted);
-    arena->tail += oldest->size;
-  }
-  if (pad > 0) {
-    struct record *filler = at(arena->head);
-    filler->size = pad;
-    filler->kind = KIND_PAD;
-    arena->head += pad;
-  }
-  struct record *record = at(arena->head);
-  memset(record, 0, sizeof *record);
-  record->size = need;
-  record->kind = kind;
-  record->state = STATE_OPEN;
-  record->sequence = ++arena->sequence;
-  return record;
-}
-
-/* Behind it the record counts, also when the process is killed the next moment. */
-static void publish(struct record *record) {
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
-  arena->head += record->size;
-  count(&control->records);
-}
-
-static void finish(struct record *record, int happened) {
-  if (record == NULL) return;
-  pthread_mutex_lock(&lock);
-  record->done_sequence = ++arena->sequence;
-  record->state = happened ? STATE_DONE : STATE_FREE;
-  pthread_mutex_unlock(&lock);
-}
-
-#define EACH_RECORD(record)                                                                                              \
-  for (uint64_t position_ = arena->tail; position_ < arena->head; position_ += at(position_)->size)                       \
-    for (struct record *record = at(position_); record != NULL; record = NULL)                                           \
-      if (record->kind != KIND_PAD && record->state != STATE_FREE)
-
-static uint8_t *data_of(struct record *record) { return (uint8_t *)(record + 1) + record->path_bytes; }
-
-/* Old bytes are read through a descriptor of our own: the caller's may be for writing alone, or ask for alignment. */
-static size_t read_old(int fd, uint8_t *into, size_t bytes, off64_t offset) {
-  char path[64];
-  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-  int own = real_open(path, O_RDONLY | O_CLOEXEC);
-  if (own < 0) return 0;
-  size_t total = 0;
-  while (total < bytes) {
-    ssize_t got = pread64(own, into + total, bytes - total, offset + total);
-    if (got <= 0) break;
-    total += got;
-  }
-  close(own);
-  return total;
-}
-
-static struct record *record_change(int fd, const struct stat *st, uint32_t kind, off64_t offset, size_t bytes) {
-  size_t old = offset >= st->st_size ? 0 : (size_t)(st->st_size - offset) < bytes ? (size_t)(st->st_size - offset) : bytes;
-  pthread_mutex_lock(&lock);
-  struct record *record = allocate(kind, old);
-  if (record != NULL) {
-    record->inode = st->st_ino;
-    record->offset = offset;
-    record->old_length = st->st_size;
-    record->data_bytes = read_old(fd, data_of(record), old, offset);
-    publish(record);
-  }
-  pthread_mutex_unlock(&lock);
-  return record;
-}
-
-/* What has become durable below older records is what a loss of power goes back to. */
-static void note_durable(int fd, ino_t inode, off64_t offset, size_t bytes) {
-  pthread_mutex_lock(&lock);
-  EACH_RECORD(record) {
-    if (record->inode != inode || (record->kind != KIND_WRITE && record->kind != KIND_TRUNCATE)) continue;
-    uint64_t from = record->offset > (uint64_t)offset ? record->offset : (uint64_t)offset;
-    uint64_t record_end = record->offset + record->data_bytes, end = offset + bytes;
-    uint64_t to = record_end < end ? record_end : end;
-    if (from < to) read_old(fd, data_of(record) + (from - record->offset), to - from, from);
-    if (record->old_length < end) record->old_length = end;
-  }
-  pthread_mutex_unlock(&lock);
-}
-
-static uint64_t sequence_now(void) {
-  pthread_mutex_lock(&lock);
-  uint64_t now = arena->sequence;
-  pthread_mutex_unlock(&lock);
-  return now;
-}
-
-/* Only what was done before the sync began is covered by it. */
-static void note_synced(ino_t inode, int directory, uint64_t before) {
-  pthread_mutex_lock(&lock);
-  EACH_RECORD(record) {
-    int is_name = record->kind != KIND_WRITE && record->kind != KIND_TRUNCATE;
-    if (record->inode != inode || is_name != directory || record->state != STATE_DONE || record->done_sequence > before) continue;
-    record->state = STATE_FREE;
-    if (record->link != 0) {
-      char path[MAX_PATH + 32];
-      snprintf(path, sizeof path, "%s/%llu", links, (unsigned long long)record->link);
-      real_unlink(path);
-    }
-  }
-  pthread_mutex_unlock(&lock);
-}
-
-/* ---- names ---- */
 
 static int directory_of(const char *path, struct stat *st) {
   char parent[MAX_PATH];
@@ -292,34 +91,6 @@ static int directory_of(const char *path, struct stat *st) {
   memcpy(parent, bytes == 0 ? "." : path, bytes == 0 ? 1 : bytes);
   parent[bytes == 0 ? 1 : bytes] = 0;
   return stat(parent, st) == 0 && st->st_dev == device && strstr(path, "/.undo") == NULL;
-}
-
-/* `lost`: a file whose name goes away; a hard link keeps it. */
-static struct record *record_name(uint32_t kind, const struct stat *directory, const char *path, const char *second, const char *lost) {
-  size_t first_bytes = strlen(path) + 1, second_bytes = second == NULL ? 0 : strlen(second) + 1;
-  pthread_mutex_lock(&lock);
-  struct record *record = allocate(kind, first_bytes + second_bytes);
-  if (record != NULL) {
-    record->inode = directory->st_ino;
-    record->path_bytes = first_bytes + second_bytes;
-    memcpy(record + 1, path, first_bytes);
-    if (second != NULL) memcpy((char *)(record + 1) + first_bytes, second, second_bytes);
-    int kept = 1;
-    if (lost != NULL && access(lost, F_OK) == 0) {
-      char link_path[MAX_PATH + 32];
-      record->link = ++arena->links;
-      snprintf(link_path, sizeof link_path, "%s/%llu", links, (unsigned long long)record->link);
-      mkdir(links, 0755);
-      kept = link(lost, link_path) == 0;
-    }
-    if (kept) publish(record);
-    else {
-      count(&control->skipped);
-      record = NULL;
-    }
-  }
-  pthread_mutex_unlock(&lock);
-  return record;
 }
 
 /* ---- writes ---- */

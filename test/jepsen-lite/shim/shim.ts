@@ -28,12 +28,14 @@ const COUNTERS = [
 ] as const;
 export type ShimCounts = Readonly<Record<(typeof COUNTERS)[number], number>>;
 
+const SOURCES = ['shim.c', 'records.c'].map((name) => join(import.meta.dirname, name));
+
 const run = promisify(execFile);
 
 /** @returns path of the library. @throws HostsUnavailable without a compiler, Error with its words */
 export async function compileShim(directory: string): Promise<string> {
   const library = join(directory, 'shim.so');
-  await compile(['-shared', '-fPIC', '-o', library, join(import.meta.dirname, 'shim.c'), '-ldl', '-lpthread']);
+  await compile(['-shared', '-fPIC', '-o', library, ...SOURCES, '-ldl', '-lpthread']);
   return library;
 }
 

@@ -4,6 +4,7 @@ import {
   fstatSync,
   ftruncateSync,
   lstatSync,
+  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -12,7 +13,7 @@ import {
   rmSync,
   writeSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Prng } from '../../sim/prng.ts';
 
 const MAGIC = 0x31554d4cn;
@@ -147,6 +148,8 @@ function revertFile(path: string, changes: readonly UnsyncedChange[], loss: Loss
 function revertName(change: UnsyncedChange, volume: string): void {
   const [path, to] = change.paths as [string, string | undefined];
   const kept = join(volume, LINKS, String(change.link));
+  // Directories that were removed behind their files are not recorded.
+  mkdirSync(dirname(path), { recursive: true });
   if (change.kind === 'create') rmSync(path, { force: true });
   if (change.kind === 'rename' && existsSync(to as string)) renameSync(to as string, path);
   if (change.kind === 'rename' && change.link !== 0 && existsSync(kept)) renameSync(kept, to as string);
