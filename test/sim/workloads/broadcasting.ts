@@ -1,11 +1,9 @@
 import type { SendResult } from '../../../src/client/types.ts';
 import type { Io } from '../../../src/io/io.ts';
-import { LedgerError } from '../../../src/protocol/errors.ts';
 import { QUEUES, type Stage } from '../actors.ts';
-import { Violation } from '../checkers/violation.ts';
 import { encodeBody } from '../message-body.ts';
 import { Prng } from '../prng.ts';
-import { clientOf, ensureTopic, keepSending, type Retained, sleep, type Workload } from './workload.ts';
+import { clientOf, comeAndGo, ensureTopic, finishing, keepSending, type Retained, sleep, type Workload } from './workload.ts';
 
 const TOPIC = 'notices';
 /** The observer of all clients knows it: under it nobody owns a queue. */
@@ -49,8 +47,8 @@ async function consume(io: Io, stage: Stage, referee: BroadcastReferee, instance
   const prng = new Prng(io.random.u32());
   const client = clientOf(io, stage);
   await ensureTopic(io, client, TOPIC, QUEUES);
-  for (;;) {
-    const consumer = client.consumer({
+  const join = () =>
+    client.consumer({
       group: BROADCAST_GROUP,
       topics: [TOPIC],
       messageModel: 'broadcasting',
@@ -64,16 +62,7 @@ async function consume(io: Io, stage: Stage, referee: BroadcastReferee, instance
         referee.handled.add(`${instanceName} ${placeName(message)}`);
       },
     });
-    try {
-      await consumer.start();
-      do await sleep(io, 1_000 + prng.exponential(6_000));
-      while (!stage.open || prng.chance(0.5));
-    } catch (error) {
-      if (!(error instanceof LedgerError)) throw error;
-    }
-    await consumer.close();
-    await sleep(io, prng.exponential(1_000));
-  }
+  await comeAndGo(io, stage, prng, join);
 }
 
 export function makeBroadcasting(): Workload {
@@ -84,10 +73,6 @@ export function makeBroadcasting(): Workload {
       (io, stage) => produce(io, stage, referee),
       ...MEMBERS.map((member) => (io: Io, stage: Stage) => consume(io, stage, referee, member)),
     ],
-    unfinished: (retained) => referee.unfinished(retained),
-    judge: (retained) => {
-      const left = referee.unfinished(retained);
-      if (left !== null) throw new Violation('lost', left);
-    },
+    ...finishing(referee),
   };
 }

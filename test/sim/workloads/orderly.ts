@@ -1,11 +1,10 @@
 import type { AllocateMessageQueueStrategy, SendResult } from '../../../src/client/types.ts';
 import type { Io } from '../../../src/io/io.ts';
-import { LedgerError } from '../../../src/protocol/errors.ts';
 import { QUEUES, type Stage } from '../actors.ts';
 import { Violation } from '../checkers/violation.ts';
 import { encodeBody } from '../message-body.ts';
 import { Prng } from '../prng.ts';
-import { clientOf, ensureTopic, keepSending, type Retained, sleep, type Workload } from './workload.ts';
+import { clientOf, comeAndGo, ensureTopic, finishing, keepSending, type Retained, sleep, type Workload } from './workload.ts';
 
 const TOPIC = 'ledger';
 const GROUP = 'bookkeepers';
@@ -99,7 +98,7 @@ async function consume(io: Io, stage: Stage, store: FencedStore, strategy: Alloc
   const prng = new Prng(io.random.u32());
   const client = clientOf(io, stage);
   await ensureTopic(io, client, TOPIC, QUEUES);
-  for (;;) {
+  await comeAndGo(io, stage, prng, () => {
     const consumer = client.consumer({
       group: GROUP,
       topics: [TOPIC],
@@ -119,16 +118,8 @@ async function consume(io: Io, stage: Stage, store: FencedStore, strategy: Alloc
         if (stage.open && prng.chance(0.02)) throw new Error('written, and not acknowledged');
       },
     });
-    try {
-      await consumer.start();
-      do await sleep(io, 1_000 + prng.exponential(6_000));
-      while (!stage.open || prng.chance(0.5));
-    } catch (error) {
-      if (!(error instanceof LedgerError)) throw error;
-    }
-    await consumer.close();
-    await sleep(io, prng.exponential(1_000));
-  }
+    return consumer;
+  });
 }
 
 export function makeOrderly(prng: Prng): Workload {
@@ -138,10 +129,6 @@ export function makeOrderly(prng: Prng): Workload {
   return {
     topics: [TOPIC],
     actors: [(io, stage) => produce(io, stage, store), ...consumers],
-    unfinished: (retained) => store.unfinished(retained),
-    judge: (retained) => {
-      const left = store.unfinished(retained);
-      if (left !== null) throw new Violation('lost', left);
-    },
+    ...finishing(store),
   };
 }

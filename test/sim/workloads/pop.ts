@@ -5,7 +5,7 @@ import { LedgerError } from '../../../src/protocol/errors.ts';
 import type { Stage } from '../actors.ts';
 import { Violation } from '../checkers/violation.ts';
 import { Prng } from '../prng.ts';
-import { clientOf, ensureTopic, type Retained, sleep, type Workload } from './workload.ts';
+import { clientOf, ensureTopic, finishing, type Retained, sleep, type Workload } from './workload.ts';
 
 const TOPIC = 'popped';
 const GROUP = 'poppers';
@@ -103,10 +103,6 @@ export function makePop(prng: Prng): Workload {
   const consumers = Array.from({ length: prng.between(1, 4) }, () => (io: Io, stage: Stage) => consume(io, stage, referee));
   return {
     actors: [(io, stage) => produce(io, stage, referee), ...consumers],
-    unfinished: (retained) => referee.unfinished(retained),
-    judge: (retained) => {
-      const left = referee.unfinished(retained);
-      if (left !== null) throw new Violation('lost', left);
-    },
+    ...finishing(referee),
   };
 }

@@ -6,7 +6,7 @@ import type { Stage } from '../actors.ts';
 import { Violation } from '../checkers/violation.ts';
 import { encodeBody } from '../message-body.ts';
 import { Prng } from '../prng.ts';
-import { clientOf, ensureTopic, insist, type Retained, sleep, type Workload } from './workload.ts';
+import { clientOf, ensureTopic, finishing, insist, type Retained, sleep, type Workload } from './workload.ts';
 
 const TOPIC = 'retried';
 const GROUP = 'retriers';
@@ -172,10 +172,6 @@ export function makeRetries(prng: Prng, brokerNames: readonly string[]): Workloa
   const consumers = Array.from({ length: prng.between(1, 3) }, () => (io: Io, stage: Stage) => consume(io, stage, referee, plan));
   return {
     actors: [(io, stage) => produce(io, stage, referee), ...consumers, (io, stage) => read(io, stage, referee, brokerNames)],
-    unfinished: (retained) => referee.unfinished(retained),
-    judge: (retained) => {
-      const left = referee.unfinished(retained);
-      if (left !== null) throw new Violation('lost', left);
-    },
+    ...finishing(referee),
   };
 }

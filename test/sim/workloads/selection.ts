@@ -1,12 +1,11 @@
 import type { LedgerClient } from '../../../src/client/ledger-client.ts';
 import type { Message, SendResult, Subscription } from '../../../src/client/types.ts';
 import type { Io } from '../../../src/io/io.ts';
-import { LedgerError } from '../../../src/protocol/errors.ts';
 import { QUEUES, type Stage } from '../actors.ts';
 import { Violation } from '../checkers/violation.ts';
 import { encodeBody } from '../message-body.ts';
 import { Prng } from '../prng.ts';
-import { clientOf, ensureTopic, insist, keepSending, type Retained, sleep, type Workload } from './workload.ts';
+import { clientOf, comeAndGo, ensureTopic, finishing, insist, keepSending, type Retained, sleep, type Workload } from './workload.ts';
 
 const TOPIC = 'parts';
 const TAGS = ['red', 'green', 'blue'] as const;
@@ -101,8 +100,8 @@ async function consume(io: Io, stage: Stage, referee: SelectionReferee, selectio
   const prng = new Prng(io.random.u32());
   const client = clientOf(io, stage);
   await ensureTopic(io, client, TOPIC, QUEUES);
-  for (;;) {
-    const consumer = client.consumer({
+  const join = () =>
+    client.consumer({
       group: selection.group,
       subscriptions: [{ topic: TOPIC, ...selection.subscription }],
       consumeFromWhere: 'first',
@@ -112,16 +111,7 @@ async function consume(io: Io, stage: Stage, referee: SelectionReferee, selectio
         referee.given(selection, part, { brokerName, queueId, offset });
       },
     });
-    try {
-      await consumer.start();
-      do await sleep(io, 1_000 + prng.exponential(6_000));
-      while (!stage.open || prng.chance(0.5));
-    } catch (error) {
-      if (!(error instanceof LedgerError)) throw error;
-    }
-    await consumer.close();
-    await sleep(io, prng.exponential(1_000));
-  }
+  await comeAndGo(io, stage, prng, join);
 }
 
 /** Everything with this key, page by page. */
@@ -167,10 +157,6 @@ export function makeSelection(): Workload {
       (io, stage) => search(io, stage, referee),
       ...SELECTIONS.map((selection) => (io: Io, stage: Stage) => consume(io, stage, referee, selection)),
     ],
-    unfinished: (retained) => referee.unfinished(retained),
-    judge: (retained) => {
-      const left = referee.unfinished(retained);
-      if (left !== null) throw new Violation('lost', left);
-    },
+    ...finishing(referee),
   };
 }

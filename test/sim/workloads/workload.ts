@@ -1,3 +1,4 @@
+import type { Consumer } from '../../../src/client/consumer.ts';
 import { LedgerClient } from '../../../src/client/ledger-client.ts';
 import type { Producer } from '../../../src/client/producer.ts';
 import type { Message, SendResult } from '../../../src/client/types.ts';
@@ -5,6 +6,7 @@ import type { BrokerConfig } from '../../../src/config.ts';
 import type { Io } from '../../../src/io/io.ts';
 import { LedgerError } from '../../../src/protocol/errors.ts';
 import type { Stage } from '../actors.ts';
+import { Violation } from '../checkers/violation.ts';
 import type { Prng } from '../prng.ts';
 
 /**
@@ -82,5 +84,30 @@ export async function keepSending(
     await sleep(io, prng.exponential(meanMs));
   }
 }
+
+/** A member that joins and leaves, again and again while new work may begin; who has joined after that stays. */
+export async function comeAndGo(io: Io, stage: Stage, prng: Prng, join: () => Consumer): Promise<never> {
+  for (;;) {
+    const consumer = join();
+    try {
+      await consumer.start();
+      do await sleep(io, 1_000 + prng.exponential(6_000));
+      while (!stage.open || prng.chance(0.5));
+    } catch (error) {
+      if (!(error instanceof LedgerError)) throw error;
+    }
+    await consumer.close();
+    await sleep(io, prng.exponential(1_000));
+  }
+}
+
+/** Of a workload whose verdict is that nothing is left undone. */
+export const finishing = (referee: Pick<Workload, 'unfinished'>): Pick<Workload, 'unfinished' | 'judge'> => ({
+  unfinished: (retained) => referee.unfinished(retained),
+  judge: (retained) => {
+    const left = referee.unfinished(retained);
+    if (left !== null) throw new Violation('lost', left);
+  },
+});
 
 export const clientOf = (io: Io, stage: Stage): LedgerClient => new LedgerClient({ endpoints: stage.endpoints, io });
