@@ -11,6 +11,7 @@ const NEEDS_MORE = [
   ['test/stores', 'needs redis-server and postgresql'],
   ['test/jepsen-lite/browser', 'needs chromium'],
   ['test/jepsen-lite/harness', 'needs root, iproute2, nftables, libfaketime and gcc'],
+  ['test/prometheus', 'needs prometheus'],
   ['test/k8s/cluster', 'needs root, iproute2, nftables, Go and Python'],
 ] as const;
 const withAll = process.env['LEDGERMQ_CI'] === '1';

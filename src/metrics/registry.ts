@@ -13,6 +13,9 @@ export interface MetricsIdentity {
   readonly replicaId: number;
 }
 
+/** Gauges of prom-client that are named like counters; the series by type beside them say the same. */
+const MISNAMED = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total'];
+
 /** A metric never has more series than this; what comes after is left out, so that one scrape stays bounded (I8). */
 export const MAX_SERIES_PER_METRIC = 20_000;
 
@@ -38,7 +41,10 @@ export class MetricsRegistry {
       replica_id: String(identity.replicaId),
     });
     for (const name of METRIC_NAMES) this.#define(name, metricOf(name));
-    if (withProcess) collectDefaultMetrics({ register: this.#registry });
+    if (withProcess) {
+      collectDefaultMetrics({ register: this.#registry });
+      for (const name of MISNAMED) this.#registry.removeSingleMetric(name);
+    }
     this.value('ledgermq_metrics_left_out_series', () => this.#leftOut);
   }
 

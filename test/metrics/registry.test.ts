@@ -49,6 +49,7 @@ describe('metrics', () => {
     const text = await new MetricsRegistry(identity, true).scrape();
     expect(text).toContain('nodejs_eventloop_lag_p99_seconds');
     expect(text).toContain('process_resident_memory_bytes');
+    expect(text).not.toMatch(/^# TYPE \w+_total gauge$/m);
   });
 
   test('a metric that nothing reports has no series, and is known', async () => {
