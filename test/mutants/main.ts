@@ -3,16 +3,17 @@ import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Prng } from '../sim/prng.ts';
-import { judgesOf, notices } from './judges.ts';
+import { type JudgeOptions, judgesOf, notices } from './judges.ts';
 import { type Mutation, mutated, mutationsOf } from './mutations.ts';
 
 /**
  * npm run mutants: changes a line of src/raft, src/log or src/broker at random, and asks the tests. What nobody notices is printed as
- * survived: a hole in the tests, or a change that makes no difference. docs/mutants.md explains each one of the last run.
+ * survived: a hole in the tests, or a change that makes no difference.
  */
-const USAGE = `npm run mutants -- [--count 50] [--seed 1] [--from 1] [--sim-seeds 30] [--list]
+const USAGE = `npm run mutants -- [--count 50] [--seed 1] [--from 1] [--sim-seeds 30] [--e2e] [--list]
 
---list prints the mutants of a seed without trying them; --from goes on with the n-th. The last line is "N of M mutants noticed".`;
+--list prints the mutants of a seed without trying them; --from goes on with the n-th; --e2e asks
+real processes, too, about those that survived everything else. The last line is "N of M mutants noticed".`;
 
 const ROOMS = ['raft', 'log', 'broker'];
 const ROOT = resolve(import.meta.dirname, '../..');
@@ -29,6 +30,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     from: { type: 'string', default: '1' },
     'sim-seeds': { type: 'string', default: '30' },
+    e2e: { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
   },
 });
@@ -58,18 +60,18 @@ function copyOfCheckout(): string {
 }
 
 /** A judge that fails by itself would seem to notice everything. */
-async function checkJudges(directory: string, seeds: number): Promise<void> {
-  for (const judge of judgesOf('src/raft', seeds)) {
+async function checkJudges(directory: string, options: JudgeOptions): Promise<void> {
+  for (const judge of judgesOf('src/raft', options)) {
     if (await notices(judge, directory)) throw new Error(`without any mutant, this fails: ${judge.command.join(' ')}`);
   }
 }
 
-async function tryMutant({ path, mutation }: Mutant, directory: string, seeds: number): Promise<string | null> {
+async function tryMutant({ path, mutation }: Mutant, directory: string, options: JudgeOptions): Promise<string | null> {
   const file = join(directory, path);
   const text = readFileSync(file, 'utf8');
   writeFileSync(file, mutated(text, mutation));
   try {
-    for (const judge of judgesOf(path, seeds)) if (await notices(judge, directory)) return judge.name;
+    for (const judge of judgesOf(path, options)) if (await notices(judge, directory)) return judge.name;
     return null;
   } finally {
     writeFileSync(file, text);
@@ -83,14 +85,15 @@ async function main(): Promise<void> {
     for (const [at, mutant] of mutants.entries()) console.log(`${at + 1}  ${nameOf(mutant)}`);
     return;
   }
+  const options = { seeds: Number(values['sim-seeds']), e2e: values.e2e };
   const directory = copyOfCheckout();
   let noticed = 0;
   let tried = 0;
   try {
-    await checkJudges(directory, Number(values['sim-seeds']));
+    await checkJudges(directory, options);
     for (const mutant of mutants.slice(Number(values.from) - 1)) {
       const startedMs = performance.now();
-      const by = await tryMutant(mutant, directory, Number(values['sim-seeds']));
+      const by = await tryMutant(mutant, directory, options);
       tried += 1;
       if (by !== null) noticed += 1;
       const seconds = ((performance.now() - startedMs) / 1000).toFixed(0);
