@@ -11,6 +11,8 @@ export class Follower {
   /** Last index acknowledged to this leader over this connection. */
   #acknowledgedIndex = -1;
   #ackDue: boolean = false;
+  /** Commit index that this term's leader told with an append, whatever is held of it here; -1: it sent none. */
+  #leaderCommitIndex = -1;
   #installing: { readonly index: number; readonly lastTerm: number } | null = null;
 
   constructor(core: CoreState) {
@@ -21,8 +23,14 @@ export class Follower {
     return this.#installing !== null;
   }
 
+  /** Everything is here that the leader knew to be committed when it last spoke of its log. */
+  get holdsCommitted(): boolean {
+    return this.#leaderCommitIndex >= 0 && this.#core.commitIndex >= this.#leaderCommitIndex;
+  }
+
   /** A new term: nothing is known about its leader's log. */
   forgetLeader(): void {
+    this.#leaderCommitIndex = -1;
     this.#matchedIndex = 0;
     this.#acknowledgedIndex = -1;
     this.#ackDue = false;
@@ -37,6 +45,7 @@ export class Follower {
     // The log is being replaced: entries have no place to go. Silence, and the leader tries again.
     if (this.#installing !== null || !isWellFormed(message)) return;
     const { log } = this.#core;
+    this.#leaderCommitIndex = Math.max(this.#leaderCommitIndex, message.commitIndex);
     if (!this.#holds(message.prevIndex, message.prevTerm)) {
       this.#reject(message);
       return;

@@ -136,6 +136,13 @@ export class Raft implements RaftCore {
   get transferTarget(): ReplicaId {
     return this.#leading?.transferTarget ?? 0;
   }
+  get isVoter(): boolean {
+    const { quorum, config, memberships } = this.#core;
+    return quorum.isVoter(config.id) && (config.isSelf?.(memberships.current) ?? true);
+  }
+  get holdsCommitted(): boolean {
+    return this.#core.role === 'leader' || this.#follower.holdsCommitted;
+  }
   get isSingleVoter(): boolean {
     const { voters } = this.#core.quorum;
     return voters.length === 1 && voters[0] === this.#core.config.id;

@@ -221,6 +221,10 @@ export interface RaftCore {
   /** Durable end of the own log. */
   readonly storedIndex: number;
   readonly isSingleVoter: boolean;
+  /** By the newest membership in its log, and under the identity that it has there. */
+  readonly isVoter: boolean;
+  /** It leads, or holds everything that this term's leader knew to be committed when it last sent of its log. */
+  readonly holdsCommitted: boolean;
   /** The newest membership in the log, and where its entry lies. */
   readonly membership: Membership;
   readonly membershipIndex: number;

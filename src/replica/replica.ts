@@ -50,6 +50,7 @@ export class Replica implements ReplicaApi {
   readonly #changes: MembershipChanges;
   readonly #majorityLoss: MajorityLoss | null;
   #membership: GroupMembership;
+  #wasInStep = false;
   readonly #refused: Record<ProposeRefusal, number> = { notLeader: 0, tooManyUncommitted: 0, diskFull: 0, poisoned: 0 };
   #leaderChanges = 0;
   #knownLeader = 0;
@@ -386,6 +387,13 @@ export class Replica implements ReplicaApi {
   /** Other voters of the newest membership whose directories are not what the group knows. */
   lostVoters(): ReplicaId[] {
     return lostVoters(this.membership(), this.id, (id) => this.#ports.links.identityOf(id));
+  }
+
+  /** Votes, and has been in step with a leader since this process started: the group may go on with it in another one's place. */
+  get caughtUp(): boolean {
+    const { raft } = this.#ports;
+    this.#wasInStep ||= raft.isVoter && raft.holdsCommitted;
+    return this.#wasInStep && raft.isVoter;
   }
 
   /** For metrics: since this process formed or joined the group. */

@@ -10,7 +10,8 @@ const check = (name: string, ok: () => boolean, detail: () => string): HealthChe
 
 /**
  * Split by who asks. Alive: this event loop turns and the store is not poisoned; never the state of others, or a lost
- * quorum would restart every replica. Started: the log is recovered. Ready: this replica serves.
+ * quorum would restart every replica. Started: the log is recovered. Ready: this replica serves, and
+ * the group may do without another one.
  */
 export function healthOf(server: ServerView): HealthChecks {
   const store = check(
@@ -33,12 +34,18 @@ export function healthOf(server: ServerView): HealthChecks {
     () => (server.replica?.role().leader ?? 0) !== 0,
     () => 'no leader is known',
   );
+  // Not how far behind it is now, which changes with every load: a rollout and a budget must not count on it before it has caught up.
+  const inStep = check(
+    'in-step',
+    () => server.replica?.caughtUp === true,
+    () => 'not a voter, or not caught up with the leader since the start',
+  );
   const serving = check(
     'serving',
     () => server.state === 'running' && (server.replica?.role().role !== 'leader' || server.broker?.ready === true),
     () => (server.state === 'running' ? 'the new leader has not applied what was committed before it' : server.state),
   );
-  return { livez: [store], startupz: [recovered], readyz: [store, recovered, formed, leader, serving] };
+  return { livez: [store], startupz: [recovered], readyz: [store, recovered, formed, leader, inStep, serving] };
 }
 
 const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };

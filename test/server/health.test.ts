@@ -17,7 +17,9 @@ describe('health of a server', () => {
 
     await group.start(3);
     await group.ready();
-    const passed = ['store', 'log-recovered', 'group-formed', 'leader-known', 'serving'].map((name) => `[+]${name} ok\n`).join('');
+    const passed = ['store', 'log-recovered', 'group-formed', 'leader-known', 'in-step', 'serving']
+      .map((name) => `[+]${name} ok\n`)
+      .join('');
     for (const id of [1, 2, 3]) {
       await group.until(id, '/readyz?verbose', ({ status, text }) => status === 200 && text === `${passed}readyz check passed\n`);
     }

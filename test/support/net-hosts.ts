@@ -155,6 +155,14 @@ export class NetHosts {
     return host;
   }
 
+  /** Ends what runs in it, and takes it away with its address and its name. */
+  async remove(host: NetHost): Promise<void> {
+    const own = this.#of(host);
+    this.#hosts.delete(own.name);
+    await removeNamespace(own.namespace);
+    this.#writeNames();
+  }
+
   /** A name that is no host's own, or null to forget it: seen by all hosts, also by processes that run already. */
   setName(name: string, address: string | null): void {
     if (address === null) this.#extraNames.delete(name);

@@ -55,11 +55,12 @@ describe.each(Object.entries(RENDERED))('%s, rendered', (kustomization, groups) 
         const forming = settingsOf(set)['LEDGERMQ_REPLICAS']?.split(',').length as number;
         expect(config.brokerName).toBe(set.metadata.labels?.['ledgermq.io/group']);
         expect(config.replicaId).toBe(ordinal + 1);
-        expect(config.advertisedHost).toBe(`${set.metadata.name}-${ordinal}.${set.spec.serviceName}`);
+        // Clients of every namespace, and the peers of this one.
+        expect(config.advertisedHost).toBe(`${set.metadata.name}-${ordinal}.${set.spec.serviceName}.ledgermq.svc`);
         expect(config.replicas).toHaveLength(forming + Number(ordinal >= forming));
         const own = config.replicas.find(({ replicaId }) => replicaId === ordinal + 1);
-        expect(own).toEqual({ replicaId: ordinal + 1, host: config.advertisedHost, port: config.port });
-        expect(env['LEDGERMQ_SEEDS']?.includes(config.advertisedHost) ?? false).toBe(false);
+        expect(own).toEqual({ replicaId: ordinal + 1, host: `${set.metadata.name}-${ordinal}.${set.spec.serviceName}`, port: config.port });
+        expect(env['LEDGERMQ_SEEDS']?.includes(own?.host as string) ?? false).toBe(false);
       }
     }
   });
@@ -183,7 +184,7 @@ function configurationOf(set: string, ordinal: number, container: Container, set
   const scratch = mkdtempSync(join(tmpdir(), 'ledgermq-pod-'));
   try {
     writeFileSync(join(scratch, 'ledgermq'), '#!/bin/sh\nfor word in "$@"; do printf "%s\\n" "$word"; done\n', { mode: 0o755 });
-    const env = { ...settings, PATH: `${scratch}:/usr/bin:/bin`, POD_NAME: `${set}-${ordinal}` };
+    const env = { ...settings, PATH: `${scratch}:/usr/bin:/bin`, POD_NAME: `${set}-${ordinal}`, POD_NAMESPACE: 'ledgermq' };
     const [program, ...words] = [...container.command, ...(container.args ?? [])] as [string, ...string[]];
     const [command, ...given] = execFileSync(program, words, { env, encoding: 'utf8' }).trim().split('\n');
     expect(command).toBe('broker');
