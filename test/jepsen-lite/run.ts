@@ -32,14 +32,16 @@ export async function runChaos(options: ChaosOptions, stop: AbortSignal): Promis
   const say = sayer();
   say(`seed ${schedule.seed}, ${schedule.rounds.length} rounds of faults in ${schedule.minutes} minutes; ${out}`);
   const cluster = await ChaosCluster.create(join(out, 'logs'), toolsFor(schedule.faults));
-  // Everything that waits for a process ends with it.
-  const cut = (): void => void cluster.destroy().catch((error: Error) => say(error.message));
-  stop.addEventListener('abort', cut);
+  // Faults wait for what they have done; whoever interrupts does not.
+  const interrupted = new Promise<never>((_, reject) => {
+    const cut = (): void => reject(new Error('interrupted'));
+    if (stop.aborted) cut();
+    else stop.addEventListener('abort', cut);
+  });
   let outcome: Outcome;
   const historyFiles: string[] = [join(out, 'histories', 'nemesis.jsonl')];
   try {
-    if (stop.aborted) cut();
-    outcome = await underFaults(cluster, options, historyFiles, say, stop);
+    outcome = await Promise.race([interrupted, underFaults(cluster, options, historyFiles, say, stop)]);
   } catch (error) {
     if (!stop.aborted) throw error;
     return { verdict: 'unknown', summary: `seed ${schedule.seed}: interrupted; ${out}` };
