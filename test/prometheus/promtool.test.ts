@@ -41,5 +41,5 @@ describe('promtool', () => {
       if ((await testsOf(alert, 'vector(1)')) === 0) unseen.push(`${alert} always fires`);
     }
     expect(unseen).toEqual([]);
-  });
+  }, 300_000);
 });
