@@ -5,7 +5,7 @@ import { ownerPrefix } from '../support/net-hosts.ts';
 import { buildImage } from './harness/image.ts';
 import { KubeCluster } from './harness/kube-cluster.ts';
 import { type Container, isBudget, isService, isStatefulSet, type KubeObject, type StatefulSet } from './objects.ts';
-import { nodeLost, nodesDrained, rollingUpdate, type Scenario, scaledUpAndDown } from './scenarios.ts';
+import { nodeLost, nodesDrained, rollingUpdate, type Scenario, volumeLost } from './scenarios.ts';
 import { objectsOf } from './tools.ts';
 
 /** Manifests with one mechanism taken out, each with the scenario that must notice it. `node test/k8s/mutations.ts [NAME…]`; the last line is the count. */
@@ -42,7 +42,7 @@ const MUTATIONS: Readonly<Record<string, Mutation>> = {
       container.lifecycle = { preStop: { exec: { command: command.map((word) => word.replace(/; sleep \d+$/, '')) } } };
     }),
   },
-  'no readiness probe': { scenario: scaledUpAndDown, change: inContainers((container) => delete container.readinessProbe) },
+  'no readiness probe': { scenario: volumeLost, change: inContainers((container) => delete container.readinessProbe) },
   'data that does not go with the name': {
     scenario: rollingUpdate,
     change: inSets((set) => {
@@ -82,9 +82,7 @@ try {
       (error: Error) => error.message,
     );
     if (problem !== null) caught++;
-    console.log(
-      `${problem === null ? 'SURVIVED' : 'caught'}: ${name}${problem === null ? '' : `: ${problem.split('\n').slice(0, 8).join(' ')}`}`,
-    );
+    console.log(`${problem === null ? 'SURVIVED' : 'caught'}: ${name}${problem === null ? '' : `: ${problem.split('\n')[0]}`}`);
   }
 } finally {
   rmSync(scratch, { recursive: true, force: true });

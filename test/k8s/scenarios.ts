@@ -1,10 +1,8 @@
-import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { KubeCluster } from './harness/kube-cluster.ts';
 import { kubectl, tale } from './harness/kubectl.ts';
 import { Load, type LoadReport } from './harness/load.ts';
+import type { Pod } from './harness/pod.ts';
 import { runbook } from './harness/runbook.ts';
 import type { KubeObject } from './objects.ts';
 
@@ -15,6 +13,9 @@ export type Scenario = (cluster: KubeCluster, rendered: readonly KubeObject[]) =
 const LONGEST_SEND_MS = 10_000;
 const SETTLE_TIMEOUT_MS = 60_000;
 const POLL_MS = 100;
+const WATCH_MS = 300;
+/** A change of leadership shows in one look or two. */
+const LOOKS_IN_A_ROW = 5;
 const SET = 'ledgermq-a';
 
 interface Status {
@@ -24,6 +25,15 @@ interface Status {
     readonly voters?: readonly number[];
     readonly learners?: readonly number[];
   }[];
+}
+
+/** @throws Error with the problem in its first line, and what happened in the cluster */
+function check(cluster: KubeCluster, holds: boolean, problem: string): void {
+  if (!holds) throw new Error(`${problem}${tale(cluster)}`);
+}
+function same(cluster: KubeCluster, actual: unknown, expected: unknown, what: string): void {
+  const [found, wanted] = [JSON.stringify(actual), JSON.stringify(expected)];
+  check(cluster, found === wanted, `${what}: ${found}, not ${wanted}`);
 }
 
 async function deploy(cluster: KubeCluster, rendered: readonly KubeObject[]): Promise<void> {
@@ -52,14 +62,22 @@ async function votersAre(cluster: KubeCluster, expected: readonly number[]): Pro
   }
 }
 
-function incarnation(cluster: KubeCluster, pod: string): string {
-  return (JSON.parse(readFileSync(join(cluster.volumes.path(`data-${pod}`), 'meta.json'), 'utf8')) as { incarnation: string }).incarnation;
+/** Who the replicas are, each as its own directory says. */
+async function incarnations(cluster: KubeCluster): Promise<string[]> {
+  const pods = cluster.pods(SET).toSorted((a, b) => a.ordinal - b.ordinal);
+  const read = async ({ name }: Pod): Promise<string> => {
+    const meta = JSON.parse(await cluster.exec(name, 'sh', '-c', 'cat "$LEDGERMQ_DATA_DIR/meta.json"')) as { incarnation: string };
+    return `${name} ${meta.incarnation}`;
+  };
+  return Promise.all(pods.map(read));
 }
-function incarnations(cluster: KubeCluster): string[] {
+
+/** In the order of their ordinals. */
+function addresses(cluster: KubeCluster): string[] {
   return cluster
     .pods(SET)
     .toSorted((a, b) => a.ordinal - b.ordinal)
-    .map(({ name }) => `${name} ${incarnation(cluster, name)}`);
+    .map(({ host }) => host.address);
 }
 
 /** The fewest pods of the group that served at the same time, from then on. */
@@ -77,33 +95,62 @@ function fewestReady(cluster: KubeCluster, sinceMs: number, set = SET): number {
 
 /** Everything that was acknowledged was consumed, nothing failed, and nothing took long. */
 function unharmed(cluster: KubeCluster, report: LoadReport, expected: Partial<LoadReport> = {}): void {
-  const { failures, lost, outOfOrder, fabricated, duplicated } = report;
-  const clean = { failures: [], lost: [], outOfOrder: 0, fabricated: 0 };
-  assert.deepEqual({ failures, lost, outOfOrder: expected.outOfOrder ?? outOfOrder, fabricated }, clean, tale(cluster));
-  assert.equal(report.acknowledged, report.sent);
-  assert.ok(report.sent > 100, `only ${report.sent} messages were sent`);
+  const { sent, acknowledged, failures, lost, fabricated, duplicated, longestSendMs } = report;
+  const outOfOrder = expected.outOfOrder ?? report.outOfOrder;
+  same(cluster, { failures, lost, outOfOrder, fabricated }, { failures: [], lost: [], outOfOrder: 0, fabricated: 0 }, 'messages');
+  check(cluster, sent > 100 && acknowledged === sent, `${acknowledged} of ${sent} messages were acknowledged`);
   // A consumer that lost its broker gets again what it had not committed: allowed, and few.
-  assert.ok(duplicated < report.sent / 10, `${duplicated} of ${report.sent} messages came again`);
-  assert.ok(report.longestSendMs < LONGEST_SEND_MS, `a send took ${report.longestSendMs} ms${tale(cluster)}`);
+  check(cluster, duplicated < sent / 10, `${duplicated} of ${sent} messages came again`);
+  check(cluster, longestSendMs < LONGEST_SEND_MS, `a send took ${longestSendMs} ms`);
 }
 
 /** Of what was planned nobody notices anything: no replica leads when it is told to end, no newcomer is turned away. */
 function unnoticed(cluster: KubeCluster, report: LoadReport, sinceMs: number): void {
-  const told = cluster.events.filter(({ atMs, what }) => atMs >= sinceMs && what === 'SIGTERM');
-  assert.deepEqual(
-    told.filter(({ detail }) => detail === 'leader').map(({ pod }) => `${pod} led when SIGTERM came`),
+  const since = cluster.events.filter(({ atMs }) => atMs >= sinceMs);
+  const leading = since.filter(({ what, detail }) => what === 'SIGTERM' && detail === 'leader').map(({ pod }) => pod);
+  same(cluster, leading, [], 'replicas that led when SIGTERM came');
+  same(
+    cluster,
+    since.filter(({ what }) => what === 'SIGKILL').map(({ pod }) => pod),
     [],
-    tale(cluster),
+    'pods that did not end within their grace period',
   );
-  const killed = cluster.events.filter(({ atMs, what }) => atMs >= sinceMs && what === 'SIGKILL');
-  assert.deepEqual(killed, []);
-  assert.deepEqual([report.refused, report.refusedWith], [0, []], tale(cluster));
-  assert.ok(report.newcomers > 0);
+  same(cluster, [report.refused, report.refusedWith], [0, []], `of ${report.newcomers} newcomers turned away`);
+  check(cluster, report.newcomers > 0, 'no newcomers');
 }
 
 /** One replica at a time is away, from the first stop to the last start. */
 function oneAtATime(cluster: KubeCluster, sinceMs: number, of = 3): void {
-  assert.ok(fewestReady(cluster, sinceMs) >= of - 1, `fewer than ${of - 1} of ${of} replicas served${tale(cluster)}`);
+  check(cluster, fewestReady(cluster, sinceMs) >= of - 1, `fewer than ${of - 1} of ${of} replicas served`);
+}
+
+/** Whether replicas serve, by their own word and not by what a manifest makes of it: for how many looks in a row fewer than two did. */
+class ServingWatch {
+  #stopped = false;
+  #inRow = 0;
+  #longest = 0;
+  readonly #looking: Promise<void>;
+
+  constructor(cluster: KubeCluster) {
+    this.#looking = this.#look(cluster);
+  }
+
+  async #look(cluster: KubeCluster): Promise<void> {
+    while (!this.#stopped) {
+      const answers = await Promise.all(
+        cluster.pods(SET).map(async (pod) => !pod.isTerminating && (await cluster.ask(pod, '/readyz')).status === 200),
+      );
+      this.#inRow = answers.filter((serves) => serves).length < 2 ? this.#inRow + 1 : 0;
+      this.#longest = Math.max(this.#longest, this.#inRow);
+      await sleep(WATCH_MS);
+    }
+  }
+
+  async end(): Promise<number> {
+    this.#stopped = true;
+    await this.#looking;
+    return this.#longest;
+  }
 }
 
 export const devServes: Scenario = async (cluster, rendered) => {
@@ -118,7 +165,7 @@ export const devServes: Scenario = async (cluster, rendered) => {
 
 export const rollingUpdate: Scenario = async (cluster, rendered) => {
   await deploy(cluster, rendered);
-  const [before, hosts] = [incarnations(cluster), cluster.pods(SET).map(({ host }) => host.address)];
+  const [before, hosts] = [await incarnations(cluster), addresses(cluster)];
   const load = await Load.start(cluster);
   const sinceMs = performance.now();
   const [update] = runbook('kubernetes.md', 'Upgrade, or another setting');
@@ -127,20 +174,20 @@ export const rollingUpdate: Scenario = async (cluster, rendered) => {
   unharmed(cluster, report);
   unnoticed(cluster, report, sinceMs);
   oneAtATime(cluster, sinceMs);
-  const addresses = cluster.pods(SET).map(({ host }) => host.address);
-  assert.deepEqual(
-    addresses.filter((address) => hosts.includes(address)),
+  same(
+    cluster,
+    addresses(cluster).filter((address) => hosts.includes(address)),
     [],
-    'a pod was not replaced',
+    'addresses of pods that were not replaced',
   );
-  assert.deepEqual(incarnations(cluster), before, 'a replica came back without its data');
+  same(cluster, await incarnations(cluster), before, 'replicas and their data');
   const downTo = cluster.events.filter(({ atMs, what }) => atMs >= sinceMs && what === 'terminating').map(({ pod }) => pod);
-  assert.deepEqual(downTo, [`${SET}-2`, `${SET}-1`, `${SET}-0`]);
+  same(cluster, downTo, [`${SET}-2`, `${SET}-1`, `${SET}-0`], 'order of the update');
 };
 
 export const nodeLost: Scenario = async (cluster, rendered) => {
   await deploy(cluster, rendered);
-  const [before, leader] = [incarnations(cluster), await leaderOf(cluster)];
+  const [before, leader] = [await incarnations(cluster), await leaderOf(cluster)];
   const load = await Load.start(cluster);
   await until(async () => (await load.acknowledged()) > 100);
   const { node, host } = cluster.pod(leader);
@@ -149,12 +196,11 @@ export const nodeLost: Scenario = async (cluster, rendered) => {
   await kubectl(cluster, lost as string, { words: { NODE: node } });
   await kubectl(cluster, `kubectl rollout status statefulset/${SET}`);
   const back = cluster.pod(leader);
-  assert.notEqual(back.node, node);
-  assert.notEqual(back.host.address, host.address);
+  check(cluster, back.node !== node && back.host.address !== host.address, `${leader} is where it was`);
   await votersAre(cluster, [1, 2, 3]);
   unharmed(cluster, await load.finish());
   oneAtATime(cluster, sinceMs);
-  assert.deepEqual(incarnations(cluster), before, 'a replica came back without its data');
+  same(cluster, await incarnations(cluster), before, 'replicas and their data');
 };
 
 export const nodesDrained: Scenario = async (cluster, rendered) => {
@@ -172,26 +218,30 @@ export const nodesDrained: Scenario = async (cluster, rendered) => {
   unharmed(cluster, report);
   unnoticed(cluster, report, sinceMs);
   oneAtATime(cluster, sinceMs);
-  assert.deepEqual(
-    cluster.pods(SET).filter(({ node }) => nodes.includes(node)),
+  same(
+    cluster,
+    cluster
+      .pods(SET)
+      .filter(({ node }) => nodes.includes(node))
+      .map(({ name }) => name),
     [],
+    'pods on drained nodes',
   );
 };
 
 export const scaledUpAndDown: Scenario = async (cluster, rendered) => {
   await deploy(cluster, rendered);
-  const members = cluster
-    .pods(SET)
-    .map(({ host }) => host.address)
-    .sort();
+  const members = addresses(cluster);
   const load = await Load.start(cluster);
   await until(async () => (await load.acknowledged()) > 100);
   const sinceMs = performance.now();
   for (const block of runbook('kubernetes-scale.md', 'From three replicas to five')) await kubectl(cluster, block);
   await votersAre(cluster, [1, 2, 3, 4, 5]);
-  assert.deepEqual(
+  same(
+    cluster,
     cluster.volumes.claims(),
     [0, 1, 2, 3, 4].map((ordinal) => `data-${SET}-${ordinal}`),
+    'claims',
   );
   for (const block of runbook('kubernetes-scale.md', 'From five to three')) await kubectl(cluster, block);
   await votersAre(cluster, [1, 2, 3]);
@@ -199,36 +249,37 @@ export const scaledUpAndDown: Scenario = async (cluster, rendered) => {
   const report = await load.finish();
   unharmed(cluster, report);
   unnoticed(cluster, report, sinceMs);
-  assert.deepEqual(
-    cluster
-      .pods(SET)
-      .map(({ host }) => host.address)
-      .sort(),
-    members,
-    'a member was restarted',
-  );
-  assert.deepEqual(
+  same(cluster, addresses(cluster), members, 'addresses of those that were there');
+  same(
+    cluster,
     cluster.volumes.claims(),
     [0, 1, 2].map((ordinal) => `data-${SET}-${ordinal}`),
+    'claims',
   );
 };
 
 export const volumeLost: Scenario = async (cluster, rendered) => {
   await deploy(cluster, rendered);
-  const before = incarnations(cluster);
+  const before = await incarnations(cluster);
   const load = await Load.start(cluster);
   await until(async () => (await load.acknowledged()) > 500);
   const sinceMs = performance.now();
-  for (const block of runbook('kubernetes-volumes.md', 'Replace a volume')) await kubectl(cluster, block);
+  const serving = new ServingWatch(cluster);
+  // A drain that comes at the same time must wait until the replica votes again, not until it runs.
+  const { node } = cluster.pod(`${SET}-2`);
+  const [block = ''] = runbook('kubernetes-volumes.md', 'Replace a volume');
+  const [deletePvc = '', deletePod = '', ...rest] = block.split('\n');
+  await kubectl(cluster, deletePvc);
+  await Promise.all([kubectl(cluster, deletePod), kubectl(cluster, `kubectl drain ${node}`)]);
+  await kubectl(cluster, rest.join('\n'));
   await votersAre(cluster, [1, 2, 3]);
+  const looks = await serving.end();
   const report = await load.finish();
   unharmed(cluster, report);
   unnoticed(cluster, report, sinceMs);
-  oneAtATime(cluster, sinceMs);
-  const changed = incarnations(cluster)
-    .filter((each) => !before.includes(each))
-    .map((each) => each.split(' ')[0]);
-  assert.deepEqual(changed, [`${SET}-1`]);
+  check(cluster, looks < LOOKS_IN_A_ROW, `fewer than 2 replicas served for ${looks} looks in a row`);
+  const changed = (await incarnations(cluster)).filter((each) => !before.includes(each)).map((each) => each.split(' ')[0]);
+  same(cluster, changed, [`${SET}-1`], 'replicas with another incarnation');
   await cluster.exec(`${SET}-0`, 'ledgermq', 'verify');
 };
 
@@ -236,10 +287,7 @@ export const volumeLost: Scenario = async (cluster, rendered) => {
 export function groupAdded(withGroup: readonly KubeObject[]): Scenario {
   return async (cluster, rendered) => {
     await deploy(cluster, rendered);
-    const members = cluster
-      .pods(SET)
-      .map(({ host }) => host.address)
-      .sort();
+    const members = addresses(cluster);
     const load = await Load.start(cluster);
     for (const block of runbook('kubernetes-scale.md', 'A new group takes load')) await kubectl(cluster, block, { rendered: withGroup });
     await until(async () => (await storedIn(cluster, 'd')) > 50);
@@ -256,17 +304,12 @@ export function groupAdded(withGroup: readonly KubeObject[]): Scenario {
     await kubectl(cluster, gone);
     // Keys have moved to other queues and back: no order is promised over that.
     unharmed(cluster, await load.finish(), { outOfOrder: 0 });
-    assert.deepEqual(
-      cluster
-        .pods(SET)
-        .map(({ host }) => host.address)
-        .sort(),
-      members,
-      'a running group was restarted',
-    );
-    assert.deepEqual(
+    same(cluster, addresses(cluster), members, 'addresses of those that were there');
+    same(
+      cluster,
       cluster.volumes.claims().filter((claim) => claim.includes('-d-')),
       [],
+      'claims that are left',
     );
   };
 }
