@@ -66,7 +66,7 @@ async function transferFrom(context: Context, flags: TransferFlags, from: number
       else write(context, `replica ${from} does not lead group ${brokerName}${changed ? ` any more (${tookMs} ms)` : ''}\n`);
       return;
     }
-    led = true;
+    led ||= leader === 'leads';
     await sleep(RETRY_MS);
   }
 }
