@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Prober } from '../../jepsen-lite/cluster/prober.ts';
-import { type NetHost, NetHosts, ownerPrefix } from '../../support/net-hosts.ts';
+import { isLeftover, type NetHost, NetHosts, ownerPrefix } from '../../support/net-hosts.ts';
 import { isBudget, isStatefulSet, type KubeObject, type StatefulSet, selects } from '../objects.ts';
 import type { Image } from './image.ts';
 import { Pod } from './pod.ts';
@@ -79,6 +79,7 @@ export class KubeCluster {
 
   static async start(image: Image): Promise<KubeCluster> {
     const hosts = await NetHosts.create();
+    sweepDirectories();
     try {
       const names = await hosts.add('names');
       const server = hosts.spawn(names, process.execPath, [join(import.meta.dirname, 'name-server.ts')], {
@@ -357,6 +358,13 @@ export class KubeCluster {
     child.stdin?.end(rules);
     const code = await new Promise((resolve) => child.once('close', resolve));
     if (code !== 0 && !this.#stopped) throw new Error(`nft: ${trouble}\n${rules}`);
+  }
+}
+
+/** Volumes and images of runs that were killed. */
+function sweepDirectories(): void {
+  for (const name of readdirSync(tmpdir())) {
+    if (/-(kube|image)-/.test(name) && isLeftover(name)) rmSync(join(tmpdir(), name), { recursive: true, force: true });
   }
 }
 
