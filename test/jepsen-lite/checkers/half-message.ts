@@ -1,5 +1,5 @@
 import type { HistoryLine, ReadRun, SentRun } from '../history.ts';
-import { type Checker, Findings, type Operation } from './operation.ts';
+import { type Checker, Findings, type Operation, shownBy } from './operation.ts';
 import { message } from './seen-log.ts';
 
 /**
@@ -27,15 +27,8 @@ export class HalfMessageChecker implements Checker {
     }
   }
 
-  operation({ f, type, completed }: Operation): void {
-    if (completed === null || type !== 'ok') return;
-    if (f === 'poll') {
-      for (const { queue, runs } of (completed.value as { polls: readonly { queue: string; runs: readonly ReadRun[] }[] }).polls)
-        this.#read(queue, runs, completed.index);
-    } else if (f === 'read') {
-      const { queue, runs } = completed.value as { queue: string; runs: readonly ReadRun[] };
-      this.#read(queue, runs, completed.index);
-    }
+  operation(operation: Operation): void {
+    for (const { queue, runs } of shownBy(operation)) this.#read(queue, runs, (operation.completed as HistoryLine).index);
   }
 
   end() {

@@ -1,4 +1,4 @@
-import type { HistoryLine } from '../history.ts';
+import type { HistoryLine, ReadRun } from '../history.ts';
 
 /** An invocation with what came of it. */
 export interface Operation {
@@ -8,6 +8,19 @@ export interface Operation {
   readonly invoked: HistoryLine;
   /** null: its process ended before. */
   readonly completed: HistoryLine | null;
+}
+
+/** What somebody was shown of one queue. */
+export interface Shown {
+  readonly queue: string;
+  readonly runs: readonly ReadRun[];
+}
+
+/** What this operation was shown: a consumer's polls, or a reader's queue. Nothing when it did not succeed. */
+export function shownBy({ f, type, completed }: Operation): readonly Shown[] {
+  if (completed === null || type !== 'ok') return [];
+  if (f === 'poll') return (completed.value as { polls: readonly Shown[] }).polls;
+  return f === 'read' ? [completed.value as Shown] : [];
 }
 
 /** A wrong thing that was seen. */

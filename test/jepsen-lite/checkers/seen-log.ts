@@ -1,6 +1,6 @@
 import { type HistoryLine, type ReadRun, type SentRun, type StoredRun, UNREADABLE } from '../history.ts';
 import { GrowingInts } from './growing.ts';
-import type { Checker, Operation } from './operation.ts';
+import { type Checker, type Operation, shownBy } from './operation.ts';
 
 /** Messages of one producer and key. */
 export interface Stream {
@@ -91,10 +91,8 @@ export class SeenLog implements Checker {
     if (f === 'send') this.#sent(type, invoked, completed);
     else if (f === 'begin' && type === 'fail') this.#refused(completed, (completed.value as { runs: readonly SentRun[] }).runs);
     else if (f === 'end' && type === 'ok') this.#ended(completed, (completed.value as { runs?: readonly StoredRun[] }).runs ?? []);
-    else if (type === 'ok' && f === 'poll') {
-      for (const { queue, runs } of (completed.value as { polls: readonly { queue: string; runs: readonly ReadRun[] }[] }).polls)
-        this.#read(this.queue(queue), runs, completed.index, false);
-    } else if (type === 'ok' && f === 'read') this.#wholeRead(invoked, completed);
+    else if (type === 'ok' && f === 'read') this.#wholeRead(invoked, completed);
+    else for (const { queue, runs } of shownBy(operation)) this.#read(this.queue(queue), runs, completed.index, false);
   }
 
   /** It finds nothing itself: the checkers of what it holds do. */
