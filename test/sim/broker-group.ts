@@ -1,3 +1,4 @@
+import { NEWEST_FEATURE_LEVEL } from '../../src/broker/feature-level.ts';
 import { type BrokerConfig, type ReplicaAddress, resolveConfig } from '../../src/config.ts';
 import { DiskError, isOutOfSpace } from '../../src/io/disk.ts';
 import type { Io } from '../../src/io/io.ts';
@@ -88,6 +89,11 @@ export class BrokerGroup {
 
   get endpoints(): string[] {
     return this.members.map(({ process }) => `ws://${process.name}:${CLIENT_PORT}`);
+  }
+
+  /** What needs the newest level is refused until every replica has said what its release knows. */
+  get isRaised(): boolean {
+    return this.replicas.some(({ handle }) => handle?.featureLevel() === NEWEST_FEATURE_LEVEL);
   }
 
   get leader(): SimReplica | undefined {

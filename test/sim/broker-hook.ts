@@ -7,6 +7,8 @@ import type { GroupMembership, Member } from '../../src/replica/membership.ts';
 export interface BrokerHandle {
   /** null while the group is not formed as far as this replica knows. */
   status(): RaftStatus | null;
+  /** Of the group's state, as this replica knows it. */
+  featureLevel(): number;
   /** First retained offset of a queue; 0 when there is no such queue. */
   minOffset(topic: string, queueId: number): number;
   /** Hands leadership to another replica; a refusal is fine. */

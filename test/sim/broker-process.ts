@@ -1,3 +1,4 @@
+import { FIRST_FEATURE_LEVEL } from '../../src/broker/feature-level.ts';
 import { LedgerError } from '../../src/protocol/errors.ts';
 import { Server, type ServerOptions } from '../../src/server.ts';
 import type { StartBroker } from './broker-hook.ts';
@@ -22,6 +23,7 @@ export async function startWith(
   await server.start();
   return {
     status: () => server.replica?.status() ?? null,
+    featureLevel: () => server.stateMachine?.featureLevel ?? FIRST_FEATURE_LEVEL,
     minOffset: (topic, queueId) => server.stateMachine?.topics.named(topic)?.queues[queueId]?.minOffset ?? 0,
     transfer: (target) => server.replica?.transfer(target) ?? Promise.resolve(),
     membership: () => (server.replica === null ? null : { now: server.replica.membership(), index: server.replica.membershipIndex }),

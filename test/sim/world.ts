@@ -84,9 +84,13 @@ export class World {
     this.#plan = drawFaultPlan(this.#prng, apart, options.faults);
     this.#groups = this.#makeGroups(options.startBroker, apart);
     let producers = 1;
+    const groups = this.#groups;
     this.#stage = {
-      endpoints: this.#groups.flatMap((group) => group.endpoints),
-      groups: this.#groups,
+      // Those of today: who starts again is told where the brokers are now (seed 272: all that were there at first had left or were down).
+      get endpoints() {
+        return groups.flatMap((group) => group.endpoints);
+      },
+      groups,
       referee: this.#referee,
       open: true,
       nextProducer: () => producers++,
@@ -254,11 +258,12 @@ export class World {
   /** A random majority of each group is healed, everything else stays as broken as it is; whatever is pending must end. */
   async #liveness(): Promise<void> {
     this.#injector.stop();
-    const healed = this.#groups.flatMap(({ replicas, members, rot, operator, referee }) => {
+    const healed = this.#groups.flatMap(({ replicas, members, rot, operator, referee, isRaised }) => {
       operator.stop();
-      // The one good copy may be on any of them, a change that was begun may need any of them, and a group is formed by all (I5).
-      const unformed = referee.committedIndex === 0;
-      const all = this.#prng.chance(0.5) || rot.standing().length > 0 || operator.unfinished() !== null || unformed;
+      // The one good copy may be on any of them, a change that was begun may need any of them, and a group is formed by all (I5), its
+      // feature level raised by all (seed 286).
+      const needsAll = rot.standing().length > 0 || operator.unfinished() !== null || referee.committedIndex === 0 || !isRaised;
+      const all = this.#prng.chance(0.5) || needsAll;
       const size = all ? replicas.length : Math.floor(members.length / 2) + 1;
       return this.#prng.shuffle(all ? replicas : members).slice(0, size);
     });
