@@ -287,11 +287,14 @@ export class GroupSender {
         // Keys are hashed over the queues that are left: until the route says so, the message waits.
         queue.unanswered(batch, error, false);
         router.suspect();
-        if (!batch.inDoubt && batch.movable && this.#context.elsewhere(queue, batch)) return;
-        if (!batch.inDoubt && batch.keyed && this.#context.placeAgain(queue, batch)) return;
-        if (!batch.movable && !batch.keyed)
-          queue.drop(batch, batch.inDoubt ? new LedgerError('OUTCOME_UNKNOWN', error.message, [...batch.causes]) : error);
+        if (this.#movedAway(queue, batch)) return;
+        if (!batch.movable && !batch.keyed) refuse(queue, batch, error);
         else this.#block(backoffMs(REDIRECT_BACKOFF, this.#failures++, io.random), true);
+        return;
+      case 'unplaced':
+        queue.unanswered(batch, error, false);
+        this.#block(backoffMs(REDIRECT_BACKOFF, this.#failures++, io.random), false);
+        void this.#unplaced(queue, batch, error);
         return;
       case 'count':
         queue.unanswered(batch, error, false);
@@ -308,8 +311,29 @@ export class GroupSender {
         return;
       case 'reject':
         queue.unanswered(batch, error, false);
-        queue.drop(batch, batch.inDoubt ? new LedgerError('OUTCOME_UNKNOWN', error.message, [...batch.causes]) : error);
+        refuse(queue, batch, error);
     }
+  }
+
+  /**
+   * This group does not know the topic or the queue: it hears of it in a moment, or was taken out of it, or nobody has the topic any
+   * more. Only the last is an end; else the batch goes where the route of now says, or again, until its deadline.
+   */
+  async #unplaced(queue: SendQueue, batch: OutBatch, error: LedgerError): Promise<void> {
+    const { router } = this.#context;
+    const gone = await router.isGone(queue.queue.topic);
+    if (batch.attempt !== null || !queue.pending.includes(batch)) return;
+    const { topic, queueId } = queue.queue;
+    const stays = router.topic(topic)?.queues.some((each) => each.brokerName === this.brokerName && each.queueId === queueId) ?? true;
+    if (gone || (!stays && !batch.movable && !batch.keyed)) refuse(queue, batch, error);
+    else this.#movedAway(queue, batch);
+  }
+
+  /** @returns false when it stays, because it may be stored here, or is meant for this queue, or no other one is known */
+  #movedAway(queue: SendQueue, batch: OutBatch): boolean {
+    if (batch.inDoubt) return false;
+    if (batch.movable) return this.#context.elsewhere(queue, batch);
+    return batch.keyed && this.#context.placeAgain(queue, batch);
   }
 
   /** Another replica leads: what the old one has not answered may be stored or not, and goes to the new one at once. */
@@ -364,6 +388,11 @@ export class GroupSender {
   }
 }
 
+/** Ends it with the refusal, which says nothing of earlier attempts. */
+function refuse(queue: SendQueue, batch: OutBatch, error: LedgerError): void {
+  queue.drop(batch, batch.inDoubt ? new LedgerError('OUTCOME_UNKNOWN', error.message, [...batch.causes]) : error);
+}
+
 /** A send's answer is numbers alone: what they are about is known here. */
 function refusalOf({ queue }: SendQueue, batch: OutBatch, result: SendResult | undefined): LedgerError {
   const code: ErrorCode = result === undefined ? 'INTERNAL' : errorCodeOf(result.error);
@@ -374,7 +403,7 @@ function refusalOf({ queue }: SendQueue, batch: OutBatch, result: SendResult | u
   return new LedgerError(code, `${place}: a batch of ${batch.count} messages, ${batch.sizeBytes} bytes, is above the limits of the broker`);
 }
 
-type Decision = 'throttled' | 'stored' | 'sequence' | 'resend' | 'resendInDoubt' | 'count' | 'closed' | 'reject';
+type Decision = 'throttled' | 'stored' | 'sequence' | 'resend' | 'resendInDoubt' | 'count' | 'closed' | 'unplaced' | 'reject';
 
 /** What an error means for a send; codes that are missing here are refusals for good. */
 const DECISIONS: { readonly [C in ErrorCode]?: Decision } = {
@@ -393,9 +422,10 @@ const DECISIONS: { readonly [C in ErrorCode]?: Decision } = {
   DEADLINE_EXCEEDED: 'resendInDoubt',
   OUTCOME_UNKNOWN: 'resendInDoubt',
   INTERNAL: 'resendInDoubt',
-  QUEUE_NOT_FOUND: 'count',
   DISK_FULL: 'count',
   QUEUES_CLOSED: 'closed',
+  TOPIC_NOT_FOUND: 'unplaced',
+  QUEUE_NOT_FOUND: 'unplaced',
   TOO_MANY: 'count',
   QUOTA_EXCEEDED: 'throttled',
 };

@@ -42,6 +42,8 @@ export class Router {
   readonly #topics = new Map<string, KnownTopic>();
   /** Topics that a broker was asked for, so that refreshes keep them. */
   readonly #wanted = new Set<string>();
+  /** Questions under way, by topic. */
+  readonly #goneQuestions = new Map<string, Promise<boolean>>();
   readonly #listeners = new Set<() => void>();
   readonly #naps: Naps;
   #refreshTimer: Timer | null = null;
@@ -154,6 +156,24 @@ export class Router {
     throw new LedgerError('CLOSED');
   }
 
+  /**
+   * Whether a topic that was known exists no more: every leader was asked and none has it. One group's word is not enough, since a
+   * group that joins a topic hears of it after others have told the clients. Single flight.
+   */
+  isGone(name: string): Promise<boolean> {
+    const asked = this.#goneQuestions.get(name) ?? this.#askWhetherGone(name).finally(() => this.#goneQuestions.delete(name));
+    this.#goneQuestions.set(name, asked);
+    return asked;
+  }
+
+  async #askWhetherGone(name: string): Promise<boolean> {
+    const leaders = [...this.#brokers.keys()].map((brokerName) => this.leader(brokerName));
+    const answers = await Promise.all(
+      leaders.map((link) => (link?.ready ? this.#askOne(link, [name], this.#options.requestTimeoutMs) : Promise.resolve(null))),
+    );
+    return answers.every((answer) => answer?.topics.length === 0);
+  }
+
   /** Waits until some broker answered a route request. @throws LedgerError NO_ROUTE */
   async findBrokers(timeoutMs: number): Promise<BrokerRoute[]> {
     const clock = this.#io.clock;
@@ -199,16 +219,17 @@ export class Router {
       return false;
     }
     const answers = await Promise.all(links.map((link) => this.#askOne(link, [name], timeoutMs)));
-    const missing = leaders.length === links.length && answers.every((answered) => answered);
+    const missing = leaders.length === links.length && answers.every((answer) => answer !== null);
     if (missing && !this.#topics.has(name)) this.#wanted.delete(name);
     return missing;
   }
 
-  #askOne(link: Link, topics: readonly string[], timeoutMs: number): Promise<boolean> {
+  /** @returns null when it did not answer */
+  #askOne(link: Link, topics: readonly string[], timeoutMs: number): Promise<RouteResponse | null> {
     return new Promise((resolve) => {
-      link.request(Op.route, { topics }, Math.max(1, timeoutMs), (error, body) => {
+      link.request(Op.route, { topics }, Math.max(1, timeoutMs), (_error, body) => {
         if (body !== null) this.merge(body);
-        resolve(error === null);
+        resolve(body);
       });
     });
   }

@@ -31,7 +31,8 @@ export class ServerMetrics {
   constructor(config: BrokerConfig, io: Pick<Io, 'clock' | 'disk'>, onEvent: BrokerMetrics['event']) {
     this.#config = config;
     this.#io = io;
-    this.#registry = new MetricsRegistry({ cluster: config.clusterId, brokerName: config.brokerName, replicaId: config.replicaId }, true);
+    const { clusterId: cluster, brokerName, replicaId } = config;
+    this.#registry = new MetricsRegistry({ cluster, brokerName, replicaId }, io.clock);
     const known = {
       hasTopic: (topic: string) => this.#view?.stateMachine?.topics.named(topic) !== undefined,
       hasGroup: (group: string) => this.#view?.stateMachine?.groups.named(group) !== undefined,

@@ -145,16 +145,16 @@ describe('tracing', () => {
 
   test('F45 refused and unanswered sends end with their error, one-way ones when they have left; BUSY too', async () => {
     const { group, client } = setup();
-    group.script = (batch) => (batch.bodies.includes('refused') ? 'TOPIC_NOT_FOUND' : null);
+    group.script = (batch) => (batch.bodies.includes('refused') ? 'NO_PERMISSION' : null);
     const producer = client.producer({ maxBufferedMessages: 2, maxWaitingSends: 0 });
     const refused = producer.send({ topic: 't', body: 'refused' }).catch(({ code }) => code);
     producer.sendOneWay({ topic: 't', body: 'gone' });
     const busy = producer.send({ topic: 't', body: 'busy' }).catch(({ code }) => code);
     const busyBatch = producer.sendBatch([{ topic: 't', body: 'busy' }]).catch(({ code }) => code);
     await group.clock.run(500);
-    expect(await Promise.all([refused, busy, busyBatch])).toEqual(['TOPIC_NOT_FOUND', 'BUSY', 'BUSY']);
+    expect(await Promise.all([refused, busy, busyBatch])).toEqual(['NO_PERMISSION', 'BUSY', 'BUSY']);
     const outcomes = spans.named('send t').map(({ attributes }) => attributes['error.type'] ?? 'sent');
-    expect(outcomes.toSorted()).toEqual(['BUSY', 'BUSY', 'TOPIC_NOT_FOUND', 'sent']);
+    expect(outcomes.toSorted()).toEqual(['BUSY', 'BUSY', 'NO_PERMISSION', 'sent']);
     expect(spans.named('store t')).toHaveLength(2);
   });
 

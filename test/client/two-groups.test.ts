@@ -36,13 +36,13 @@ class FakeLeader {
   }
 }
 
-function world(options: ProducerOptions = {}) {
+function world(options: ProducerOptions = {}, isGone = false) {
   const clock = new ManualClock();
   const leaders = new Map([
     ['a', new FakeLeader()],
     ['b', new FakeLeader()],
   ]);
-  const producer = producerTo(clock, leaders, {}, options);
+  const producer = producerTo(clock, leaders, { isGone: () => Promise.resolve(isGone) }, options);
   const [a, b] = [...leaders.values()] as [FakeLeader, FakeLeader];
   return { clock, producer, a, b };
 }
@@ -74,6 +74,38 @@ describe('two broker groups', () => {
     a.verdict = 'stored';
     await clock.run(2_000);
     expect((await placed).brokerName).toBe('a');
+  });
+
+  test.each(['TOPIC_NOT_FOUND', 'QUEUE_NOT_FOUND'] as const)(
+    'F48 a group hears of its new queues after the clients (%s): what is sent there waits or goes elsewhere, and is not refused',
+    async (verdict) => {
+      const { clock, producer, a, b } = world({ messageQueueSelector: (queues) => queues[1] as never, deliveryTimeoutMs: 10_000 });
+      b.verdict = verdict;
+      const aimed = [
+        producer.send({ topic: 't', body: 'placed' }, { key: 1 }),
+        producer.send({ topic: 't', body: 'named', queue: { topic: 't', brokerName: 'b', queueId: 0 } }),
+      ];
+      const free = [1, 2, 3].map((i) => producer.send({ topic: 't', body: `free ${i}` }));
+      const timers = countTimers(clock);
+      await clock.run(2_000);
+      expect(new Set((await Promise.all(free)).map(({ brokerName }) => brokerName))).toEqual(new Set(['a']));
+      expect(a.sent.length).toBeGreaterThan(0);
+      expect(timers()).toBeLessThan(30);
+      b.verdict = 'stored';
+      await clock.run(1_000);
+      expect((await Promise.all(aimed)).map(({ brokerName }) => brokerName)).toEqual(['b', 'b']);
+    },
+  );
+
+  test('F48 a topic that no group has any more is said at once', async () => {
+    const { clock, producer, a, b } = world({ deliveryTimeoutMs: 10_000 }, true);
+    a.verdict = 'TOPIC_NOT_FOUND';
+    b.verdict = 'TOPIC_NOT_FOUND';
+    const codes: string[] = [];
+    producer.send({ topic: 't', body: 'free' }).catch((error: LedgerError) => codes.push(error.code));
+    producer.send({ topic: 't', body: 'keyed', orderingKey: 'k' }).catch((error: LedgerError) => codes.push(error.code));
+    await clock.run(100);
+    expect(codes).toEqual(['TOPIC_NOT_FOUND', 'TOPIC_NOT_FOUND']);
   });
 
   test('F10 the deadline of a message that moved behind younger ones is kept, and is no busy loop', async () => {

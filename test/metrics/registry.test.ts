@@ -1,4 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import { NodeClock } from '../../src/io/node/clock.ts';
 import { BucketCounts } from '../../src/metrics/bucket-counts.ts';
 import { METRIC_NAMES, metricOf } from '../../src/metrics/definitions.ts';
 import { MAX_SERIES_PER_METRIC, MetricsRegistry } from '../../src/metrics/registry.ts';
@@ -46,10 +48,20 @@ describe('metrics', () => {
   });
 
   test('F39 metrics: memory, processor time and event loop come besides', async () => {
-    const text = await new MetricsRegistry(identity, true).scrape();
+    const text = await new MetricsRegistry(identity, new NodeClock()).scrape();
     expect(text).toContain('nodejs_eventloop_lag_p99_seconds');
     expect(text).toContain('process_resident_memory_bytes');
     expect(text).not.toMatch(/^# TYPE \w+_total gauge$/m);
+  });
+
+  test('F39 metrics: a scrape that waited behind a stall of the event loop says it', async () => {
+    const metrics = new MetricsRegistry(identity, new NodeClock());
+    // The timer that measures delays is due every 10 ms, and timers run in the order in which they are due.
+    await sleep(50);
+    const stalledUntil = performance.now() + 300;
+    while (performance.now() < stalledUntil) Math.random();
+    const text = await metrics.scrape();
+    expect(Number(/^nodejs_eventloop_lag_max_seconds\{.*\} (.*)$/m.exec(text)?.[1])).toBeGreaterThan(0.25);
   });
 
   test('a metric that nothing reports has no series, and is known', async () => {

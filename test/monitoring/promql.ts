@@ -1,3 +1,4 @@
+import { NodeClock } from '../../src/io/node/clock.ts';
 import { BASE_LABELS, METRIC_NAMES, metricOf } from '../../src/metrics/definitions.ts';
 import { MetricsRegistry } from '../../src/metrics/registry.ts';
 
@@ -28,7 +29,7 @@ export function selectorsOf(expression: string): Selector[] {
 /** Names of a page and their labels: what a replica can report, with the names that a histogram is seen under. */
 export async function knownSeries(): Promise<Map<string, readonly string[]>> {
   const known = new Map<string, readonly string[]>();
-  const page = await new MetricsRegistry({ cluster: 'c', brokerName: 'a', replicaId: 1 }, true).scrape();
+  const page = await new MetricsRegistry({ cluster: 'c', brokerName: 'a', replicaId: 1 }, new NodeClock()).scrape();
   // Of a histogram that has counted nothing yet there is the type alone.
   for (const [, name] of page.matchAll(/^# TYPE ((?:nodejs|process)_\w+) histogram$/gm)) {
     for (const suffix of ['_bucket', '_sum', '_count']) known.set(`${name}${suffix}`, [...BASE_LABELS, ...TARGET_LABELS, 'kind', 'le']);

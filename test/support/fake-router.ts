@@ -7,7 +7,7 @@ import type { ManualClock } from './manual-clock.ts';
 import { SeededRandom } from './scripted-broker.ts';
 
 /** The part of a Router that a producer uses. */
-type Routes = Pick<Router, 'topic' | 'find' | 'leader' | 'term' | 'suspect' | 'onChange'>;
+type Routes = Pick<Router, 'topic' | 'find' | 'isGone' | 'leader' | 'term' | 'suspect' | 'onChange'>;
 
 /** What a test's leader of a broker group has of a Link. */
 export type FakeLink = Pick<Link, 'ready' | 'bufferedBytes'> & { readonly hello: { readonly sendWindowBytes: number } };
@@ -16,13 +16,15 @@ export interface FakeRoutesOptions {
   /** Of topic `t` on each broker group. */
   readonly queues?: number;
   readonly suspect?: () => void;
+  /** What all leaders together say of the topic. */
+  readonly isGone?: () => Promise<boolean>;
 }
 
 /** A producer whose router knows topic `t` on these broker groups, each behind a leader of the test's own, for good. */
 export function producerTo(
   clock: ManualClock,
   leaders: ReadonlyMap<string, FakeLink>,
-  { queues = 1, suspect = () => {} }: FakeRoutesOptions = {},
+  { queues = 1, suspect = () => {}, isGone = () => Promise.resolve(false) }: FakeRoutesOptions = {},
   options: ProducerOptions = {},
 ): Producer {
   const placement = [...leaders.keys()].map((brokerName) => ({ brokerName, queues }));
@@ -32,6 +34,7 @@ export function producerTo(
     topic: () => known,
     find: () => Promise.resolve(known),
     leader: (brokerName) => leaders.get(brokerName) as unknown as Link,
+    isGone,
     term: () => 1,
     suspect,
     onChange: () => () => true,
