@@ -55,9 +55,9 @@ export async function readRun(
   return fault;
 }
 
-/** As much from `position` on as the disk gives: before a sector that it cannot read. */
+/** As much from `position` on as the disk gives: before a sector that it cannot read, then in whole blocks. */
 export async function readWhatCan(source: ByteSource, into: Uint8Array, position: number): Promise<number> {
-  for (let sizeBytes = into.length; sizeBytes >= BLOCK_BYTES; sizeBytes = Math.floor(sizeBytes / 2)) {
+  for (let sizeBytes = into.length; sizeBytes >= BLOCK_BYTES; sizeBytes = BLOCK_BYTES * Math.floor(sizeBytes / 2 / BLOCK_BYTES)) {
     try {
       return await source.read(into.subarray(0, sizeBytes), position);
     } catch (error) {

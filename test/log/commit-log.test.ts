@@ -381,6 +381,26 @@ describe('CommitLog', () => {
     expect(second.log.recovery.verifiedBytes).toBe(3 * BLOCK_BYTES);
   });
 
+  test('FAULTS 6 a sector before the checkpoint cannot be read: the log opens, writes the others again and leaves that one as it is', async () => {
+    const world = newDisk();
+    const opened = await openLog(world);
+    for (let i = 1; i <= 10; i++) await appendDurable(opened, i, 10_000);
+    const checkpoint = await opened.log.boundaryAt(7);
+    const groupBytes = (opened.log.groupAt(4)?.position ?? 0) - (opened.log.groupAt(3)?.position ?? 0);
+    const spoiled = (opened.log.groupAt(3)?.position ?? 0) + BLOCK_BYTES;
+    await opened.log.close();
+    const written: number[] = [];
+    world.disk.fault = ({ operation, path, position, sizeBytes }) => {
+      const touches = path === FIRST_SEGMENT && position < spoiled + BLOCK_BYTES && position + sizeBytes > spoiled;
+      if (touches && operation === 'write') written.push(position);
+      return touches && operation === 'read' ? 'EIO' : null;
+    };
+    const second = await openLog(world, { verifyFrom: checkpoint });
+    expect(second.log.lastIndex).toBe(10);
+    expect(second.log.recovery.rewrittenBytes).toBe(10 * groupBytes - BLOCK_BYTES);
+    expect(written).toEqual([]);
+  });
+
   test('refused and untouched: another cluster, another segment size, a missing segment, a shortened log', async () => {
     const world = newDisk();
     const opened = await openLog(world);
