@@ -66,3 +66,8 @@ export interface Disk {
   /** Zeroed memory on a 4 KiB boundary, as direct writes want it; never given back, so callers pool it. */
   allocateAligned(sizeBytes: number): Uint8Array;
 }
+
+/** A sector that the disk cannot give back: damage of what lies there, and nothing of the rest of the file. */
+export function isUnreadable(error: unknown): boolean {
+  return error instanceof DiskError && error.code === 'EIO' && error.operation === 'read';
+}

@@ -97,10 +97,9 @@ export class QueueFiles {
     let end = 0;
     for (const [i, start] of starts.entries()) {
       const header = new Uint8Array(UNIT);
-      const sizeBytes = await files.use(`${directory}/${fileName(start)}`, false, async (file) => {
-        await file.read(header, 0);
-        return file.sizeBytes();
-      });
+      const path = `${directory}/${fileName(start)}`;
+      await files.read(path, header, 0);
+      const sizeBytes = await files.use(path, false, (file) => file.sizeBytes());
       const id = readU32(header, FileHeader.topicId);
       if (!headerIsValid(header, queueId, start) || (topicId !== -1 && topicId !== id)) return null;
       topicId = id;
@@ -124,7 +123,7 @@ export class QueueFiles {
     const path = `${this.#directory}/${fileName(start)}`;
     for (let unit = start; unit < this.end; unit += LOAD_UNITS) {
       const wanted = block.subarray(0, Math.min(LOAD_UNITS, this.end - unit) * UNIT);
-      const read = await this.#files.use(path, false, (file) => file.read(wanted, (1 + unit - start) * UNIT));
+      const read = await this.#files.read(path, wanted, (1 + unit - start) * UNIT);
       for (let at = 0; at < wanted.length; at += UNIT) {
         if (at + UNIT > read || !unitIsValid(wanted, at)) return this.truncate(unit + at / UNIT);
       }
@@ -178,7 +177,7 @@ export class QueueFiles {
     const units = Math.min(fileEnd - from, Math.floor(into.length / UNIT));
     const path = `${this.#directory}/${fileName(start)}`;
     const wanted = into.subarray(0, units * UNIT);
-    const read = await this.#files.use(path, false, (handle) => handle.read(wanted, (1 + from - start) * UNIT));
+    const read = await this.#files.read(path, wanted, (1 + from - start) * UNIT);
     if (read !== wanted.length) throw new DamagedQueueError(`${path}: shorter than it was`);
     for (let at = 0; at < wanted.length; at += UNIT) {
       if (!unitIsValid(wanted, at)) throw new DamagedQueueError(`${path}: unit ${from + at / UNIT} is damaged`);

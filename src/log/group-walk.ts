@@ -1,4 +1,4 @@
-import { DiskError } from '../io/disk.ts';
+import { isUnreadable } from '../io/disk.ts';
 import { verifyGroup } from './group-codec.ts';
 import { BLOCK_BYTES } from './layout.ts';
 import type { ByteSource, GroupFault, LogCursor, VerifiedRun } from './types.ts';
@@ -85,8 +85,4 @@ export async function readAround(source: ByteSource, into: Uint8Array, position:
     await readAround(source, into.subarray(0, half), position);
     await readAround(source, into.subarray(half), position + half);
   }
-}
-
-export function isUnreadable(error: unknown): boolean {
-  return error instanceof DiskError && error.code === 'EIO' && error.operation === 'read';
 }

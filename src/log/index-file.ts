@@ -101,7 +101,7 @@ export class IndexFile {
   /** Reads the header and, of a file that is not full, the items. @throws DamagedIndexError */
   static async load(files: OpenFiles, path: string): Promise<IndexFile> {
     const header = new Uint8Array(HEADER_BYTES);
-    await files.use(path, false, (file) => file.read(header, 0));
+    await files.read(path, header, 0);
     if (readU32(header, Header.checksum) !== shortCrc32(header, 0, Header.checksum)) throw new DamagedIndexError(`${path}: header`);
     if (readU32(header, Header.magic) !== MAGIC || readU32(header, Header.version) !== VERSION) {
       throw new DamagedIndexError(`${path}: another format`);
@@ -291,7 +291,7 @@ export class IndexFile {
     if (this.#slots !== null) return this.#slots[slot] as number;
     const bytes = new Uint8Array(4);
     const at = HEADER_BYTES + this.sizes.capacity * ITEM_BYTES + slot * 4;
-    const read = await this.#files.use(this.path, false, (file) => file.read(bytes, at));
+    const read = await this.#files.read(this.path, bytes, at);
     if (read !== 4) throw new DamagedIndexError(`${this.path}: shorter than it was`);
     return readU32(bytes, 0);
   }
@@ -303,7 +303,7 @@ export class IndexFile {
 
   async #readItems(first: number, count: number): Promise<Uint8Array> {
     const bytes = new Uint8Array(count * ITEM_BYTES);
-    const read = await this.#files.use(this.path, false, (file) => file.read(bytes, HEADER_BYTES + first * ITEM_BYTES));
+    const read = await this.#files.read(this.path, bytes, HEADER_BYTES + first * ITEM_BYTES);
     if (read !== bytes.length) throw new DamagedIndexError(`${this.path}: shorter than it was`);
     for (let at = 0; at < bytes.length; at += ITEM_BYTES) {
       if (!itemIsWhole(bytes, at)) throw new DamagedIndexError(`${this.path}: item ${first + at / ITEM_BYTES + 1}`);
@@ -329,7 +329,7 @@ export class IndexFile {
     const block = new Uint8Array(Math.min(LOAD_ITEMS, items) * ITEM_BYTES);
     for (let first = 0; first < items; first += LOAD_ITEMS) {
       const wanted = block.subarray(0, Math.min(LOAD_ITEMS, items - first) * ITEM_BYTES);
-      const read = await this.#files.use(this.path, false, (file) => file.read(wanted, HEADER_BYTES + first * ITEM_BYTES));
+      const read = await this.#files.read(this.path, wanted, HEADER_BYTES + first * ITEM_BYTES);
       for (let at = 0; at < wanted.length; at += ITEM_BYTES) {
         const number = first + at / ITEM_BYTES + 1;
         if (at + ITEM_BYTES > read || !itemIsWhole(wanted, at)) return number - 1;

@@ -1,4 +1,4 @@
-import type { Disk, DiskFile } from '../io/disk.ts';
+import { type Disk, type DiskFile, isUnreadable } from '../io/disk.ts';
 
 interface Slot {
   readonly file: Promise<DiskFile>;
@@ -39,6 +39,19 @@ export class OpenFiles {
       slot.users--;
       if (slot.doomed) await this.#closeIdle(slot);
       else await this.#evict();
+    }
+  }
+
+  /**
+   * @returns bytes read: fewer at the end of the file, none when a sector of them cannot be read. What is derived is built anew from the
+   * log then, like anything else in it that is not what was written. Rejects with any other DiskError.
+   */
+  async read(path: string, into: Uint8Array, position: number): Promise<number> {
+    try {
+      return await this.use(path, false, (file) => file.read(into, position));
+    } catch (error) {
+      if (isUnreadable(error)) return 0;
+      throw error;
     }
   }
 

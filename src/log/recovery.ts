@@ -1,9 +1,9 @@
 import { alignUp } from '../base/bytes.ts';
+import { isUnreadable } from '../io/disk.ts';
 import type { GroupMeta } from '../raft/types.ts';
 import { LogCorrupt, LogForeign, LogShortened } from './errors.ts';
 import { type GroupHeader, LARGEST_GROUP_BYTES, readGroupHeader, type VerifiedGroup, verifyGroup } from './group-codec.ts';
 import { LAST_WRITE_BYTES } from './group-commit.ts';
-import { isUnreadable } from './group-walk.ts';
 import { BLOCK_BYTES, GROUP_HEADER_BYTES } from './layout.ts';
 import type { SegmentStore } from './segment-store.ts';
 import type { LogBoundary, LogCursor } from './types.ts';

@@ -3,6 +3,7 @@ import type { Clock, Timer } from '../io/clock.ts';
 import { type Disk, DiskError, type DiskFile } from '../io/disk.ts';
 import { LogCorrupt } from './errors.ts';
 import { LARGEST_GROUP_BYTES } from './group-codec.ts';
+import { readWhatCan } from './group-walk.ts';
 import { BLOCK_BYTES } from './layout.ts';
 import { baseOf, checkSegmentHeader, encodeSegmentHeader, isDamagedHeader, segmentBase, segmentName } from './segment.ts';
 import type { FlushMode } from './types.ts';
@@ -117,7 +118,7 @@ export class SegmentStore {
       segment.reader = Promise.resolve(file);
       if (base >= firstBase) this.#segments.push(segment);
       const block = new Uint8Array(BLOCK_BYTES);
-      await file.read(block, 0);
+      await readWhatCan(file, block, 0);
       try {
         checkSegmentHeader(block, path, base, segmentBytes, clusterHash);
       } catch (error) {

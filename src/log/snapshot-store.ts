@@ -1,5 +1,5 @@
 import { crc32 } from '../base/crc.ts';
-import { type Disk, DiskError, type DiskFile, isOutOfSpace } from '../io/disk.ts';
+import { type Disk, DiskError, type DiskFile, isOutOfSpace, isUnreadable } from '../io/disk.ts';
 import {
   decodeSnapshotHeader,
   encodeSnapshotHeader,
@@ -173,16 +173,16 @@ export class SnapshotStore {
 
   async #readHeader(name: string): Promise<void> {
     const bytes = new Uint8Array(SNAPSHOT_HEADER_BYTES);
-    const sizeBytes = await this.#withFile(name, false, async (file) => {
-      await file.read(bytes, 0);
-      return file.sizeBytes();
-    });
     try {
+      const sizeBytes = await this.#withFile(name, false, async (file) => {
+        await file.read(bytes, 0);
+        return file.sizeBytes();
+      });
       const meta = decodeSnapshotHeader(bytes, name);
       if (snapshotName(meta) !== name || sizeBytes !== this.fileBytes(meta)) throw new SnapshotDamagedError(`${name}: size or name`);
       this.#add(meta);
     } catch (error) {
-      if (!(error instanceof SnapshotDamagedError)) throw error;
+      if (!(error instanceof SnapshotDamagedError) && !isUnreadable(error)) throw error;
       this.#damaged.push(name);
     }
   }

@@ -401,6 +401,25 @@ describe('CommitLog', () => {
     expect(written).toEqual([]);
   });
 
+  test('FAULTS 6 the sector of a segment header cannot be read: it is written anew where damage may be mended', async () => {
+    const world = newDisk();
+    const opened = await openLog(world);
+    for (let i = 1; i <= 14; i++) await appendDurable(opened, i, 900_000);
+    await opened.log.close();
+    const second = `${DIRECTORY}/${String(SMALL_SEGMENT_BYTES).padStart(20, '0')}`;
+    const header = world.disk.peek(second, 0, BLOCK_BYTES);
+    world.disk.poke(second, 0, new Uint8Array(BLOCK_BYTES));
+    let isSpoiled = true;
+    world.disk.fault = ({ operation, path, position, sizeBytes }) => {
+      if (path !== second || position > 0 || sizeBytes === 0) return null;
+      if (operation === 'write') isSpoiled = false;
+      return operation === 'read' && isSpoiled ? 'EIO' : null;
+    };
+    const again = await openLog(world, { repair: () => Promise.reject(new Error('nothing else is damaged')) });
+    expect(again.log.lastIndex).toBe(14);
+    expect(world.disk.peek(second, 0, BLOCK_BYTES)).toEqual(header);
+  });
+
   test('refused and untouched: another cluster, another segment size, a missing segment, a shortened log', async () => {
     const world = newDisk();
     const opened = await openLog(world);

@@ -3,9 +3,10 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { DiskError } from '../../src/io/disk.ts';
+import { NodeDisk } from '../../src/io/node/disk.ts';
 import { CONSUME_QUEUE_UNIT_BYTES, type ConsumeQueue, UnitBatch } from '../../src/log/consume-queue-types.ts';
 import { ConsumeQueues, type ConsumeQueuesOptions } from '../../src/log/consume-queues.ts';
-import { hookedDisk, tempDisk } from '../support/temp-disk.ts';
+import { hookedDisk, spoiledDisk, tempDisk } from '../support/temp-disk.ts';
 
 const TOPIC = 'orders';
 const UNIT = CONSUME_QUEUE_UNIT_BYTES;
@@ -236,6 +237,24 @@ describe('F29 ConsumeQueue', () => {
       await expect(readAll(again.queue(TOPIC, 1, 0))).rejects.toThrow('INTERNAL');
       expect(damage).toEqual([`${TOPIC}/0`]);
     }
+  });
+
+  test('FAULTS 6 a sector that cannot be read is damage like any other: the queue is built anew', async () => {
+    const { open, root, damage } = setup();
+    const log = makeLog(200);
+    const store = await open();
+    apply(store, log);
+    await store.flush(endOf(log));
+    const names = readdirSync(join(root, TOPIC, '0')).sort();
+    const oldest = join(root, TOPIC, '0', names[0] as string);
+    const newest = join(root, TOPIC, '0', names.at(-1) as string);
+    // Not looked at when it starts.
+    const reading = await open({ disk: spoiledDisk(new NodeDisk(), oldest, 30 * UNIT) });
+    await expect(readAll(reading.queue(TOPIC, 1, 0))).rejects.toThrow('INTERNAL');
+    expect(damage).toEqual([`${TOPIC}/0`]);
+    const end = store.queue(TOPIC, 1, 0).nextOffset;
+    const cut = await open({ disk: spoiledDisk(new NodeDisk(), newest, 3 * UNIT) });
+    expect(cut.queue(TOPIC, 1, 0).restore(0, end)).toBe(false);
   });
 
   test('F29 units lost by a crash of the machine are cut at start, and replayed', async () => {

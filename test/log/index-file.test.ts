@@ -3,9 +3,10 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { DiskError } from '../../src/io/disk.ts';
+import { NodeDisk } from '../../src/io/node/disk.ts';
 import { IndexFiles, type IndexFilesOptions, keyIndexHash, messageIdHash } from '../../src/log/index-files.ts';
 import { encodeBatch } from '../../src/protocol/record-batch-encoder.ts';
-import { hookedDisk, tempDisk } from '../support/temp-disk.ts';
+import { hookedDisk, spoiledDisk, tempDisk } from '../support/temp-disk.ts';
 
 const FOREVER = Number.MAX_SAFE_INTEGER;
 
@@ -194,6 +195,22 @@ describe('F30 IndexFile', () => {
         for (let hash = 0; hash < 20; hash++) expect(await again.find(hash, 0, FOREVER, 1e9)).toEqual(expected(puts, hash));
       }
     }
+  });
+
+  test('FAULTS 6 a sector that cannot be read is damage like any other: noticed at the start or when it is read', async () => {
+    const puts = makePuts(120, 1);
+    const { open, root, damage } = setup();
+    const index = await open();
+    apply(index, puts);
+    await index.flush(endOf(puts));
+    const [first, , last] = readdirSync(root)
+      .sort()
+      .map((name) => join(root, name)) as [string, string, string];
+    const reading = await open({ disk: spoiledDisk(new NodeDisk(), first, 1000) });
+    await expect(reading.find(0, 0, FOREVER, 1e9)).rejects.toThrow('INTERNAL');
+    expect(damage).toHaveLength(1);
+    const again = await open({ disk: spoiledDisk(new NodeDisk(), last, 0) });
+    expect(again.covers(0, endOf(puts))).toBe(false);
   });
 
   test('an index with a gap in front of the snapshot begins anew there', async () => {

@@ -10,7 +10,7 @@ import {
   snapshotName,
 } from '../../src/log/snapshot-format.ts';
 import { SnapshotStore } from '../../src/log/snapshot-store.ts';
-import { hookedDisk, tempDisk } from '../support/temp-disk.ts';
+import { hookedDisk, spoiledDisk, tempDisk } from '../support/temp-disk.ts';
 
 const place = (index: number): SnapshotPlace => ({
   index,
@@ -102,6 +102,16 @@ describe('SnapshotStore', () => {
       expect((await (await open()).loadNewest())?.meta.index).toBe(2);
     },
   );
+
+  test('FAULTS 6 a header that cannot be read is damage like any other', async () => {
+    const { disk, directory } = tempDisk();
+    const store = await SnapshotStore.open(disk, directory);
+    for (const index of [1, 2]) await store.save(place(index), stateOf(index));
+    const name = snapshotName(place(2));
+    const again = await SnapshotStore.open(spoiledDisk(disk, join(directory, name), 0), directory);
+    expect(again.damaged()).toEqual([name]);
+    expect((await again.loadNewest())?.meta.index).toBe(1);
+  });
 
   test('a shortened snapshot and one under another name are damaged', async () => {
     const { open, root } = setup();
