@@ -153,12 +153,17 @@ async function onOwnCluster(
   const { onStopSignal } = await import('../signals.ts');
   const groups = flags.groups ?? 1;
   const dir = ownDirectory(flags.dir ?? tmpdir(), groups);
-  const end = (): void => process.exit(Exit.failed);
-  const release = onStopSignal(end, end);
+  const { promise: interrupted, reject: interrupt } = Promise.withResolvers<never>();
+  const release = onStopSignal(
+    () => interrupt(new CommandError(Exit.failed, 'interrupted')),
+    () => process.exit(Exit.failed),
+  );
+  // Before the cluster runs nobody waits for it yet.
+  interrupted.catch(() => undefined);
   onProgress(`starting ${3 * groups} replicas in ${dir}`);
   try {
     await using cluster = await LocalCluster.start({ dir, groups });
-    return await run(cluster.endpoints);
+    return await Promise.race([run(cluster.endpoints), interrupted]);
   } finally {
     release();
     rmSync(dir, { recursive: true, force: true });
