@@ -9,8 +9,7 @@ if (Number.parseInt(process.versions.node, 10) < OLDEST_NODE) {
   process.exit(Exit.failed);
 }
 
-// Compiled once, kept in the temporary directory: a checkout starts in half the time and a replica needs 30 MB less, because the
-// type stripper is not even loaded. Everything else is imported behind this line.
+// Compiled once, kept in the temporary directory: a checkout starts in half the time. Everything else is imported behind this line.
 nodeModule.enableCompileCache();
 const { run } = await import('./program.ts');
 
