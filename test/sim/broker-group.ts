@@ -25,6 +25,8 @@ export interface SimReplica {
   readonly process: SimProcess;
   config: BrokerConfig;
   handle: BrokerHandle | null;
+  /** An operator adds it: the others need not know of it yet, so its copies help nobody (simulation seed 1373). */
+  joining: boolean;
   /** An operator removes it, or has; its process goes on for a while. */
   leaving: boolean;
   /** Removed and switched off for good. */
@@ -262,7 +264,7 @@ export class BrokerGroup {
   #add(address: ReplicaAddress, replicas: readonly ReplicaAddress[]): SimReplica {
     const process = this.#ports.makeProcess(address.host);
     const config = this.#configOf(address, replicas);
-    const replica: SimReplica = { id: address.replicaId, process, config, handle: null, leaving: false, retired: false };
+    const replica: SimReplica = { id: address.replicaId, process, config, handle: null, joining: false, leaving: false, retired: false };
     this.replicas.push(replica);
     this.referee.watch(address.replicaId, process);
     return replica;

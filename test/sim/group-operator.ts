@@ -139,6 +139,7 @@ export class GroupOperator {
   #remove(replica: SimReplica): void {
     this.#scheduler.say(replica.process.name, 'is to be removed');
     replica.leaving = true;
+    replica.joining = false;
     // It may have come back since an earlier removal, whose end of the process is still to come (simulation seed 634).
     this.#removed.delete(replica);
     this.#steps.push({ kind: 'remove', replica, asked: null });
@@ -154,6 +155,7 @@ export class GroupOperator {
     const id = fresh.length > 0 && this.#prng.chance(0.6) ? (fresh[0] as number) : this.#prng.pick(ids);
     const replica = this.#group.provide(id, this.#prng.chance(REJOINS_WITH_DISK));
     this.#scheduler.say(replica.process.name, `is to be added as replica ${id}`);
+    replica.joining = true;
     this.#group.start(replica);
     this.#steps.push({ kind: 'add', replica, asked: null });
   }
@@ -163,6 +165,7 @@ export class GroupOperator {
     this.#steps.shift();
     this.done++;
     const { kind, replica } = step;
+    replica.joining = false;
     this.#scheduler.say(replica.process.name, kind === 'add' ? 'was added' : 'was removed');
     if (kind === 'add') return;
     this.#group.rot.forget(replica.id);

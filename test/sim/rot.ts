@@ -131,7 +131,7 @@ export class Rot {
 
   #strikeSnapshot(victim: SimReplica, what: RotKind): string | null {
     const { disk } = victim.process;
-    const others = this.#replicas.filter(({ id, leaving }) => id !== victim.id && !leaving);
+    const others = this.#replicas.filter((replica) => replica !== victim && hasCopies(replica));
     const candidates = snapshotPaths(disk).filter((path) =>
       others.some(({ process }) => sameFile(process.disk.visibleBytes(path), disk.visibleBytes(path))),
     );
@@ -168,8 +168,9 @@ export class Rot {
   #isElsewhere(victim: SimReplica, { path, position, sizeBytes }: Stretch): boolean {
     const own = victim.process.disk.platter(path, position, sizeBytes);
     if (own === null || !own.readable) return false;
-    return this.#replicas.some(({ id, process, leaving }) => {
-      if (id === victim.id || leaving) return false;
+    return this.#replicas.some((replica) => {
+      const { process } = replica;
+      if (replica === victim || !hasCopies(replica)) return false;
       const copy = process.disk.platter(path, position, sizeBytes);
       return copy?.readable === true && process.disk.nameIsDurable(path) && Buffer.compare(copy.bytes, own.bytes) === 0;
     });
@@ -205,3 +206,6 @@ function flip(bytes: Uint8Array, at: number, prng: Prng): void {
 function sameFile(a: Uint8Array | null, b: Uint8Array | null): boolean {
   return a !== null && b !== null && Buffer.compare(a, b) === 0;
 }
+
+/** Whether the group repairs from it: who leaves is not asked any more, who joins not by all yet. */
+const hasCopies = ({ leaving, joining }: SimReplica): boolean => !leaving && !joining;
