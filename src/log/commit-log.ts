@@ -3,10 +3,9 @@ import { GroupIndex } from '../raft/group-index.ts';
 import type { GroupMeta } from '../raft/types.ts';
 import { type LogCorrupt, LogPoisoned, LogShortened } from './errors.ts';
 import {
-  type ExpectedGroup,
+  continues,
   type GroupHeader,
   MIN_ENTRY_BODY_BYTES,
-  misplaced,
   paddedBytes,
   verifyGroup,
   writeEntry,
@@ -20,7 +19,8 @@ import { LogReader } from './log-reader.ts';
 import { LogVerifier } from './log-verifier.ts';
 import { type RecoveredEnd, recover } from './recovery.ts';
 import { rewriteTail } from './rewrite-tail.ts';
-import { baseOf, DEFAULT_SEGMENT_BYTES, placeOf } from './segment.ts';
+import { baseOf, DEFAULT_SEGMENT_BYTES, mayFollow, placeOf } from './segment.ts';
+import { SegmentOutlines } from './segment-outlines.ts';
 import { RESERVE_SEGMENTS, SegmentStore } from './segment-store.ts';
 import { TailChain } from './tail-chain.ts';
 import type {
@@ -31,7 +31,6 @@ import type {
   CommitLogHandlers,
   CommitLogOptions,
   EntryView,
-  GroupFault,
   GroupRun,
   Log,
   LogBoundary,
@@ -58,6 +57,7 @@ interface RecoveredParts extends Readonly<{ store: SegmentStore; index: GroupInd
   readonly start: LogBoundary;
   readonly end: RecoveredEnd;
   readonly report: RecoveryReport;
+  readonly outlines: SegmentOutlines | null;
 }
 
 /** See `Log` for the contract of each member. */
@@ -68,6 +68,7 @@ export class CommitLog implements Log {
   readonly #handlers: CommitLogHandlers;
   readonly #segmentBytes: number;
   readonly #store: SegmentStore;
+  readonly #outlines: SegmentOutlines | null;
   readonly #index: GroupIndex;
   readonly #hot: HotTail;
   readonly #commit: GroupCommit;
@@ -87,13 +88,14 @@ export class CommitLog implements Log {
   #damagedEnd: number;
 
   private constructor(options: CommitLogOptions, segmentBytes: number, parts: RecoveredParts) {
-    const { store, index, chain, verifier, start, end, report } = parts;
+    const { store, outlines, index, chain, verifier, start, end, report } = parts;
     this.verifier = verifier;
     this.#chain = chain;
     this.recovery = report;
     this.#handlers = options.handlers;
     this.#segmentBytes = segmentBytes;
     this.#store = store;
+    this.#outlines = outlines;
     this.#index = index;
     this.#startChecksum = start.previousChecksum;
     this.#lastChecksum = end.lastChecksum;
@@ -163,8 +165,14 @@ export class CommitLog implements Log {
           if (log !== null) log.#poison(error);
         },
       });
+      const outlines = await SegmentOutlines.open({ disk: options.disk, directory: options.outlineDirectory, store, index, segmentBytes });
       const end = await recover({
         store,
+        outlines,
+        onOutline: (outline, endPosition) => {
+          index.appendOutline(outline, endPosition);
+          options.onOutline?.(outline, endPosition);
+        },
         segmentBytes,
         start,
         verifyFrom,
@@ -193,8 +201,9 @@ export class CommitLog implements Log {
         voteFloorTerm: end.voteFloorTerm,
         rewrittenBytes,
       };
-      log = new CommitLog(options, segmentBytes, { store, index, chain, verifier, start, end, report });
+      log = new CommitLog(options, segmentBytes, { store, outlines, index, chain, verifier, start, end, report });
       store.startAt(end.endPosition);
+      await outlines?.keep(verifyFrom.position);
       return log;
     } catch (error) {
       await store.close();
@@ -339,18 +348,18 @@ export class CommitLog implements Log {
     assert(this.#open === null, 'groups of a leader while a group of our own is open');
     if (this.#poisoned !== null) return { ok: false, reason: 'poisoned' };
     const verified: CheckedGroup[] = [];
-    let expected = { index: this.lastIndex + 1, previousChecksum: this.#lastChecksum, logTimeMs: this.#lastLogTimeMs };
+    let expected = { position: null, index: this.lastIndex + 1, previousChecksum: this.#lastChecksum, logTimeMs: this.#lastLogTimeMs };
     let term = this.lastTerm;
     let end = this.endPosition;
     for (let at = 0; at < bytes.length; ) {
       const known = checked?.[verified.length];
-      const result = known === undefined ? verifyGroup(bytes.subarray(at), { ...expected, position: null }) : continues(known, expected);
+      const result = known === undefined ? verifyGroup(bytes.subarray(at), expected) : continues(known, expected);
       if (!result.ok) return { ok: false, reason: result.reason };
       const { header, lastChecksum } = result;
-      if (!this.#mayFollow(end, header)) return { ok: false, reason: 'position' };
+      if (!mayFollow(end, header, this.#segmentBytes)) return { ok: false, reason: 'position' };
       if (header.term < term) return { ok: false, reason: 'term' };
       verified.push({ header, lastChecksum });
-      expected = { index: header.lastIndex + 1, previousChecksum: lastChecksum, logTimeMs: header.logTimeMs };
+      expected = { position: null, index: header.lastIndex + 1, previousChecksum: lastChecksum, logTimeMs: header.logTimeMs };
       term = header.term;
       end = header.position + header.sizeBytes;
       at += header.sizeBytes;
@@ -390,6 +399,10 @@ export class CommitLog implements Log {
     });
   }
 
+  async outlineSegments(position: number): Promise<void> {
+    await this.#outlines?.keep(position);
+  }
+
   async cutTo(position: number): Promise<LogBoundary> {
     const base = baseOf(Math.min(position, this.#durablePosition), this.#segmentBytes);
     if (base <= this.start.position) return this.start;
@@ -401,6 +414,7 @@ export class CommitLog implements Log {
       this.#startChecksum = first === null ? this.#lastChecksum : first.previousChecksum;
       this.#index.cutTo(index, this.termAt(index), head);
       await this.#store.removeBefore(base);
+      await this.#outlines?.removeBefore(base);
     });
     return this.start;
   }
@@ -422,6 +436,7 @@ export class CommitLog implements Log {
     return this.#changeFiles(async () => {
       await this.#handlers.onTruncating?.(0);
       await this.#store.removeAll();
+      await this.#outlines?.removeAll();
       this.#commit.writtenEnd = start.position;
       this.#store.startAt(start.position);
       this.#store.demand(this.endPosition);
@@ -543,14 +558,6 @@ export class CommitLog implements Log {
     }).catch(() => undefined);
   }
 
-  #mayFollow(end: number, header: GroupHeader): boolean {
-    const used = header.position % this.#segmentBytes;
-    if (used + header.sizeBytes > this.#segmentBytes) return false;
-    const nextHead =
-      end % this.#segmentBytes === 0 ? end + BLOCK_BYTES : baseOf(end, this.#segmentBytes) + this.#segmentBytes + BLOCK_BYTES;
-    return (header.position === end && used !== 0) || header.position === nextHead;
-  }
-
   #boundary(index: number, position: number, previousChecksum: number): LogBoundary {
     return { index, term: this.termAt(index), position, previousChecksum };
   }
@@ -585,13 +592,4 @@ export class CommitLog implements Log {
     this.#commit.fail();
     this.#handlers.onPoisoned(error);
   }
-}
-
-/** The same of a group whose bytes were checked before. */
-function continues(
-  group: CheckedGroup,
-  expected: Omit<ExpectedGroup, 'position'>,
-): (CheckedGroup & { ok: true }) | { ok: false; reason: GroupFault } {
-  const reason = misplaced(group.header, { ...expected, position: null });
-  return reason === null ? { ok: true, ...group } : { ok: false, reason };
 }

@@ -150,12 +150,21 @@ export function verifyGroup(bytes: Uint8Array, expected?: ExpectedGroup): Verifi
 }
 
 /** Whether a group of this header is the one that is expected next. @returns null when it is */
-export function misplaced(header: GroupHeader, expected: ExpectedGroup): GroupFault | null {
+function misplaced(header: GroupHeader, expected: ExpectedGroup): GroupFault | null {
   if (expected.position !== null && header.position !== expected.position) return 'position';
   if (header.firstIndex !== expected.index) return 'index';
   if (header.previousChecksum !== expected.previousChecksum) return 'chain';
   if (expected.logTimeMs !== undefined && header.logTimeMs < expected.logTimeMs) return 'logTime';
   return null;
+}
+
+/** verifyGroup() of a group whose bytes were checked before. */
+export function continues<Checked extends { readonly header: GroupHeader }>(
+  group: Checked,
+  expected: ExpectedGroup,
+): (Checked & { readonly ok: true }) | { readonly ok: false; readonly reason: GroupFault } {
+  const reason = misplaced(group.header, expected);
+  return reason === null ? { ok: true, ...group } : { ok: false, reason };
 }
 
 function entryHeaderFault(bytes: Uint8Array, at: number, group: GroupHeader, index: number, previousChecksum: number): GroupFault | null {

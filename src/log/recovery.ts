@@ -5,6 +5,7 @@ import { LogCorrupt, LogForeign, LogShortened } from './errors.ts';
 import { type GroupHeader, LARGEST_GROUP_BYTES, readGroupHeader, type VerifiedGroup, verifyGroup } from './group-codec.ts';
 import { LAST_WRITE_BYTES } from './group-commit.ts';
 import { BLOCK_BYTES, GROUP_HEADER_BYTES } from './layout.ts';
+import type { SegmentOutline, SegmentOutlines } from './segment-outlines.ts';
 import type { SegmentStore } from './segment-store.ts';
 import type { LogBoundary, LogCursor } from './types.ts';
 
@@ -22,6 +23,8 @@ export interface RecoveryInput {
   readonly verifyFrom: LogBoundary;
   readonly durableEndPosition: number;
   readonly unsyncedTailLost: boolean;
+  /** What is known of sealed segments' groups from an earlier life; null = nothing. */
+  readonly outlines: SegmentOutlines | null;
   /** Mends the log behind `from`, up to a whole group behind `position`, or rejects. Without it damage is refused. */
   repair?(from: LogCursor, damage: LogCorrupt): Promise<void>;
   /**
@@ -29,6 +32,8 @@ export interface RecoveryInput {
    * @param lone header and body of the only entry of a group behind the checkpoint; valid during the call
    */
   onGroup(group: GroupMeta, previousChecksum: number, previousLogTimeMs: number, lone: Uint8Array | null): void;
+  /** Instead of onGroup() for the groups of a segment whose headers need not be read. */
+  onOutline(outline: SegmentOutline, endPosition: number): void;
 }
 
 export interface RecoveredEnd {
@@ -182,7 +187,8 @@ class Recovery {
         throw new LogShortened(`the log ends at ${this.#position}, before its checkpoint`);
       throw new LogCorrupt(this.#position, 'the log ends before its checkpoint');
     }
-    const header = readGroupHeader(await this.#window.at(place, GROUP_HEADER_BYTES, this.#readAheadBytes));
+    if (place % this.#input.segmentBytes === BLOCK_BYTES && (await this.#leap(place))) return;
+    const header = await this.#headerAt(place);
     if (header === 'version') throw new LogForeign(`a group of another format at position ${place}`);
     if (typeof header === 'string') throw new LogCorrupt(place, `group header: ${header}`);
     if (header.position !== place || header.firstIndex !== this.#index + 1 || header.term < this.#term) {
@@ -190,6 +196,43 @@ class Recovery {
     }
     this.#readAheadBytes = header.sizeBytes <= SMALL_GROUP_BYTES ? SCAN_BYTES : HEADER_SCAN_BYTES;
     this.#accept(header, 0, null);
+  }
+
+  async #headerAt(place: number): Promise<GroupHeader | string> {
+    return readGroupHeader(await this.#window.at(place, GROUP_HEADER_BYTES, this.#readAheadBytes));
+  }
+
+  /**
+   * Steps over a sealed segment before the checkpoint whose groups are known, when its first group and the next segment's carry the chain
+   * values that the outline was made with: then all between them is what it was. Damage inside is found by who reads it.
+   * @returns false when its headers must be read
+   */
+  async #leap(place: number): Promise<boolean> {
+    const { store, segmentBytes, verifyFrom, outlines, onOutline } = this.#input;
+    const base = place - BLOCK_BYTES;
+    const nextHead = place + segmentBytes;
+    if (outlines === null || nextHead > verifyFrom.position) return false;
+    if (store.filledBytes(base) < segmentBytes) return false;
+    const outline = await outlines.load(base);
+    if (outline === null || outline.lastIndex > verifyFrom.index) return false;
+    const first = await this.#headerAt(place);
+    const next = await this.#headerAt(nextHead);
+    if (typeof first === 'string' || typeof next === 'string') return false;
+    const { index, term } = { index: outline.lastIndex, term: outline.terms.at(-1)?.term ?? 0 };
+    if (first.position !== place || first.firstIndex !== this.#index + 1 || first.term < this.#term) return false;
+    if (outline.marks[0]?.firstIndex !== first.firstIndex || outline.previousChecksum !== first.previousChecksum) return false;
+    if (next.position !== nextHead || next.firstIndex !== index + 1 || next.previousChecksum !== outline.lastChecksum) return false;
+    const endPosition = base + segmentBytes;
+    outlines.believe(base);
+    onOutline(outline, endPosition);
+    this.#index = index;
+    this.#term = term;
+    this.#position = endPosition;
+    this.#checksum = outline.lastChecksum;
+    this.#logTimeMs = first.logTimeMs;
+    this.#anchor = { index, term, endPosition, previousChecksum: outline.lastChecksum, logTimeMs: first.logTimeMs };
+    this.#recent = [];
+    return true;
   }
 
   #accept(header: GroupHeader, lastChecksum: number, lone: Uint8Array | null): void {

@@ -32,6 +32,19 @@ export function placeOf(endPosition: number, sizeBytes: number, segmentBytes: nu
   return used + sizeBytes <= segmentBytes ? endPosition : endPosition - used + segmentBytes + BLOCK_BYTES;
 }
 
+/** Whether a leader may have put a group there: behind `endPosition`, or at the head of the next segment (also one that would have fitted before). */
+export function mayFollow(
+  endPosition: number,
+  group: { readonly position: number; readonly sizeBytes: number },
+  segmentBytes: number,
+): boolean {
+  const used = group.position % segmentBytes;
+  if (used + group.sizeBytes > segmentBytes) return false;
+  if (used !== 0 && group.position === endPosition) return true;
+  const isFull = endPosition % segmentBytes === 0;
+  return group.position === (isFull ? endPosition : baseOf(endPosition, segmentBytes) + segmentBytes) + BLOCK_BYTES;
+}
+
 /** Fills the first block of a segment; the rest of the block is left as it is (zero). */
 export function encodeSegmentHeader(into: Uint8Array, basePosition: number, segmentBytes: number, clusterHash: number): void {
   writeU32(into, Header.magic, SEGMENT_MAGIC);

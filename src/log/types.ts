@@ -1,5 +1,6 @@
 import type { Clock } from '../io/clock.ts';
 import type { Disk } from '../io/disk.ts';
+import type { GroupOutline } from '../raft/group-index.ts';
 import type { GroupMeta } from '../raft/types.ts';
 import type { LogCorrupt } from './errors.ts';
 import type { LogCounts } from './log-counts.ts';
@@ -70,6 +71,10 @@ export interface CommitLogOptions {
   readonly unsyncedTailLost?: boolean;
   /** Called for every group found, oldest first, before open() resolves: fills the Raft core's own index. */
   readonly onGroup?: (group: GroupMeta, lone: Uint8Array | null) => void;
+  /** Instead of onGroup() for a whole segment that is known from before; its groups end before `endPosition`. */
+  readonly onOutline?: (outline: GroupOutline, endPosition: number) => void;
+  /** Where outlines of sealed segments are kept, which spare a start the headers before the checkpoint. Default: nowhere. */
+  readonly outlineDirectory?: string;
   /** Mends damage by peers before recovery goes on; rejects when none can help. Without it damage is refused with LogCorrupt. */
   readonly repair?: (damage: RecoveryDamage) => Promise<void>;
   /** The last run flushed asynchronously and did not end cleanly: what is read may be in the page cache only, whatever `flush` is now. */
@@ -283,6 +288,8 @@ export interface Log {
   hasRoom(sizeBytes: number): boolean;
   /** Cuts from the group that starts at `index` on; on stable storage when it resolves. Appends may follow at once, they are written behind it. */
   truncateFrom(index: number): Promise<void>;
+  /** Keeps the outlines of the segments before `position`, where everything is committed: the next start need not read their headers. */
+  outlineSegments(position: number): Promise<void>;
   /** Deletes whole segments before `position`. @returns the new start */
   cutTo(position: number): Promise<LogBoundary>;
   /** Drops every group and begins again at `start` (a snapshot from a peer is in place). */

@@ -18,6 +18,15 @@ export interface GroupIndexStart {
   readonly startPosition: number;
 }
 
+/** Known starts of groups of a range of whole groups, and its terms: what an index that has forgotten each single group still knows. */
+export interface GroupOutline {
+  /** Ascending; the first is the range's first group. */
+  readonly marks: readonly { readonly firstIndex: number; readonly position: number }[];
+  /** Where each term begins; the first is that of the range's first entry. */
+  readonly terms: readonly { readonly firstIndex: number; readonly term: number }[];
+  readonly lastIndex: number;
+}
+
 /** Bounds; smaller ones for tests. */
 export interface GroupIndexLimits {
   /** A power of two. */
@@ -128,6 +137,35 @@ export class GroupIndex {
     this.#runs.append(group.firstIndex, group.term);
     this.#lastIndex = group.lastIndex;
     this.#endPosition = group.position + group.sizeBytes;
+  }
+
+  /** Appends a range of which only the outline is known, which ends before `endPosition`: none of its groups is known exactly afterwards, nor any before. */
+  appendOutline({ marks, terms, lastIndex }: GroupOutline, endPosition: number): void {
+    const [first] = marks;
+    assert(first?.firstIndex === this.#lastIndex + 1, `outline from ${first?.firstIndex} does not follow ${this.#lastIndex}`);
+    assert(first.position >= this.#endPosition && lastIndex >= first.firstIndex, `outline of ${first.firstIndex} to ${lastIndex}`);
+    while (this.#ringCount > 0) this.#evictOldest();
+    if (this.#lastIndex === this.#startIndex) this.#startPosition = first.position;
+    for (const { firstIndex, position } of marks) this.#mark(firstIndex, position);
+    for (const { firstIndex, term } of terms) this.#runs.append(firstIndex, term);
+    this.#lastIndex = lastIndex;
+    this.#endPosition = endPosition;
+  }
+
+  /** @returns null when `firstIndex`, which is in the log, is no start of a group that is still known */
+  outline(firstIndex: number, lastIndex: number): GroupOutline | null {
+    if (this.boundaryAtOrBelow(firstIndex) !== firstIndex) return null;
+    const marks = [{ firstIndex, position: this.positionAtOrBelow(firstIndex) }];
+    const add = (first: number, position: number): void => {
+      const last = marks.at(-1)?.position as number;
+      if (first > firstIndex && first <= lastIndex && position >= last + this.#markStrideBytes) marks.push({ firstIndex: first, position });
+    };
+    for (let at = 0; at < this.#markCount; at++) add(this.#markFirst[at] as number, this.#markPosition[at] as number);
+    for (let at = 0; at < this.#ringCount; at++) {
+      const slot = (this.#ringHead + at) & this.#mask;
+      add(this.#ringFirst[slot] as number, this.#ringPosition[slot] as number);
+    }
+    return { marks, terms: this.#runs.within(firstIndex, lastIndex), lastIndex };
   }
 
   /** Drops the group that starts at `index` and all behind it. Nothing happens for lastIndex + 1. */
@@ -332,16 +370,19 @@ export class GroupIndex {
 
   #evictOldest(): void {
     const slot = this.#ringHead & this.#mask;
-    const position = this.#ringPosition[slot] as number;
-    const last = this.#markCount - 1;
-    if (last < 0 || position >= (this.#markPosition[last] as number) + this.#markStrideBytes) {
-      if (this.#markCount === this.#maxMarks) this.#thinMarks();
-      this.#markFirst[this.#markCount] = this.#ringFirst[slot] as number;
-      this.#markPosition[this.#markCount] = position;
-      this.#markCount += 1;
-    }
+    this.#mark(this.#ringFirst[slot] as number, this.#ringPosition[slot] as number);
     this.#ringHead += 1;
     this.#ringCount -= 1;
+  }
+
+  /** Keeps a group's start, unless the last mark is less than a stride before it. */
+  #mark(firstIndex: number, position: number): void {
+    const last = this.#markCount - 1;
+    if (last >= 0 && position < (this.#markPosition[last] as number) + this.#markStrideBytes) return;
+    if (this.#markCount === this.#maxMarks) this.#thinMarks();
+    this.#markFirst[this.#markCount] = firstIndex;
+    this.#markPosition[this.#markCount] = position;
+    this.#markCount += 1;
   }
 
   #thinMarks(): void {

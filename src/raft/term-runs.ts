@@ -53,6 +53,15 @@ export class TermRuns {
     return run <= 0 ? 0 : (this.#first[run] as number) - 1;
   }
 
+  /** Where each term of a range begins; the first one at `firstIndex`, which is in the log. */
+  within(firstIndex: number, lastIndex: number): { firstIndex: number; term: number }[] {
+    const runs = [{ firstIndex, term: this.termAt(firstIndex) }];
+    for (let run = this.#runAt(firstIndex) + 1; run < this.#count && (this.#first[run] as number) <= lastIndex; run++) {
+      runs.push({ firstIndex: this.#first[run] as number, term: this.#term[run] as number });
+    }
+    return runs;
+  }
+
   truncateFrom(index: number): void {
     while (this.#count > 0 && (this.#first[this.#count - 1] as number) >= index) this.#count -= 1;
   }

@@ -127,6 +127,8 @@ async function recoverBehind(options: RecoverOptions, hardState: HardStateFile, 
     lastRunWasBuffered: bufferedBoot !== null,
     unsyncedTailLost: tailLost,
     ...(options.repair === undefined ? {} : { repair: (damage) => (options.repair as RecoveryRepair).recovering(damage) }),
+    outlineDirectory: `${directory}/outline`,
+    onOutline: (outline, endPosition) => groupIndex.appendOutline(outline, endPosition),
     onGroup: (group, lone) => {
       groupIndex.append(group);
       const { membership } = lone === null ? group : withMembership(group, 1, lone);

@@ -149,6 +149,7 @@ export class Snapshots {
     await derived.sync();
     await store.save({ index, term: boundary.term, position, logTimeMs, previousChecksum: boundary.previousChecksum, stateDigest }, state);
     this.#lastPosition = Math.max(this.#lastPosition, position);
+    if (headPosition !== null) await log.outlineSegments(headPosition);
     const heads = store.list().filter((meta) => meta.position % segmentBytes === BLOCK_BYTES);
     await store.removeBefore(position, new Set(heads.map((meta) => meta.position)));
     return true;

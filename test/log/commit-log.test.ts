@@ -381,6 +381,67 @@ describe('CommitLog', () => {
     expect(second.log.recovery.verifiedBytes).toBe(3 * BLOCK_BYTES);
   });
 
+  test('F35 a start reads no headers of segments whose outline is kept, and knows the log all the same', async () => {
+    const world = newDisk();
+    const outlineDirectory = '/data/outline';
+    const opened = await openLog(world);
+    for (let i = 1; i <= 18; i++) await appendDurable(opened, i, 900_000, i < 8 ? 1 : 3);
+    const checkpoint = await opened.log.boundaryAt(17);
+    const hash = await opened.log.hashRange(1, 18);
+    await opened.log.close();
+    const second = await openLog(world, { verifyFrom: checkpoint, outlineDirectory });
+    await second.log.close();
+    expect((await world.disk.list(outlineDirectory)).length).toBe(4);
+    const read: number[] = [];
+    world.disk.fault = ({ operation, path, position, sizeBytes }) => {
+      if (operation === 'read' && sizeBytes > BLOCK_BYTES && path.startsWith(DIRECTORY)) read.push(Number(path.slice(-20)) + position);
+      return null;
+    };
+    const groups: number[] = [];
+    const third = await openLog(world, { verifyFrom: checkpoint, outlineDirectory, onGroup: ({ firstIndex }) => groups.push(firstIndex) });
+    // Of segments in between nothing but where they begin.
+    expect(read.filter((position) => position < 4 * SMALL_SEGMENT_BYTES && position % SMALL_SEGMENT_BYTES !== BLOCK_BYTES)).toEqual([]);
+    expect(groups).toEqual([17, 18]);
+    expect([1, 7, 8, 17, 18].map((index) => third.log.termAt(index))).toEqual([1, 1, 3, 3, 3]);
+    expect(await third.log.hashRange(1, 18)).toEqual(hash);
+    expect((await entriesOf(third.log)).length).toBe(18);
+    expect(await third.log.boundaryAt(6)).toEqual(await opened.log.boundaryAt(6));
+    expect(await appendDurable(third, 19, 100, 3)).toBe(19);
+    const start = await third.log.cutTo(2 * SMALL_SEGMENT_BYTES + BLOCK_BYTES);
+    expect(start.position).toBe(2 * SMALL_SEGMENT_BYTES + BLOCK_BYTES);
+    expect((await world.disk.list(outlineDirectory)).length).toBe(2);
+  });
+
+  test('F35 an outline that is torn, or of another log, is not believed', async () => {
+    const outlineDirectory = '/data/outline';
+    const make = async (seed: number) => {
+      const world = newDisk();
+      const opened = await openLog(world);
+      for (let i = 1; i <= 14; i++) await appendDurable(opened, seed + i, 900_000);
+      const checkpoint = await opened.log.boundaryAt(13);
+      await opened.log.close();
+      await (await openLog(world, { verifyFrom: checkpoint, outlineDirectory })).log.close();
+      return { world, checkpoint };
+    };
+    const [one, other] = [await make(0), await make(100)];
+    const names = (await one.world.disk.list(outlineDirectory)).map((name) => `${outlineDirectory}/${name}`);
+    expect(names.length).toBe(3);
+    for (const damage of ['torn', 'other']) {
+      for (const path of names) {
+        const theirs = other.world.disk.dump().get(path) as Uint8Array;
+        one.world.disk.poke(path, 0, damage === 'other' ? theirs : new Uint8Array(8));
+      }
+      const groups: number[] = [];
+      const again = await openLog(one.world, {
+        verifyFrom: one.checkpoint,
+        outlineDirectory,
+        onGroup: ({ firstIndex }) => groups.push(firstIndex),
+      });
+      expect([damage, groups.length]).toEqual([damage, 14]);
+      await again.log.close();
+    }
+  });
+
   test('FAULTS 6 a sector before the checkpoint cannot be read: the log opens, writes the others again and leaves that one as it is', async () => {
     const world = newDisk();
     const opened = await openLog(world);

@@ -43,6 +43,20 @@ const command = fc.oneof(
   },
   { weight: 8, arbitrary: fc.record({ kind: fc.constant('truncate' as const), back: fc.nat(6) }) },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant('cut' as const), at: fc.nat(1000) }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      kind: fc.constant('outline' as const),
+      groups: fc.array(
+        fc.record({ entries: fc.integer({ min: 1, max: 5 }), blocks: fc.integer({ min: 1, max: 6 }), newTerm: fc.boolean() }),
+        {
+          minLength: 1,
+          maxLength: 12,
+        },
+      ),
+      gap: fc.nat(3),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('reset' as const), ahead: fc.integer({ min: 1, max: 50 }) }) },
 );
 
@@ -88,10 +102,8 @@ describe('group index', () => {
   test('answers like an array of all groups, within its bounds', () => {
     fc.assert(
       fc.property(fc.array(command, { minLength: 1, maxLength: 60 }), fc.constantFrom(4, 8, 64), (commands, exactGroups) => {
-        const index = new GroupIndex(
-          { startIndex: 0, startTerm: 0, startPosition: 0 },
-          { exactGroups, markStrideBytes: 6 * BLOCK, maxMarks: 4 },
-        );
+        const limits = { exactGroups, markStrideBytes: 6 * BLOCK, maxMarks: 4 };
+        const index = new GroupIndex({ startIndex: 0, startTerm: 0, startPosition: 0 }, limits);
         const model = new Model();
         for (const step of commands) {
           if (step.kind === 'append') {
@@ -110,6 +122,24 @@ describe('group index', () => {
             if (first === undefined || (first < index.exactFirstIndex && index.boundaryAtOrBelow(first) !== first)) continue;
             index.truncateFrom(first);
             model.groups.length = at;
+          } else if (step.kind === 'outline') {
+            // As an earlier life knew them.
+            const start = { startIndex: index.lastIndex, startTerm: index.lastTerm, startPosition: index.endPosition };
+            const earlier = new GroupIndex(start, limits);
+            for (const { entries, blocks, newTerm } of step.groups) {
+              const group: GroupMeta = {
+                firstIndex: earlier.lastIndex + 1,
+                lastIndex: earlier.lastIndex + entries,
+                term: Math.max(1, earlier.lastTerm + (newTerm ? 1 : 0)),
+                position: earlier.endPosition,
+                sizeBytes: blocks * BLOCK,
+              };
+              earlier.append(group);
+              model.groups.push(group);
+            }
+            const outline = earlier.outline(start.startIndex + 1, earlier.lastIndex);
+            if (outline === null) throw new Error('the first group of a log is known');
+            index.appendOutline(outline, earlier.endPosition + step.gap * BLOCK);
           } else if (step.kind === 'cut') {
             const group = model.groups[step.at % Math.max(1, model.groups.length)];
             if (group === undefined) continue;
