@@ -7,6 +7,7 @@ import type { ReplicaApi, ReplicaRole } from '../replica/types.ts';
 import type { TopicRecord } from '../routing/records.ts';
 import type { RouteChange } from '../routing/routing.ts';
 import { Admin, refuseWith } from './admin.ts';
+import { Carrying } from './carrying.ts';
 import type { BrokerContext } from './context.ts';
 import { Leadership } from './context.ts';
 import { Deadlines } from './deadlines.ts';
@@ -74,6 +75,8 @@ export interface BrokerGauges {
   readonly nextDueMs: number;
   /** Bytes of log that retention would remove and may not. */
   readonly heldBytes: number;
+  /** Bytes of entries that were copied to the log's head, since the process started. */
+  readonly carriedBytes: number;
   /** Pulls answered since the start: from the hot tail, from segment files. */
   readonly hotAnswers: number;
   readonly coldAnswers: number;
@@ -93,6 +96,7 @@ export class Broker implements RequestHandler, ApplyListener {
   readonly #pops: Pops;
   readonly #commits: OffsetCommits;
   readonly #groups: GroupSessions;
+  readonly #carrying: Carrying;
   readonly #retention: Retention;
   readonly #timers: TimerDelivery;
   readonly #delays: DelayAdmin;
@@ -123,7 +127,8 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#pops = new Pops(this.#context, this.#commands, this.#pulls.reader);
     this.#commits = new OffsetCommits(this.#context, this.#commands);
     this.#groups = new GroupSessions(this.#context, this.#commands);
-    this.#retention = new Retention(this.#context, this.#commands, options.diskWatermark ?? null);
+    this.#carrying = new Carrying(this.#context, this.#commands, this.#pulls.reader);
+    this.#retention = new Retention(this.#context, this.#commands, this.#carrying, options.diskWatermark ?? null);
     this.#timers = new TimerDelivery(this.#context, this.#commands, this.#pulls.reader, options.delayLevelsMs ?? null);
     this.#featureLevel = new FeatureLevelRaiser(
       this.#context,
@@ -159,6 +164,7 @@ export class Broker implements RequestHandler, ApplyListener {
       nearTimerBytes: this.#timers.near.bytes,
       nextDueMs: this.#timers.nextDueMs,
       heldBytes: this.#retention.heldBytes,
+      carriedBytes: this.#carrying.carriedBytes,
       pendingCommands: this.#commands.size,
       waiters: this.#pulls.waiters.size,
       sessions: this.#routed.size,
@@ -444,6 +450,10 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#commands.applied(index, error, result);
   }
 
+  onCarried(index: number, position: number): void {
+    this.#carrying.onCarried(index, position);
+  }
+
   onGroupChanged(group: string): void {
     this.#context.metrics.groupChanged(group);
     this.#groups.groupChanged(group);
@@ -519,6 +529,7 @@ export class Broker implements RequestHandler, ApplyListener {
     this.#commits.leadershipLost();
     this.#commands.leadershipLost();
     this.#groups.leadershipLost();
+    this.#carrying.leadershipLost();
     this.#retention.leadershipLost();
     this.#timers.leadershipLost();
     this.#transactions.leadershipLost();

@@ -53,6 +53,14 @@ export class Cancellations {
     this.#messages++;
   }
 
+  /** The batch waits under another position. */
+  move(from: number, to: number): void {
+    const indexes = this.#byPosition.get(from);
+    if (indexes === undefined || from === to) return;
+    this.#byPosition.delete(from);
+    this.#byPosition.set(to, indexes);
+  }
+
   /** The batch waits no longer. */
   forget(position: number): void {
     const indexes = this.#byPosition.get(position);

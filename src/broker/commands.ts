@@ -143,6 +143,43 @@ export interface Cut {
   readonly type: 'cut';
   readonly position: number;
 }
+/**
+ * The same, of a log from which whoever proposes it has carried on what is still referred to: everything before `position` that entries up
+ * to index `asOf` refer to.
+ */
+export interface CutCarried {
+  readonly type: 'cutCarried';
+  readonly position: number;
+  readonly asOf: number;
+}
+/**
+ * Where the bytes of batches are now that rows in queues refer to. [position where it was stored first, position of its copy, log time
+ * at which it was stored, …]
+ */
+export interface Carry {
+  readonly type: 'carry';
+  readonly batches: readonly number[];
+}
+/** Of each row of the entry: [position of the unit that waited, position of the batch that it stood for, ms of log time when it is due, …]. */
+type CarriedUnits = readonly number[];
+/** A level's messages of [from, to) wait as rows from here on. */
+export interface DelayLevelCarry {
+  readonly type: 'delayLevelCarry';
+  readonly level: number;
+  readonly from: number;
+  readonly to: number;
+  readonly units: CarriedUnits;
+}
+/** Timers wait as rows from here on. */
+export interface TimersCarry {
+  readonly type: 'timersCarry';
+  readonly units: CarriedUnits;
+}
+/** Where the bytes of half messages are now: [transaction, position before, position of the copy, …]. */
+export interface HalvesCarry {
+  readonly type: 'halvesCarry';
+  readonly halves: readonly number[];
+}
 export interface SetSetting {
   readonly type: 'setSetting';
   readonly name: string;
@@ -269,6 +306,11 @@ export type Command =
   | GroupRevokeTimeout
   | GroupResetOffset
   | Cut
+  | CutCarried
+  | Carry
+  | DelayLevelCarry
+  | TimersCarry
+  | HalvesCarry
   | SetSetting
   | FeatureLevelRaise
   | TopicPut
@@ -306,6 +348,11 @@ const LAYOUT: Layout = {
   groupRevokeTimeout: { number: 9, fields: ['group', 'topicId', 'queueId', 'epoch'] },
   groupResetOffset: { number: 10, fields: ['group', 'topicId', 'queueId', 'offset'] },
   cut: { number: 11, fields: ['position'] },
+  cutCarried: { number: 70, fields: ['position', 'asOf'], level: FEATURE_LEVELS.carrying },
+  carry: { number: 71, fields: ['batches'], level: FEATURE_LEVELS.carrying },
+  delayLevelCarry: { number: 72, fields: ['level', 'from', 'to', 'units'], level: FEATURE_LEVELS.carrying },
+  timersCarry: { number: 73, fields: ['units'], level: FEATURE_LEVELS.carrying },
+  halvesCarry: { number: 74, fields: ['halves'], level: FEATURE_LEVELS.carrying },
   setSetting: { number: 12, fields: ['name', 'value'] },
   featureLevelRaise: { number: 13, fields: ['level'] },
   topicPut: {

@@ -5,11 +5,12 @@ import type { DelayCancelRequest, DelayListRequest, DelayListResponse } from '..
 import { LedgerError } from '../protocol/errors.ts';
 import { parseMessageId } from '../protocol/message-id.ts';
 import { BatchFlag, batchCount, batchDelay, batchFlags, batchIdHigh, batchIdLow, DEFERRED_FLAGS } from '../protocol/record-batch.ts';
+import { EntryType } from '../replica/types.ts';
 import type { BrokerContext } from './context.ts';
 import { MAX_CANCELLABLE_MESSAGES } from './limits.ts';
 import type { PendingCommands } from './pending-commands.ts';
 import type { MessageIdIndex } from './ports.ts';
-import { baseOffsetOf, type StoredEntries } from './stored-entries.ts';
+import { baseOffsetOf, type StoredEntries, unitAt } from './stored-entries.ts';
 import type { TimerDelivery } from './timer-delivery.ts';
 import { BUCKET_MS, bucketOf } from './timer-wheel.ts';
 import { DELAY_FLAGS, dueOf } from './timers.ts';
@@ -44,6 +45,8 @@ export class DelayAdmin {
     const flag = batchFlags(entry, ENTRY_HEADER_BYTES) & DEFERRED_FLAGS;
     if ((flag & DELAY_FLAGS) === 0) return null;
     const position = readU53(entry, Entry.position);
+    if (entry[Entry.type] === EntryType.carried) return this.#carriedPlaceOf(position);
+    if (this.#context.state.carried.isMoved(position)) return null;
     const delay = batchDelay(entry, ENTRY_HEADER_BYTES);
     const logTimeMs = readU53(entry, Entry.logTimeMs);
     const { levels, wheel } = this.#context.state.timers;
@@ -62,11 +65,25 @@ export class DelayAdmin {
     return null;
   }
 
+  /** It waits as a row, whose time its unit alone knows. */
+  async #carriedPlaceOf(position: number): Promise<WaitingPlace | null> {
+    const { wheel } = this.#context.state.timers;
+    for (const { rowPosition, row } of await this.#entries.rowsOf(position)) {
+      if (row.attempts > 0 || this.#context.state.carried.isMoved(rowPosition)) continue;
+      for (const bucket of wheel.buckets()) {
+        const dueMs = await timeOf(wheel.known(bucket) as QueueState, rowPosition);
+        if (dueMs !== null && wheel.isPending(dueMs, rowPosition)) return { level: 0, dueMs };
+      }
+    }
+    return null;
+  }
+
   /** @throws LedgerError MESSAGE_NOT_FOUND, ALREADY_DELIVERED, TOO_MANY, TOPIC_NOT_FOUND, BAD_REQUEST, and what a command is refused with */
   async cancel({ id, topic: name }: DelayCancelRequest): Promise<void> {
     const { high, low } = parseMessageId(id);
     const topic = this.#context.state.topics.named(name);
     if (topic === undefined) throw new LedgerError('TOPIC_NOT_FOUND', name);
+    let found = false;
     for (const position of await this.#ids.findId(high, low)) {
       const entry = await this.#entries.at(position);
       if (entry === null || !equalBytes(batchIdHigh(entry, ENTRY_HEADER_BYTES), high)) continue;
@@ -74,20 +91,23 @@ export class DelayAdmin {
       const messageIndex = low - batchIdLow(entry, ENTRY_HEADER_BYTES);
       if (!(messageIndex >= 0 && messageIndex < count) || readU32(entry, Entry.topicId) !== topic.id) continue;
       const place = await this.placeOf(entry);
-      if (place === null) throw new LedgerError('ALREADY_DELIVERED');
+      found = true;
+      // A copy may be one that nothing came to refer to.
+      if (place === null) continue;
       // Those that are left need a row each.
       if (count > MAX_CANCELLABLE_MESSAGES)
         throw new LedgerError('BAD_REQUEST', `one of ${count} messages of a batch; ${MAX_CANCELLABLE_MESSAGES} at most can be taken apart`);
       const { level, dueMs } = place;
+      const stored = readU53(entry, Entry.position);
       await new Promise<void>((resolve, reject) => {
-        this.#commands.propose({ type: 'delayCancel', position, messageIndex, level, dueMs: level > 0 ? 0 : dueMs }, (error) => {
+        this.#commands.propose({ type: 'delayCancel', position: stored, messageIndex, level, dueMs: level > 0 ? 0 : dueMs }, (error) => {
           if (error === null) resolve();
           else reject(new LedgerError(error));
         });
       });
       return;
     }
-    throw new LedgerError('MESSAGE_NOT_FOUND');
+    throw new LedgerError(found ? 'ALREADY_DELIVERED' : 'MESSAGE_NOT_FOUND');
   }
 
   /** Whether this message of a waiting batch was cancelled. */
@@ -132,4 +152,10 @@ export class DelayAdmin {
 
 async function holds(queue: QueueState | undefined, position: number): Promise<boolean> {
   return queue !== undefined && (await baseOffsetOf(queue, position)) !== null;
+}
+
+/** @returns the time of the unit of that position; null: it is not in the queue */
+async function timeOf(queue: QueueState, position: number): Promise<number | null> {
+  const unit = await unitAt(queue, position);
+  return unit === null ? null : (unit.logTimeMs[0] as number);
 }

@@ -14,7 +14,7 @@ export function isIntactBatchEntry(entry: Uint8Array, position: number): boolean
     readU32(entry, Entry.magic) === ENTRY_MAGIC &&
     readU32(entry, Entry.sizeBytes) === entry.length &&
     readU53(entry, Entry.position) === position &&
-    entry[Entry.type] === EntryType.batch &&
+    (entry[Entry.type] === EntryType.batch || entry[Entry.type] === EntryType.carried) &&
     readU32(entry, Entry.checksum) === crc32(entry.subarray(0, Entry.checksum)) &&
     readU32(entry, Entry.bodyChecksum) === readU32(entry, ENTRY_HEADER_BYTES) &&
     readU32(entry, Entry.bodyChecksum) === crc32(entry.subarray(ENTRY_HEADER_BYTES + 4))

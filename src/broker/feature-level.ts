@@ -12,10 +12,12 @@ export const FEATURE_LEVELS = {
   cluster: 2,
   /** Entries that deliver by reference, internal topics, and what rests on them: delay, transactions, retries, dead letters, pop. Groups' strategies. */
   messaging: 3,
+  /** Batches carried to the log's head, and cuts that rest on it. */
+  carrying: 4,
 } as const;
 
 /** What this release can read and write. New groups are raised to it by their first leader. */
-export const NEWEST_FEATURE_LEVEL: number = FEATURE_LEVELS.messaging;
+export const NEWEST_FEATURE_LEVEL: number = FEATURE_LEVELS.carrying;
 /** Of a state before its first entry, and of peers that announce nothing. */
 export const FIRST_FEATURE_LEVEL: number = FEATURE_LEVELS.group;
 

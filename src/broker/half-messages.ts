@@ -47,14 +47,13 @@ export class HalfMessages implements PendingReferences {
     return this.#ofGroup.get(producerGroup) ?? 0;
   }
 
-  /** Half messages whose bytes lie before `position`. The oldest come first, so it costs as many steps as there are. */
-  before(position: number): number {
-    let count = 0;
+  /** The oldest come first, carried or not. */
+  referBefore(position: number): boolean {
     for (const half of this.all()) {
-      if (half.position >= position) break;
-      count++;
+      if (half.position < position) return true;
+      if (half.transaction >= position) break;
     }
-    return count;
+    return false;
   }
 
   /**

@@ -1,10 +1,10 @@
-import type { Segments } from './segments.ts';
+import type { SegmentBases } from './segments.ts';
 import type { StateTable } from './state-table.ts';
 
 /** Whoever still needs bytes of the log for something that is not finished. */
 export interface PendingReferences {
-  /** So many things are pending that refer to segments that begin before `position`. */
-  before(position: number): number;
+  /** Whether something is pending that refers to what lies before `position`, the base of a segment. */
+  referBefore(position: number): boolean;
 }
 
 /**
@@ -13,11 +13,11 @@ export interface PendingReferences {
  */
 export class HeldSegments implements StateTable {
   readonly name = 'heldSegments';
-  readonly #segments: Segments;
+  readonly #segments: SegmentBases;
   /** Base of a segment → base of the newest segment with a row that refers to it. */
   readonly #newest = new Map<number, number>();
 
-  constructor(segments: Segments) {
+  constructor(segments: SegmentBases) {
     this.#segments = segments;
   }
 
@@ -47,7 +47,14 @@ export class HeldSegments implements StateTable {
     return true;
   }
 
+  /** Base of the newest segment with a row that refers to what was stored before `position`; 0: there is none. */
+  newestReferring(position: number): number {
+    let newest = 0;
+    for (const [base, from] of this.#newest) if (base < position) newest = Math.max(newest, from);
+    return newest;
+  }
+
   cut(position: number): void {
-    for (const base of [...this.#newest.keys()]) if (base < position) this.#newest.delete(base);
+    for (const [base, newest] of this.#newest) if (newest < position) this.#newest.delete(base);
   }
 }

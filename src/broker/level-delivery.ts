@@ -84,7 +84,7 @@ export class LevelDelivery implements ProposalSource {
     const dueMs = (read.logTimeMs[last] as number) + delayMs;
     const to = (read.baseOffset[last] as number) + (read.count[last] as number);
     const { position } = units[last] as WaitingUnit;
-    const released = releasedBy(units, all, (at) => state.segments.baseOf(at));
+    const released = releasedBy(units, all, (at) => state.carried.baseOf(at));
     this.#proposedTo = to;
     this.loop.propose({ type: 'delayLevelDue', level: this.#level, from, to, position, dueMs, cancelled, released }, rows, (error) => {
       if (error === null) metrics.delayedDelivered(to - from, replica.logTimeMs() - firstDueMs);

@@ -39,6 +39,8 @@ export const StateLimits = {
   keptBatchResults: 8,
   /** Cancelled messages whose batches still wait; beyond: TOO_MANY. */
   maxCancelledMessages: 100_000,
+  /** Carried batches that rows in queues refer to, and timers that wait elsewhere until the cut; beyond, nothing more is carried and the log is held. ≈ 150 bytes each. */
+  maxCarried: 500_000,
   /** (group, queue) pairs that were popped; beyond: pops are TOO_MANY. */
   maxPopQueues: 100_000,
   /** Deliveries whose messages are invisible, in all and of one group and queue; beyond: that queue gives nothing until some are done. ≈ 200 bytes each. */

@@ -136,6 +136,8 @@ export interface ApplyListener {
   onPlaced(topicId: number, queueId: number): void;
   /** `result`: a command's own answers, in its order (errors of offset commits and releases, the offset before a reset), else empty. */
   onCommand(index: number, error: number, result: readonly number[]): void;
+  /** A batch's bytes stand at the log's head again. @param position of the entry's header */
+  onCarried(index: number, position: number): void;
   /** Members, owners or targets of a group changed. */
   onGroupChanged(group: string): void;
   /** A topic was created or changed, or it is not here any more (its waiters are answered): deleted, or without a place here. */

@@ -1,11 +1,11 @@
+import { writeU53 } from '../base/bytes.ts';
 import type { UnitBatch } from '../log/consume-queue-types.ts';
 import { UnitBatch as Units } from '../log/consume-queue-types.ts';
-import { ENTRY_HEADER_BYTES } from '../log/layout.ts';
+import { ENTRY_HEADER_BYTES, Entry } from '../log/layout.ts';
 import { LedgerError } from '../protocol/errors.ts';
 import { pullHeadroomBytes } from '../protocol/frame.ts';
 import type { PulledBatch, PulledReference } from '../protocol/pulled-batch.ts';
 import { tagBloomMatches } from '../protocol/tag-hash.ts';
-import type { LogReader } from '../replica/types.ts';
 import { type BatchFilter, batchMatches } from './batch-filter.ts';
 import type { BrokerContext } from './context.ts';
 import { type DeliveryRow, decodeRow, ROW_BYTES, WHOLE_BATCH } from './delivery.ts';
@@ -44,7 +44,7 @@ export interface ReadRange extends BatchFilter {
   readonly session: Pick<Session, 'closed' | 'congested'>;
 }
 
-/** A batch. When a row placed it, position and size are those of the entry that the row refers to. */
+/** A batch. When a row placed it, position and size are those of the entry that the row refers to, where its bytes are now. */
 interface Chosen {
   readonly row: DeliveryRow | null;
   readonly position: number;
@@ -89,7 +89,8 @@ export class Reader {
   }
 
   readonly #describe = ({ row, baseOffset, logTimeMs, position, sizeBytes }: Chosen): PulledBatch => {
-    const batch = { baseOffset, logTimeMs, position: position + ENTRY_HEADER_BYTES, sizeBytes: sizeBytes - ENTRY_HEADER_BYTES };
+    const stored = (row?.position ?? position) + ENTRY_HEADER_BYTES;
+    const batch = { baseOffset, logTimeMs, position: stored, sizeBytes: sizeBytes - ENTRY_HEADER_BYTES };
     const reference = this.reference(row);
     return reference === undefined ? batch : { ...batch, reference };
   };
@@ -134,12 +135,12 @@ export class Reader {
       const end = baseOffset + count;
       if (tagBloomMatches(units.tagBloom[i] as number, range.tagHashes)) {
         const unitPosition = units.position[i] as number;
-        const row = sizeBytes === ROW_BYTES ? hotRow(replica, unitPosition) : null;
+        const row = sizeBytes === ROW_BYTES ? this.#hotRow(unitPosition) : null;
         if (sizeBytes === ROW_BYTES && row === null) {
           if (chosen.length > 0) break;
           return this.#readColdRows(queue, range, coldRows(units, i, length, queue.nextOffset));
         }
-        const position = row?.position ?? unitPosition;
+        const position = row === null ? unitPosition : this.#placeOf(row.position);
         const entryBytes = row?.sizeBytes ?? sizeBytes;
         const full = bytes + entryBytes > range.maxBytes || messages + count > range.maxMessages;
         if (chosen.length > 0 && full) break;
@@ -194,14 +195,20 @@ export class Reader {
       for (const { position, baseOffset, count, logTimeMs, tagBloom } of units) {
         if (tagBloomMatches(tagBloom, range.tagHashes)) {
           const row = await this.row(position);
+          const place = this.#placeOf(row.position);
           // The log was cut behind what is still referred to: the message is gone by retention, as one below minOffset is.
-          if (row.position < this.#context.state.startPosition()) {
+          if (place < this.#context.state.startPosition()) {
             nextOffset = baseOffset + count;
             continue;
           }
           if (chosen.length > 0 && (bytes + row.sizeBytes > range.maxBytes || messages + count > range.maxMessages)) break;
-          entries.push(await this.entry(row.position, row.sizeBytes));
-          chosen.push({ row, position: row.position, sizeBytes: row.sizeBytes, baseOffset, count, logTimeMs });
+          const entry = await this.entry(place, row.sizeBytes).catch((error: unknown) => {
+            // Carried on while it was read, and the log cut behind it: the next pull finds it.
+            if (this.#placeOf(row.position) !== place) throw new LedgerError('NOT_READY', `the entry at ${place} was carried on`);
+            throw error;
+          });
+          entries.push(entry);
+          chosen.push({ row, position: place, sizeBytes: row.sizeBytes, baseOffset, count, logTimeMs });
           bytes += row.sizeBytes;
           messages += count;
         }
@@ -270,7 +277,7 @@ export class Reader {
   async unit(position: number, sizeBytes: number): Promise<{ readonly entry: Uint8Array; readonly row: DeliveryRow | null }> {
     if (sizeBytes !== ROW_BYTES) return { entry: await this.entry(position, sizeBytes), row: null };
     const row = await this.row(position);
-    return { entry: await this.entry(row.position, row.sizeBytes), row };
+    return { entry: await this.stored(row.position, row.sizeBytes), row };
   }
 
   /** What the client is told of a row; undefined: its batch is whole. */
@@ -285,6 +292,37 @@ export class Reader {
   async entry(position: number, sizeBytes: number): Promise<Uint8Array> {
     const hot = this.#context.replica.readHot(position, sizeBytes);
     return this.verified(hot === null ? await this.readBytes(position, sizeBytes) : hot.slice(), position);
+  }
+
+  /**
+   * The entry that was stored at a position, as it was stored: of one that was carried, the copy, under the position and the time that
+   * it had first. A copy, verified. @throws LedgerError REPAIRING, OFFSET_OUT_OF_RANGE
+   */
+  async stored(name: number, sizeBytes: number): Promise<Uint8Array> {
+    const place = this.#placeOf(name);
+    const entry = await this.entry(place, sizeBytes);
+    return place === name ? entry : this.asStored(entry, place);
+  }
+
+  /** @param entry that lies at `place`, ours to change @returns it, as it was stored first when it is a copy that counts */
+  asStored(entry: Uint8Array, place: number): Uint8Array {
+    const original = this.#context.state.carried.nameAt(place);
+    if (original === undefined) return entry;
+    writeU53(entry, Entry.position, original.name);
+    writeU53(entry, Entry.logTimeMs, original.storedMs);
+    return entry;
+  }
+
+  #placeOf(name: number): number {
+    return this.#context.state.carried.placeOf(name);
+  }
+
+  /** The row at a position, when it and what it refers to are in memory. */
+  #hotRow(position: number): DeliveryRow | null {
+    const { replica } = this.#context;
+    const bytes = replica.readHot(position, ROW_BYTES);
+    const row = bytes === null ? null : decodeRow(bytes, 0);
+    return row !== null && replica.readHot(this.#placeOf(row.position), row.sizeBytes) !== null ? row : null;
   }
 
   /** Whole entries, verified, from hot memory or the files; neighbours in the log are read together. */
@@ -342,13 +380,6 @@ export class Reader {
     }
     this.#coldReads++;
   }
-}
-
-/** The row at a position, when it and what it refers to are in memory. */
-function hotRow(replica: LogReader, position: number): DeliveryRow | null {
-  const bytes = replica.readHot(position, ROW_BYTES);
-  const row = bytes === null ? null : decodeRow(bytes, 0);
-  return row !== null && replica.readHot(row.position, row.sizeBytes) !== null ? row : null;
 }
 
 /** The columns are used again while files are read: what is still needed is copied. */

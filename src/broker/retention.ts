@@ -1,3 +1,4 @@
+import type { Carrying } from './carrying.ts';
 import type { BrokerContext } from './context.ts';
 import type { Deadline } from './deadlines.ts';
 import type { PendingCommands } from './pending-commands.ts';
@@ -54,6 +55,7 @@ export function watermarkBytes(logBytes: number, freeBytes: number, totalBytes: 
 export class Retention implements Deadline {
   readonly #context: BrokerContext;
   readonly #commands: PendingCommands;
+  readonly #carrying: Carrying;
   readonly #watermark: DiskWatermark | null;
   #proposed = false;
   /** Bytes that should go by now and may not, because something that is pending refers to them. */
@@ -61,9 +63,10 @@ export class Retention implements Deadline {
   dueMs = 0;
   slot = -1;
 
-  constructor(context: BrokerContext, commands: PendingCommands, watermark: DiskWatermark | null = null) {
+  constructor(context: BrokerContext, commands: PendingCommands, carrying: Carrying, watermark: DiskWatermark | null = null) {
     this.#context = context;
     this.#commands = commands;
+    this.#carrying = carrying;
     this.#watermark = watermark;
   }
 
@@ -110,7 +113,10 @@ export class Retention implements Deadline {
     );
     const position = wanted === null ? null : allowedCut(state, wanted);
     this.heldBytes = wanted === null ? 0 : wanted - (position ?? state.startPosition());
-    if (position === null) return;
+    if (position === null) {
+      if (wanted !== null) this.#carrying.cutAt(wanted);
+      return;
+    }
     this.#proposed = true;
     metrics.event('log cut proposed', { position });
     this.#commands.propose({ type: 'cut', position }, () => {

@@ -1,13 +1,13 @@
 import type { PendingReferences } from './held-segments.ts';
-import type { Segments } from './segments.ts';
+import type { SegmentBases } from './segments.ts';
 
 /** References into the log by segment, so that nothing is cut that something pending still needs (F34). */
 export class SegmentReferences implements PendingReferences {
-  readonly #segments: Segments;
+  readonly #segments: SegmentBases;
   /** By base position of the segment. */
   readonly #counts = new Map<number, number>();
 
-  constructor(segments: Segments) {
+  constructor(segments: SegmentBases) {
     this.#segments = segments;
   }
 
@@ -29,11 +29,9 @@ export class SegmentReferences implements PendingReferences {
     this.#counts.set(base, (this.#counts.get(base) ?? 0) + 1);
   }
 
-  /** Of segments that begin before `position`. */
-  before(position: number): number {
-    let references = 0;
-    for (const [base, count] of this.#counts) if (base < position) references += count;
-    return references;
+  referBefore(position: number): boolean {
+    for (const base of this.#counts.keys()) if (base < position) return true;
+    return false;
   }
 
   /** @param released pairs [base, count] @returns whether so many are there */

@@ -11,6 +11,9 @@ export interface SegmentStart {
   readonly offsets: readonly number[];
 }
 
+/** Where the segment of a position begins. */
+export type SegmentBases = Pick<Segments, 'baseOf'>;
+
 /**
  * Where the log may be cut, and what each queue's minimum offset becomes then (F34).
  *
@@ -63,9 +66,13 @@ export class Segments {
     return true;
   }
 
-  /** @returns false when nothing starts there any more: cut already, or never a segment's base */
-  cut(position: number): boolean {
-    if (!this.#starts.some((start) => start.position === position)) return false;
+  /** Whether the log may begin there: false when it was cut already, and for what is no segment's base. */
+  isStart(position: number): boolean {
+    return this.#starts.some((start) => start.position === position);
+  }
+
+  /** @param position one that isStart() */
+  cut(position: number): void {
     const gone = this.#starts.filter((start) => start.position <= position);
     for (const { offsets } of gone) {
       for (let i = 0; i < offsets.length; i += 2) {
@@ -79,7 +86,6 @@ export class Segments {
     }
     this.#starts = this.#starts.slice(gone.length);
     this.startPosition = position;
-    return true;
   }
 
   restore(startPosition: number, starts: readonly SegmentStart[]): void {

@@ -31,7 +31,7 @@ export interface StateTables {
   readonly groups: Groups;
   readonly segments: Segments;
   readonly settings: Map<string, number>;
-  /** What level `messaging` added. */
+  /** What level `messaging` and later ones added. */
   readonly added: readonly StateTable[];
 }
 
@@ -53,7 +53,7 @@ export function packState(head: StateHead, tables: StateTables): Uint8Array {
     [segments.startPosition, ...segments.starts.map(({ position, logTimeMs, offsets }) => [position, logTimeMs, offsets])],
     [...settings].sort(([a], [b]) => (a < b ? -1 : 1)),
     ...(head.featureLevel < FEATURE_LEVELS.cluster ? [] : [topics.allGone().map(packGone), packMembership(head.membership)]),
-    ...(head.featureLevel < FEATURE_LEVELS.messaging ? [] : [packAdded(added)]),
+    ...(head.featureLevel < FEATURE_LEVELS.messaging ? [] : [packAdded(added.filter(({ level }) => (level ?? 0) <= head.featureLevel))]),
   ]);
   // The packer's result is a view of its own working memory.
   return new Uint8Array(packed);

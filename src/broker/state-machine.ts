@@ -2,8 +2,7 @@ import { assert } from '../base/assert.ts';
 import { crc32 } from '../base/crc.ts';
 import { ENTRY_HEADER_BYTES } from '../log/layout.ts';
 import { batchKeyHashes } from '../protocol/batch-keys.ts';
-import type { ErrorCode } from '../protocol/errors.ts';
-import { ERRORS } from '../protocol/errors.ts';
+import { ERRORS, type ErrorCode } from '../protocol/errors.ts';
 import {
   BatchFlag,
   batchCount,
@@ -20,7 +19,8 @@ import {
 import type { AppliedEntry, ReplicaRole, StateMachine } from '../replica/types.ts';
 import { EntryType } from '../replica/types.ts';
 import type { TopicRecord } from '../routing/records.ts';
-import type { Command } from './commands.ts';
+import { Carried } from './carried.ts';
+import type { Command, Cut, CutCarried } from './commands.ts';
 import { decodeCommand } from './commands.ts';
 import { Delivery, type DeliveryRow, ROW_BYTES } from './delivery.ts';
 import { Digest, DigestCheckpoint } from './digest.ts';
@@ -91,7 +91,8 @@ export class BrokerStateMachine implements StateMachine {
   readonly #deferred = new Map<number, DeferredBatches>();
   readonly timers: Timers;
   readonly transactions: Transactions;
-  readonly #held: HeldSegments;
+  readonly held: HeldSegments;
+  readonly carried: Carried;
   /** Who must not lose bytes of the log by a cut. */
   readonly #pending: PendingReferences[] = [];
   /** Of the batch at hand: one list for all. */
@@ -122,11 +123,15 @@ export class BrokerStateMachine implements StateMachine {
     });
     this.groups = new Groups(this.topics, options.brokerName, this.retries);
     this.segments = new Segments(this.topics);
-    this.#held = new HeldSegments(this.segments);
-    this.#added.push(this.#held);
+    const { segments } = this;
+    this.carried = new Carried({ segments, featureLevel: () => this.#featureLevel, appliedIndex: () => this.#appliedIndex });
+    this.#add(this.carried, ['carry'], this.carried);
+    this.held = new HeldSegments(this.carried);
+    this.#added.push(this.held);
     this.timers = new Timers({
       topics: this.topics,
-      segments: this.segments,
+      carried: this.carried,
+      indexRow: (row, position, logTimeMs) => this.#ids.putRow(row.position, position, logTimeMs),
       placeRow: (row, position, logTimeMs) => this.placeRow(row, position, logTimeMs),
     });
     this.#addTimers(this.timers);
@@ -154,7 +159,8 @@ export class BrokerStateMachine implements StateMachine {
     this.#added.push(timers);
     this.#pending.push(timers.references);
     for (const flag of [BatchFlag.delayLevel, BatchFlag.deliverAt, BatchFlag.delayMs]) this.#deferred.set(flag, timers);
-    for (const type of ['delayLevelsSet', 'delayLevelDue', 'timersDue', 'delayCancel'] as const) this.#handlers.set(type, timers);
+    for (const type of ['delayLevelsSet', 'delayLevelDue', 'timersDue', 'delayCancel', 'delayLevelCarry', 'timersCarry'] as const)
+      this.#handlers.set(type, timers);
   }
 
   /** A table of the state, and whoever applies its feature's commands. */
@@ -178,7 +184,6 @@ export class BrokerStateMachine implements StateMachine {
     return this.#logTimeMs;
   }
 
-  /** What every replica of the group can read: newer entries, commands and fields may be written only from their level on. */
   get featureLevel(): number {
     return this.#featureLevel;
   }
@@ -234,6 +239,11 @@ export class BrokerStateMachine implements StateMachine {
         this.#applyCommand(decodeCommand(delivery.command, this.newestFeatureLevel), entry, delivery);
         return;
       }
+      case EntryType.carried:
+        // Nothing refers to it before a `carry` says so.
+        this.indexBatch(entry);
+        this.#listener?.onCarried(entry.index, entry.position);
+        return;
       case EntryType.noop:
         this.#listener?.onNoop(entry.index, entry.term);
         return;
@@ -302,7 +312,8 @@ export class BrokerStateMachine implements StateMachine {
     const baseOffset = queue.nextOffset;
     queue.nextOffset += row.count;
     queue.index.append(baseOffset, position, logTimeMs, ROW_BYTES, row.count, row.tagBloom);
-    this.#held.hold(position, row.position);
+    this.held.hold(position, row.position);
+    this.carried.refer(row.position, row.sizeBytes);
     this.#ids.putRow(row.position, position, logTimeMs);
     this.#digest.mix(baseOffset + 1);
     this.#listener?.onPlaced(row.topicId, row.queueId);
@@ -372,7 +383,8 @@ export class BrokerStateMachine implements StateMachine {
         break;
       }
       case 'cut':
-        this.#applyCut(command.position, index);
+      case 'cutCarried':
+        this.#applyCut(command, index);
         break;
       case 'setSetting':
         this.#applySetting(command.name, command.value, index);
@@ -471,19 +483,22 @@ export class BrokerStateMachine implements StateMachine {
 
   /** Whether nothing that is pending, and no retained delivery, refers to what lies before. */
   mayCut(position: number): boolean {
-    return this.#held.allows(position) && this.#pending.every((pending) => pending.before(position) === 0);
+    return this.held.allows(position) && !this.#pending.some((pending) => pending.referBefore(position));
   }
 
-  #applyCut(position: number, index: number): void {
-    if (!this.mayCut(position)) {
+  #applyCut(command: Cut | CutCarried, index: number): void {
+    const { position } = command;
+    if (!(command.type === 'cut' ? this.mayCut(position) : this.carried.mayCut(position, command.asOf))) {
       // Something came between the proposal and here.
       this.#commandDone(index, ERRORS.NOT_READY.number, NO_RESULT);
       return;
     }
     // A second proposal of the same cut, or one of an earlier leader, finds nothing to do.
-    if (this.segments.cut(position)) {
+    if (this.segments.isStart(position)) {
+      this.carried.cut(position);
+      this.segments.cut(position);
       this.#ids.cut(position);
-      this.#held.cut(position);
+      this.held.cut(position);
     }
     this.#commandDone(index, 0, NO_RESULT);
   }

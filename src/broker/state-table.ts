@@ -10,6 +10,8 @@ import type { QueueState, TopicState } from './topics.ts';
 export interface StateTable {
   /** On disk: never reused. */
   readonly name: string;
+  /** The feature level that brought it; default: `messaging`. */
+  readonly level?: number;
   clear(): void;
   pack(): unknown;
   /** Into an empty table; topics and groups are restored already. */

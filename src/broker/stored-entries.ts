@@ -3,6 +3,7 @@ import { UnitBatch } from '../log/consume-queue-types.ts';
 import { ENTRY_HEADER_BYTES, Entry, MAX_ENTRY_BODY_BYTES } from '../log/layout.ts';
 import { LedgerError } from '../protocol/errors.ts';
 import { batchFlags, DEFERRED_FLAGS } from '../protocol/record-batch.ts';
+import { EntryType } from '../replica/types.ts';
 import type { BrokerContext } from './context.ts';
 import type { DeliveryRow } from './delivery.ts';
 import type { MessageIdIndex } from './ports.ts';
@@ -33,7 +34,7 @@ export class StoredEntries {
   }
 
   /**
-   * The entry whose header lies at `position`. The header itself says how long it is.
+   * The entry whose header lies at `position`, as it was stored first. The header itself says how long it is.
    * @returns null when the log was cut behind it @throws LedgerError REPAIRING when it is damaged here
    */
   async at(position: number): Promise<Uint8Array | null> {
@@ -46,7 +47,8 @@ export class StoredEntries {
       // Only what was applied is indexed: what is no entry here is damage, and must not pass for "there is none".
       if (sizeBytes <= ENTRY_HEADER_BYTES || sizeBytes > ENTRY_HEADER_BYTES + MAX_ENTRY_BODY_BYTES)
         return this.#reader.verified(header, position);
-      return await this.#reader.entry(position, sizeBytes);
+      const entry = await this.#reader.entry(position, sizeBytes);
+      return entry[Entry.type] === EntryType.carried ? this.#reader.asStored(entry, position) : entry;
     } catch (error) {
       if (error instanceof LedgerError && error.code === 'OFFSET_OUT_OF_RANGE') return null;
       throw error;
@@ -70,13 +72,22 @@ export class StoredEntries {
     return queue === undefined || baseOffset === null ? [] : [{ queue, baseOffset, row: null }];
   }
 
-  /** Of several deliveries of a message (a retry, a dead letter) only that in its own topic counts. */
-  async #delivered(position: number, topicId: number): Promise<StoredPlace[]> {
-    const places: StoredPlace[] = [];
+  /** The first rows that refer to a batch. */
+  async rowsOf(position: number): Promise<{ readonly rowPosition: number; readonly row: DeliveryRow }[]> {
+    const rows: { rowPosition: number; row: DeliveryRow }[] = [];
     for (const rowPosition of await this.#ids.findRows(position, MAX_ROWS_OF_BATCH)) {
       if (rowPosition < this.#context.state.startPosition()) continue;
       const row = await this.#reader.row(rowPosition);
-      if (row.position !== position || row.topicId !== topicId) continue;
+      if (row.position === position) rows.push({ rowPosition, row });
+    }
+    return rows;
+  }
+
+  /** Of several deliveries of a message (a retry, a dead letter) only that in its own topic counts. */
+  async #delivered(position: number, topicId: number): Promise<StoredPlace[]> {
+    const places: StoredPlace[] = [];
+    for (const { rowPosition, row } of await this.rowsOf(position)) {
+      if (row.topicId !== topicId) continue;
       const queue = this.#context.state.topics.queue(row.topicId, row.queueId);
       const baseOffset = queue === undefined ? null : await baseOffsetOf(queue, rowPosition);
       if (queue !== undefined && baseOffset !== null) places.push({ queue, baseOffset, row });
@@ -85,22 +96,31 @@ export class StoredEntries {
   }
 }
 
-/**
- * Units lie in the order of the log, so the one of a position is found by halves.
- * @returns null when the queue has none: a duplicate that apply refused lies in the log but in no queue
- */
+/** @returns null when the queue has none: a duplicate that apply refused lies in the log but in no queue */
 export async function baseOffsetOf(queue: QueueState, position: number): Promise<number | null> {
-  const units = new UnitBatch(1);
+  const unit = await unitAt(queue, position);
+  return unit === null ? null : (unit.baseOffset[0] as number);
+}
+
+/** @returns the unit of that position, as its columns' first row; null: the queue has none */
+export async function unitAt(queue: QueueState, position: number): Promise<UnitBatch | null> {
+  const unit = new UnitBatch(1);
+  const found = await queue.index.readUnits(await firstOffsetFrom(queue, position), 1, unit);
+  return found > 0 && unit.position[0] === position ? unit : null;
+}
+
+/** Units lie in the order of the log, so the first one at a position or behind it is found by halves. @returns its first offset */
+export async function firstOffsetFrom(queue: QueueState, position: number): Promise<number> {
+  const unit = new UnitBatch(1);
   let low = queue.minOffset;
   let high = queue.nextOffset;
   while (low < high) {
     const middle = Math.floor((low + high) / 2);
-    const found = await queue.index.readUnits(middle, 1, units);
-    const baseOffset = units.baseOffset[0] as number;
-    const unitPosition = units.position[0] as number;
-    if (found > 0 && unitPosition === position) return baseOffset;
-    if (found === 0 || unitPosition > position) high = Math.min(middle, found === 0 ? middle : baseOffset);
-    else low = baseOffset + (units.count[0] as number);
+    const found = await queue.index.readUnits(middle, 1, unit);
+    const baseOffset = unit.baseOffset[0] as number;
+    if (found === 0) high = middle;
+    else if ((unit.position[0] as number) >= position) high = Math.min(middle, baseOffset);
+    else low = baseOffset + (unit.count[0] as number);
   }
-  return null;
+  return low;
 }

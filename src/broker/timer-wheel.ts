@@ -114,14 +114,19 @@ export class TimerWheel {
     return true;
   }
 
+  /** Units that wait elsewhere now. @param units pairs [bucket, units], as canPass() allowed */
+  drop(units: readonly number[]): void {
+    for (let i = 0; i < units.length; i += 2) {
+      const bucket = this.#buckets.get(units[i] as number);
+      if (bucket !== undefined) bucket.pending -= units[i + 1] as number;
+    }
+  }
+
   /** Queues of buckets that are empty and over are free: nothing can come into these any more. */
   pass(to: TimerKey, passed: readonly number[], logTimeMs: number): void {
     assert(isAfter(to.dueMs, to.position, this.cursor), 'the cursor goes forward');
     this.cursor = to;
-    for (let i = 0; i < passed.length; i += 2) {
-      const bucket = this.#buckets.get(passed[i] as number);
-      if (bucket !== undefined) bucket.pending -= passed[i + 1] as number;
-    }
+    this.drop(passed);
     for (const number of this.buckets()) {
       if (number >= bucketOf(logTimeMs)) break;
       if (this.pendingIn(number) > 0) continue;

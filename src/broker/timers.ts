@@ -4,14 +4,14 @@ import { ERRORS, type ErrorCode } from '../protocol/errors.ts';
 import { BatchFlag, batchDelay, tagBloom } from '../protocol/record-batch.ts';
 import type { AppliedEntry } from '../replica/types.ts';
 import { Cancellations } from './cancellations.ts';
-import type { Command, DelayCancel, DelayLevelDue, TimersDue } from './commands.ts';
+import type { Carried } from './carried.ts';
+import type { Command, DelayCancel, DelayLevelCarry, DelayLevelDue, TimersCarry, TimersDue } from './commands.ts';
 import { DelayLevels } from './delay-levels.ts';
 import { type DeliveryRow, ROW_BYTES, WHOLE_BATCH } from './delivery.ts';
 import { StateLimits } from './limits.ts';
 import { SegmentReferences } from './segment-references.ts';
-import type { Segments } from './segments.ts';
 import type { CommandHandler, CommandResult, DeferredBatches, PlacedRows, StateTable } from './state-table.ts';
-import { isAfter, type TimerKey, TimerWheel } from './timer-wheel.ts';
+import { bucketOf, isAfter, type TimerKey, TimerWheel } from './timer-wheel.ts';
 import type { QueueState, Topics } from './topics.ts';
 
 /** BatchFlag bits of a batch that waits for its time. */
@@ -20,7 +20,9 @@ export const DELAY_FLAGS = BatchFlag.delayLevel | BatchFlag.deliverAt | BatchFla
 /** What the timers need of the state machine. */
 export interface TimersPorts {
   readonly topics: Topics;
-  readonly segments: Segments;
+  readonly carried: Carried;
+  /** For who looks for what a row delivers. @param position of the row */
+  indexRow(row: DeliveryRow, position: number, logTimeMs: number): void;
   /** @returns the offset, or −1: the queue is not here any more */
   placeRow(row: DeliveryRow, position: number, logTimeMs: number): number;
 }
@@ -39,6 +41,9 @@ export interface TimersListener {
   onPlaced(topicId: number, messages: number): void;
 }
 
+/** Of one carried unit: its position, that of its batch, when it is due. */
+const CARRIED_FIELDS = 3;
+const done: CommandResult = { error: 0, results: [] };
 const refused = (code: ErrorCode): CommandResult => ({ error: ERRORS[code].number, results: [] });
 
 /** @returns when a delayed batch is due, ms of log time; NaN: by its level @param delay as the batch has it */
@@ -76,7 +81,7 @@ export class Timers implements StateTable, CommandHandler, DeferredBatches {
     this.#ports = ports;
     this.levels = new DelayLevels(ports.topics);
     this.wheel = new TimerWheel(ports.topics);
-    this.references = new SegmentReferences(ports.segments);
+    this.references = new SegmentReferences(ports.carried);
   }
 
   listen(listener: TimersListener): void {
@@ -146,6 +151,7 @@ export class Timers implements StateTable, CommandHandler, DeferredBatches {
   #refer(row: DeliveryRow, position: number): void {
     this.references.add(position);
     this.references.add(row.position);
+    this.#ports.carried.refer(row.position, row.sizeBytes);
     this.#listener?.onWaits(row.topicId, row.count);
   }
 
@@ -169,11 +175,15 @@ export class Timers implements StateTable, CommandHandler, DeferredBatches {
         if (!areDelayLevels(command.delaysMs)) return refused('BAD_REQUEST');
         this.levels.delaysMs = [...command.delaysMs];
         this.#listener?.onLevelsChanged();
-        return { error: 0, results: [] };
+        return done;
       case 'delayLevelDue':
         return this.#levelDue(command, entry, rows);
       case 'timersDue':
         return this.#timersDue(command, entry, rows);
+      case 'delayLevelCarry':
+        return this.#levelCarry(command, entry, rows);
+      case 'timersCarry':
+        return this.#timersCarry(command, entry, rows);
       case 'delayCancel':
         return this.#cancel(command);
       default:
@@ -211,6 +221,68 @@ export class Timers implements StateTable, CommandHandler, DeferredBatches {
     return this.#placeAll(rows, entry.logTimeMs);
   }
 
+  /** They wait at the log's head from here on; what is due is left to those who deliver it. */
+  #levelCarry({ level, from, to, units }: DelayLevelCarry, entry: AppliedEntry, rows: PlacedRows): CommandResult {
+    const queue = this.levels.known(level);
+    if (queue === undefined || this.levels.delivered(level) !== from) return refused('FENCED');
+    const released = this.#releasedBy(units);
+    if (to > queue.nextOffset || units.length !== CARRIED_FIELDS * rows.rows.length || !this.references.canRelease(released))
+      return refused('BAD_REQUEST');
+    // The first came first and is due first.
+    if (units.length > 0 && (units[CARRIED_FIELDS - 1] as number) <= entry.logTimeMs) return refused('NOT_READY');
+    this.levels.deliver(level, to, units.at(-CARRIED_FIELDS) as number);
+    this.references.release(released);
+    this.#waitAgain(rows, units, entry);
+    return done;
+  }
+
+  /** The same: a place in the order of delivery that the cursor has passed must not be taken. */
+  #timersCarry({ units }: TimersCarry, entry: AppliedEntry, rows: PlacedRows): CommandResult {
+    const { carried } = this.#ports;
+    const dropped = new Map<number, number>();
+    for (let i = 0; i < units.length; i += CARRIED_FIELDS) {
+      const [position, , dueMs] = units.slice(i, i + CARRIED_FIELDS) as [number, number, number];
+      if (dueMs <= entry.logTimeMs || !this.wheel.isPending(dueMs, position) || carried.isMoved(position)) return refused('NOT_READY');
+      dropped.set(bucketOf(dueMs), (dropped.get(bucketOf(dueMs)) ?? 0) + 1);
+    }
+    const released = this.#releasedBy(units);
+    const pairs = [...dropped].flat();
+    const isSound = units.length === CARRIED_FIELDS * rows.rows.length && this.references.canRelease(released) && this.wheel.canPass(pairs);
+    if (!isSound) return refused('BAD_REQUEST');
+    if (rows.rows.length > carried.room) return refused('TOO_MANY');
+    for (let i = 0; i < units.length; i += CARRIED_FIELDS) carried.moved(units[i] as number);
+    this.references.release(released);
+    this.#waitAgain(rows, units, entry);
+    this.wheel.drop(pairs);
+    return done;
+  }
+
+  /** A unit that is a row refers to itself and to its batch. */
+  #releasedBy(units: readonly number[]): number[] {
+    const counts = new Map<number, number>();
+    for (let i = 0; i < units.length; i += CARRIED_FIELDS) {
+      const [position, batch] = units.slice(i, i + 2) as [number, number];
+      for (const each of position === batch ? [position] : [position, batch]) {
+        const base = this.#ports.carried.baseOf(each);
+        counts.set(base, (counts.get(base) ?? 0) + 1);
+      }
+    }
+    return [...counts].flat();
+  }
+
+  #waitAgain(rows: PlacedRows, units: readonly number[], entry: AppliedEntry): void {
+    rows.rows.forEach((row, i) => {
+      const [, batch, dueMs] = units.slice(CARRIED_FIELDS * i, CARRIED_FIELDS * (i + 1)) as [number, number, number];
+      const position = rows.rowPosition(i);
+      if (row.attempts === 0) this.cancelled.move(batch, row.position);
+      this.#addToWheel(dueMs, position, ROW_BYTES, row.count, row.tagBloom, entry.index);
+      this.references.add(position);
+      this.references.add(row.position);
+      this.#ports.carried.refer(row.position, row.sizeBytes);
+      this.#ports.indexRow(row, position, entry.logTimeMs);
+    });
+  }
+
   /** Cancelled between the gathering of the rows and here: they are gathered again. */
   #meetsCancelled(rows: readonly DeliveryRow[]): boolean {
     if (this.cancelled.messages === 0) return false;
@@ -224,17 +296,17 @@ export class Timers implements StateTable, CommandHandler, DeferredBatches {
   #cancel({ position, messageIndex, level, dueMs }: DelayCancel): CommandResult {
     const pending = level > 0 ? this.levels.isPending(level, position) : this.wheel.isPending(dueMs, position);
     if (!pending) return refused('ALREADY_DELIVERED');
-    if (this.cancelled.has(position, messageIndex)) return { error: 0, results: [] };
+    if (this.cancelled.has(position, messageIndex)) return done;
     if (this.cancelled.full) return refused('TOO_MANY');
     this.cancelled.add(position, messageIndex);
-    return { error: 0, results: [] };
+    return done;
   }
 
   #placeAll(placed: PlacedRows, logTimeMs: number): CommandResult {
     placed.rows.forEach((row, i) => {
       if (this.#place(row, placed.rowPosition(i), logTimeMs)) this.#listener?.onPlaced(row.topicId, row.count);
     });
-    return { error: 0, results: [] };
+    return done;
   }
 
   /** A queue that was deleted meanwhile takes what was meant for it along. @returns false: so it was */

@@ -4,7 +4,7 @@ import { ERRORS } from '../protocol/errors.ts';
 import { DISCARDED_HALVES_TOPIC } from '../protocol/names.ts';
 import { tagBloom } from '../protocol/record-batch.ts';
 import type { AppliedEntry } from '../replica/types.ts';
-import type { Command, TransactionChecks, TransactionEnd, TransactionsExpire } from './commands.ts';
+import type { Command, HalvesCarry, TransactionChecks, TransactionEnd, TransactionsExpire } from './commands.ts';
 import { type DeliveryRow, WHOLE_BATCH } from './delivery.ts';
 import { Ended, EndedTransactions, proofOf } from './ended-transactions.ts';
 import { readHalf } from './half-batch.ts';
@@ -14,7 +14,7 @@ import type { SettingName } from './settings.ts';
 import type { CommandHandler, CommandResult, DeferredBatches, PlacedRows, StateTable } from './state-table.ts';
 import type { QueueState, TopicState, Topics } from './topics.ts';
 
-export const TRANSACTION_COMMANDS = ['transactionEnd', 'transactionChecks', 'transactionsExpire'] as const;
+export const TRANSACTION_COMMANDS = ['transactionEnd', 'transactionChecks', 'transactionsExpire', 'halvesCarry'] as const;
 const NO_OFFSET = -1;
 
 /** What the transactions need of the state machine. */
@@ -118,6 +118,8 @@ export class Transactions implements StateTable, CommandHandler, DeferredBatches
         return this.#check(command, entry);
       case 'transactionsExpire':
         return this.#expire(command, entry, rows);
+      case 'halvesCarry':
+        return this.#carry(command);
       default:
         return refused('UNKNOWN_OPERATION');
     }
@@ -175,6 +177,16 @@ export class Transactions implements StateTable, CommandHandler, DeferredBatches
         return 1;
       }),
     );
+  }
+
+  /** One that ended or was carried by another entry meanwhile stays as it is. */
+  #carry({ halves }: HalvesCarry): CommandResult {
+    for (let at = 0; at + 2 < halves.length; at += 3) {
+      const [transaction, before, position] = halves.slice(at, at + 3) as [number, number, number];
+      const half = this.halves.get(transaction);
+      if (half?.position === before && position > before) half.position = position;
+    }
+    return done();
   }
 
   #finish(half: HalfMessage, how: Ended, offset: number, logTimeMs: number): void {

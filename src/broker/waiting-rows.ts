@@ -116,7 +116,7 @@ export interface LeftRows {
   /** Units of the first ones that these rows are of: the others do not fit into one entry. */
   readonly units: number;
   readonly rows: readonly DeliveryRow[];
-  /** Positions of those of which something was cancelled. */
+  /** Positions of the batches of which something was cancelled. */
   readonly cancelled: readonly number[];
 }
 
@@ -126,13 +126,12 @@ export function withoutCancelled(units: readonly WaitingUnit[], rows: readonly D
   const left: DeliveryRow[] = [];
   const cancelled: number[] = [];
   for (let i = 0; i < units.length; i++) {
-    const unit = units[i] as WaitingUnit;
     const row = rows[i] as DeliveryRow;
-    const gone = unit.sizeBytes === ROW_BYTES ? undefined : cancellations.of(unit.position);
+    const gone = row.attempts === 0 ? cancellations.of(row.position) : undefined;
     if (left.length + (gone === undefined ? 1 : row.count) > MAX_ROWS) return { units: i, rows: left, cancelled };
     if (gone === undefined) left.push(row);
     else {
-      cancelled.push(unit.position);
+      cancelled.push(row.position);
       for (let messageIndex = 0; messageIndex < row.count; messageIndex++) {
         if (!gone.includes(messageIndex)) left.push({ ...row, messageIndex, count: 1 });
       }

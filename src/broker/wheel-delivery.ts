@@ -253,6 +253,10 @@ export class WheelDelivery implements ProposalSource {
   #takeDue(limitMs: number): number[] {
     const slots: number[] = [];
     for (let top = this.#heap.top(); top >= 0 && slots.length < ROWS_PER_ENTRY; top = this.#heap.top()) {
+      if (this.#context.state.carried.isMoved(this.#heap.position(top))) {
+        this.#heap.free(this.#heap.pop());
+        continue;
+      }
       const dueMs = this.#heap.dueMs(top);
       if (dueMs > limitMs) {
         if (slots.length === 0) this.loop.sleepUntil(dueMs);
@@ -305,7 +309,7 @@ export class WheelDelivery implements ProposalSource {
         asOfLogTimeMs,
         passed: [...passed].flat(),
         cancelled,
-        released: releasedBy(units, all, (at) => state.segments.baseOf(at)),
+        released: releasedBy(units, all, (at) => state.carried.baseOf(at)),
       },
       rows,
       (error) => {

@@ -152,11 +152,15 @@ export class SnapshotStore {
     );
   }
 
-  /** Removes those before `position` but for the positions in `keep` (segment heads), and never the newest. Rejects with a DiskError. */
-  removeBefore(position: number, keep: ReadonlySet<number> = new Set()): Promise<void> {
+  /** Removes those before `position`, damaged ones too, but for those that `keeps` (segment heads), and never the newest. Rejects with a DiskError. */
+  removeBefore(position: number, keeps: (position: number) => boolean = () => false): Promise<void> {
+    const isGone = (one: number): boolean => one < position && !keeps(one);
     return this.#run(async () => {
       const newest = this.#snapshots.at(-1);
-      await this.#removeAll(this.#snapshots.filter((meta) => meta.position < position && meta !== newest && !keep.has(meta.position)));
+      await this.#removeAll(this.#snapshots.filter((meta) => isGone(meta.position) && meta !== newest));
+      const damaged = this.#damaged.filter((name) => isGone(Number.parseInt(name, 10)));
+      this.#damaged = this.#damaged.filter((name) => !damaged.includes(name));
+      for (const name of damaged) await this.#disk.remove(`${this.#directory}/${name}`);
     });
   }
 

@@ -228,6 +228,16 @@ export const METRICS = {
     [],
     'Bytes of log that retention would remove and may not: something that is pending refers to them (leader).',
   ),
+  ledgermq_log_carried_bytes_total: counter(
+    'bytes',
+    [],
+    'Bytes of entries that were copied to the head of the log, so that it could be cut: what waits for its time or its outcome, and what is to be read again (leader).',
+  ),
+  ledgermq_log_carried_batches: gauge(
+    'batches',
+    [],
+    'Batches that are read from their copies: something refers to them where the log was cut.',
+  ),
 
   ledgermq_gossip_members: gauge('brokers', ['state'], 'Brokers of the cluster that this one knows, by state; itself is alive.'),
   ledgermq_gossip_groups: gauge('groups', [], 'Broker groups that are known.'),

@@ -150,8 +150,7 @@ export class Snapshots {
     await store.save({ index, term: boundary.term, position, logTimeMs, previousChecksum: boundary.previousChecksum, stateDigest }, state);
     this.#lastPosition = Math.max(this.#lastPosition, position);
     if (headPosition !== null) await log.outlineSegments(headPosition);
-    const heads = store.list().filter((meta) => meta.position % segmentBytes === BLOCK_BYTES);
-    await store.removeBefore(position, new Set(heads.map((meta) => meta.position)));
+    await store.removeBefore(position, (one) => one % segmentBytes === BLOCK_BYTES);
     return true;
   }
 
@@ -166,8 +165,7 @@ export class Snapshots {
     const start = await log.cutTo(startPosition);
     this.#ports.headCut(start);
     await derived.cutBefore(start.position);
-    const heads = store.list().filter((meta) => meta.position >= start.position);
-    await store.removeBefore(start.position, new Set(heads.map((meta) => meta.position)));
+    await store.removeBefore(start.position);
   }
 
   #flushLater(): void {

@@ -12,6 +12,8 @@ export const EntryType = {
   command: 4,
   /** A command and rows that give messages stored before a place in a queue (src/broker/delivery.ts). */
   delivery: 5,
+  /** The body of a batch that was stored before, at the log's head again: what its old position stands for is there (src/broker/carried.ts). */
+  carried: 6,
 } as const;
 export type EntryType = (typeof EntryType)[keyof typeof EntryType];
 

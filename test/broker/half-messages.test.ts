@@ -61,9 +61,13 @@ describe('the table of half messages', () => {
   test('F34 what lies before a position is found by the oldest', () => {
     const halves = new HalfMessages();
     for (const transaction of [100, 200, 300]) halves.add(half(transaction, 'a'));
-    expect([0, 100, 101, 300, 301].map((position) => halves.before(position))).toEqual([0, 0, 1, 2, 3]);
+    const refersBefore = (): boolean[] => [0, 100, 101, 200, 201].map((position) => halves.referBefore(position));
+    expect(refersBefore()).toEqual([false, false, true, true, true]);
     halves.delete(halves.get(100) as HalfMessage);
-    expect(halves.before(200)).toBe(0);
+    expect(refersBefore()).toEqual([false, false, false, false, true]);
+    // One that was carried does not hide those behind it.
+    (halves.get(200) as HalfMessage).position = 400;
+    expect([201, 300, 301, 401].map((position) => halves.referBefore(position))).toEqual([false, false, true, true]);
   });
 
   test('a full table is packed and read again as it was', () => {

@@ -47,6 +47,7 @@ class Group {
         onCommand: (_index, error) => {
           this.error = error;
         },
+        onCarried: () => {},
         onGroupChanged: () => {},
         onTopicChanged: () => {
           this.changes += 1;

@@ -151,7 +151,7 @@ describe('SnapshotStore', () => {
     const { open, root } = setup();
     const store = await open();
     for (const index of [1, 2, 3, 4, 5]) await store.save(place(index), stateOf(index));
-    await store.removeBefore(5 * 4096, new Set([2 * 4096]));
+    await store.removeBefore(5 * 4096, (position) => position === 2 * 4096);
     expect(store.list().map((meta) => meta.index)).toEqual([2, 5]);
     expect(readdirSync(root).length).toBe(2);
     await store.removeBefore(100 * 4096);
@@ -159,6 +159,20 @@ describe('SnapshotStore', () => {
     await store.save(place(6), stateOf(6));
     await store.removeAfter(5 * 4096);
     expect((await open()).list().map((meta) => meta.index)).toEqual([5]);
+  });
+
+  test('FAULTS 6 a damaged one goes with the log before it, or it would stay for good: nobody has another', async () => {
+    const { open, root } = setup();
+    const first = await open();
+    for (const index of [1, 2, 3, 4]) await first.save(place(index), stateOf(index));
+    for (const index of [1, 2]) truncateSync(join(root, snapshotName(place(index))), 500);
+    const store = await open();
+    expect(store.damaged().length).toBe(2);
+    // That of a retained segment's head is mended by a peer.
+    await store.removeBefore(4 * 4096, (position) => position === 2 * 4096);
+    expect(store.damaged()).toEqual([snapshotName(place(2))]);
+    await store.removeBefore(4 * 4096);
+    expect([store.damaged(), readdirSync(root)]).toEqual([[], [snapshotName(place(4))]]);
   });
 
   test.each([1, 7, 71, 72, 73, 500, 4096])('a follower receives it in slices of %i bytes', async (sliceBytes) => {

@@ -256,7 +256,7 @@ export class BrokerGroup {
     const prng = this.#prng;
     const small = prng.chance(0.3);
     return {
-      ...(small ? { segmentBytes: 512 * KIB, retentionBytes: prng.pick([0, MIB, MIB, 4 * MIB]) } : {}),
+      ...(small ? { segmentBytes: prng.pick([256, 512]) * KIB, retentionBytes: prng.pick([0, 512 * KIB, MIB, 4 * MIB]) } : {}),
       snapshotIntervalBytes: prng.pick([64 * KIB, 512 * KIB, 16 * MIB]),
     };
   }

@@ -1,6 +1,7 @@
 import { startBroker } from './broker-process.ts';
 import { BROKER_CANARIES } from './canaries/broker.ts';
 import type { Canary } from './canaries/canary.ts';
+import { CARRYING_CANARIES } from './canaries/carrying.ts';
 import { CHECKER_CANARIES } from './canaries/checkers.ts';
 import { CONSUMER_CANARIES } from './canaries/consumers.ts';
 import { DELAY_CANARIES } from './canaries/delay.ts';
@@ -24,6 +25,7 @@ export const CANARIES: readonly Canary[] = [
   ...CONSUMER_CANARIES,
   ...TRANSACTION_CANARIES,
   ...DELAY_CANARIES,
+  ...CARRYING_CANARIES,
   ...SELECTION_CANARIES,
   ...CHECKER_CANARIES,
   ...VERDICT_CANARIES,

@@ -2,6 +2,7 @@ import type { LedgerClient } from '../../../src/client/ledger-client.ts';
 import type { ReceivedMessage } from '../../../src/client/message.ts';
 import type { MessageQueue } from '../../../src/client/message-queue.ts';
 import type { Producer } from '../../../src/client/producer.ts';
+import type { PullConsumer } from '../../../src/client/pull-consumer.ts';
 import type { Io } from '../../../src/io/io.ts';
 import { LedgerError } from '../../../src/protocol/errors.ts';
 import type { Stage } from '../actors.ts';
@@ -15,6 +16,8 @@ const QUEUES = 2;
 /** Of levels 1 and 2. */
 const LEVEL_MS = [1_000, 5_000] as const;
 const MAX_DELAY_MS = 6_000;
+/** Of a few, which the log's start comes past while they wait. */
+const LONG_DELAY_MS = 15_000;
 
 /**
  * Delayed delivery (F13): none early by the group's log time, none twice, none lost, and none after a cancellation that was confirmed.
@@ -92,7 +95,7 @@ function send(
   const body = `${life}:${number}`;
   stage.referee.fabricated.sent(life, number);
   const level = prng.pick([0, 0, 1, 2]);
-  const delayMs = level > 0 ? (LEVEL_MS[level - 1] as number) : prng.between(1, MAX_DELAY_MS);
+  const delayMs = level > 0 ? (LEVEL_MS[level - 1] as number) : prng.between(1, prng.chance(0.1) ? LONG_DELAY_MS : MAX_DELAY_MS);
   const settled = stage.begin();
   const cancels = prng.chance(0.1);
   referee.sends.set(body, { logTimes: new Map(referee.logTimes), delayMs });
@@ -118,11 +121,29 @@ async function cancel(client: LedgerClient, referee: DelayReferee, body: string,
   referee.wasCancelled(body);
 }
 
+/** Where a reader is told to go on, it must have been given everything up to there that is still retained. */
+async function expectNoHole(
+  puller: PullConsumer,
+  queue: MessageQueue,
+  from: number,
+  offsets: readonly number[],
+  to: number,
+): Promise<void> {
+  const given = new Set(offsets);
+  for (let offset = from; offset < to; offset++) {
+    if (given.has(offset)) continue;
+    // The log may have been cut since.
+    if ((await puller.range(queue)).minOffset > offset) return;
+    throw new Violation('lost', `${queue.brokerName}/${queue.queueId}@${offset} is retained, and was passed over`);
+  }
+}
+
 /** Reads all queues from their beginning, over and over: what was seen must be where it was. */
 async function read(io: Io, stage: Stage, referee: DelayReferee): Promise<void> {
   const client = clientOf(io, stage);
   await ensureTopic(io, client, TOPIC, QUEUES);
   const puller = client.pullConsumer();
+  const prng = new Prng(io.random.u32());
   const next = new Map<string, number>();
   const keyOf = ({ brokerName, queueId }: MessageQueue): string => `${brokerName}/${queueId}`;
   for (;;) {
@@ -133,7 +154,9 @@ async function read(io: Io, stage: Stage, referee: DelayReferee): Promise<void> 
         if (minOffset > from) referee.skipped(queue.brokerName);
         const { messages, nextOffset } = await puller.pull(queue, Math.max(from, minOffset), { maxMessages: 256 });
         for (const message of messages) referee.read(message);
-        next.set(keyOf(queue), nextOffset);
+        const offsets = messages.map(({ offset }) => offset);
+        await expectNoHole(puller, queue, Math.max(from, minOffset), offsets, nextOffset);
+        next.set(keyOf(queue), messages.length === 0 && prng.chance(0.02) ? 0 : nextOffset);
       }
     } catch (error) {
       if (!(error instanceof LedgerError)) throw error;

@@ -1,0 +1,292 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { FEATURE_LEVELS } from '../../src/broker/feature-level.ts';
+import { BrokerStateMachine } from '../../src/broker/state-machine.ts';
+import { formatMessageId } from '../../src/protocol/message-id.ts';
+import type { Assignment, PullResponse } from '../../src/protocol/requests.ts';
+import { Op } from '../../src/protocol/requests.ts';
+import { makeBatch } from '../support/fake-broker.ts';
+import { MemoryIds, MemoryQueues } from '../support/fake-stores.ts';
+import { type Delay, TimerHarness } from './timer-harness.ts';
+
+const SEGMENT = 16_384;
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+const HIGH = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
+const idOf = (low: number): string => formatMessageId({ high: HIGH, low });
+
+/** A leader whose log keeps 72 hours; U is what fills it. */
+class Filled extends TimerHarness {
+  #filled = 1_000_000;
+
+  constructor(level: number = FEATURE_LEVELS.carrying) {
+    super({ T: 2, U: 1 }, SEGMENT);
+    this.command({ type: 'featureLevelRaise', level });
+  }
+
+  get start(): number {
+    return this.broker.machine.startPosition();
+  }
+
+  /** A day passes for each two segments. */
+  async fill(days: number): Promise<void> {
+    for (let day = 0; day < days; day++) {
+      for (let i = 0; i < 4; i++) this.broker.sent(this.session, 'U', 0, makeBatch({ bodyBytes: 8_000, idLow: this.#filled++ }));
+      await this.pass(DAY, DAY / 4);
+    }
+  }
+
+  async ask(op: Parameters<TimerHarness['broker']['request']>[1], body: unknown): Promise<unknown> {
+    const id = this.broker.request(this.session, op, body as never);
+    await this.settle();
+    return this.session.answers.get(id);
+  }
+
+  /** First bytes of the bodies that a queue shows. */
+  async bodies(queueId = 0, topic = 'T', offset = 0): Promise<number[]> {
+    const id = this.broker.pull(this.session, { topic, queueId, offset });
+    await this.settle();
+    const { batches } = this.session.answers.get(id) as PullResponse;
+    const raw = this.session.raws.get(id) as Uint8Array;
+    let at = 0;
+    return batches.map(({ sizeBytes }) => {
+      at += sizeBytes;
+      return raw[at - 1] as number;
+    });
+  }
+
+  /** Another replica, which has the log from its start on and the state that stood there. */
+  expectTheSameElsewhere(): void {
+    const { replica, machine } = this.broker;
+    const all = replica.positions;
+    const first = all.findIndex((position) => position >= this.start);
+    const before = new BrokerStateMachine({ brokerName: 'broker-a', queues: new MemoryQueues(), ids: new MemoryIds() });
+    replica.replay(before, 1, first);
+    before.onSegmentStart(this.start);
+    const queues = new MemoryQueues();
+    const other = new BrokerStateMachine({ brokerName: 'broker-a', queues, ids: new MemoryIds() });
+    other.restore(before.snapshot());
+    replica.replay(other, first + 1, all.length);
+    expect(other.digest()).toBe(machine.digest());
+    expect(Buffer.from(other.snapshot()).equals(Buffer.from(machine.snapshot()))).toBe(true);
+    // Every unit that waits, or that a queue shows, is there without the log that was cut.
+    for (const topic of machine.topics.all()) {
+      for (const { queueId, minOffset } of topic.queues) {
+        const wanted = this.broker.queues.queue(topic.name, topic.id, queueId).rows.filter(({ baseOffset }) => baseOffset >= minOffset);
+        const found = queues.queue(topic.name, topic.id, queueId).rows.filter(({ baseOffset }) => baseOffset >= minOffset);
+        expect([topic.name, queueId, found]).toEqual([topic.name, queueId, wanted]);
+      }
+    }
+  }
+}
+
+describe('what is still needed is carried to the log’s head (F34)', () => {
+  test('F34 below the level that every replica can read, the log is held as before', async () => {
+    const timers = new Filled(FEATURE_LEVELS.messaging);
+    timers.send({ delayMs: 20 * DAY });
+    await timers.fill(10);
+    expect(timers.start).toBe(0);
+    expect(timers.broker.broker.gauges.heldBytes).toBeGreaterThan(SEGMENT);
+    expect(timers.broker.broker.gauges.carriedBytes).toBe(0);
+  });
+
+  for (const [kind, delay] of [
+    ['a time', { delayMs: 20 * DAY }],
+    ['an absolute time', { deliverAt: 1_700_000_000_000 + 20 * DAY }],
+    ['a level', { level: 4 }],
+  ] as const) {
+    test(`F34 F13 what waits for ${kind} holds nothing, and is delivered once, on time, as it was sent`, async () => {
+      const timers = new Filled();
+      const delays = [1_000, 2_000, 3_000, 20 * DAY];
+      if ('level' in delay) timers.command({ type: 'delayLevelsSet', delaysMs: delays });
+      const begun = timers.now;
+      for (let low = 1; low <= 5; low++) timers.send(delay, { idLow: low, bodyBytes: 500 }, low % 2);
+      const last = timers.broker.replica.positions.at(-1) as number;
+      for (let day = 0; day < 19; day++) {
+        await timers.fill(1);
+        expect(timers.delivered() + timers.delivered(1)).toBe(0);
+        expect(timers.broker.replica.endPosition() - timers.start).toBeLessThan(24 * SEGMENT);
+      }
+      expect(timers.start).toBeGreaterThan(last);
+      timers.expectTheSameElsewhere();
+      await timers.pass(begun + 20 * DAY - 1 - timers.now);
+      expect(timers.delivered() + timers.delivered(1)).toBe(0);
+      await timers.pass(10_000, 1_000);
+      expect([timers.delivered(), timers.delivered(1)]).toEqual([2, 3]);
+      expect(await timers.bodies(0)).toEqual([2, 4]);
+      expect(await timers.bodies(1)).toEqual([1, 3, 5]);
+      expect(timers.broker.machine.timers.references.pack()).toEqual([]);
+      expect(timers.broker.machine.timers.wheel.pending).toBe(0);
+      expect(timers.broker.counted['enqueued T']).toBe(5);
+      timers.expectTheSameElsewhere();
+    });
+  }
+
+  test('F34 F14 a half message is carried: its transaction ends as ever', async () => {
+    const timers = new Filled();
+    timers.command({ type: 'setSetting', name: 'transactionTimeoutMs', value: 72 * HOUR });
+    const half = (low: number): unknown[] =>
+      timers.broker.sent(timers.session, 'T', 0, makeBatch({ half: 'payments', idLow: low, producerId: low, immunity: '259200' }));
+    const transactions = [1, 2, 3].map((low) => half(low)[1] as number);
+    // Cut by size, before they are asked for.
+    timers.command({ type: 'setSetting', name: 'retentionBytes', value: 3 * SEGMENT });
+    for (let i = 0; i < 12; i++) timers.broker.sent(timers.session, 'U', 0, makeBatch({ bodyBytes: 8_000, idLow: 900 + i }));
+    await timers.pass(30_000, 10_000);
+    expect(timers.start).toBeGreaterThan(transactions[2] as number);
+    timers.expectTheSameElsewhere();
+    const end = (at: number, outcome: string) =>
+      timers.ask(Op.transactionEnd, {
+        transaction: transactions[at],
+        messageId: idOf(at + 1),
+        producerGroup: 'payments',
+        outcome,
+        source: 'producer',
+      });
+    expect(await end(1, 'commit')).toMatchObject({ offset: 0 });
+    expect(await end(0, 'rollback')).toMatchObject({ offset: -1 });
+    expect(await end(2, 'commit')).toMatchObject({ offset: 1 });
+    expect(await timers.bodies()).toEqual([2, 3]);
+  });
+
+  test('F34 a delivery is retained from when it was made, though its bytes are older, and is read by place, id and pull', async () => {
+    const timers = new Filled();
+    timers.send({ delayMs: 2 * DAY }, { idLow: 7, bodyBytes: 600, count: 2 });
+    const stored = timers.broker.replica.positions.at(-1) as number;
+    const storedMs = timers.now;
+    await timers.fill(3);
+    expect(timers.delivered()).toBe(2);
+    while (timers.start <= stored) await timers.fill(1);
+    expect(timers.broker.machine.carried.size).toBe(1);
+    expect(timers.pulled()[0]?.position).toBe(stored + 64);
+    expect(await timers.bodies()).toEqual([8]);
+    const byId = await timers.ask(Op.messageGet, { id: idOf(8), topic: '', queueId: 0, offset: 0 });
+    expect(byId).toMatchObject({ topic: 'T', queueId: 0, baseOffset: 0, messageIndex: 1, position: stored + 64, logTimeMs: storedMs });
+    expect(await timers.ask(Op.messageGet, { id: '', topic: 'T', queueId: 0, offset: 1 })).toEqual(byId);
+    timers.expectTheSameElsewhere();
+    await timers.fill(6);
+    // The delivery itself is too old now; what was carried for it goes with the segments that it lies in.
+    expect(timers.pulled()).toEqual([]);
+    await timers.fill(8);
+    expect(timers.broker.machine.carried.size).toBe(0);
+    timers.expectTheSameElsewhere();
+  });
+
+  test('F34 F22 a message that is to be delivered again later is there then, with its first origin', async () => {
+    const timers = new Filled();
+    timers.broker.sent(timers.session, 'T', 0, makeBatch({ idLow: 3, count: 3, bodyBytes: 400 }));
+    const join = { group: 'g', member: 'a@1', topics: ['T'], strategy: 'sticky', sessionTimeoutMs: 10_000, retries: true };
+    const { queues } = (await timers.ask(Op.groupJoin, join)) as Assignment;
+    const epoch = queues.find(({ topic, queueId }) => topic === 'T' && queueId === 0)?.epoch;
+    const messages = [0, 2].map((offset) => ({ offset, delayLevel: 0, delayMs: 15 * DAY, attempts: 1 }));
+    const back = { group: 'g', member: 'a@1', topic: 'T', queueId: 0, epoch, maxReconsumeTimes: 16, messages };
+    expect(await timers.ask(Op.sendBack, back)).toEqual({ errors: [0, 0] });
+    await timers.fill(14);
+    expect(timers.start).toBeGreaterThan(8 * SEGMENT);
+    expect(timers.delivered(0, '%RETRY%g')).toBe(0);
+    timers.expectTheSameElsewhere();
+    await timers.fill(2);
+    expect(timers.delivered(0, '%RETRY%g')).toBe(2);
+    expect(await timers.bodies(0, '%RETRY%g')).toEqual([5, 5]);
+    const origin = { attempts: 1, originTopic: 'T', originQueueId: 0 };
+    const references = timers.pulled(0, 0, '%RETRY%g').map(({ reference }) => reference);
+    expect(references).toEqual([
+      { ...origin, messageIndex: 0, originOffset: 0 },
+      { ...origin, messageIndex: 2, originOffset: 2 },
+    ]);
+    // One copy for both.
+    expect(timers.broker.machine.carried.size).toBe(1);
+    await timers.fill(20);
+    expect(timers.broker.machine.carried.size).toBe(0);
+    expect(timers.broker.machine.timers.references.pack()).toEqual([]);
+  });
+
+  test('F13 what was carried is found and cancelled like any other; what was cancelled stays so', async () => {
+    const timers = new Filled();
+    for (let low = 10; low <= 50; low += 10) timers.send({ delayMs: 20 * DAY }, { idLow: low, count: 3, bodyBytes: 300 });
+    const due = timers.now + 20 * DAY;
+    expect(await timers.ask(Op.delayCancel, { id: idOf(11), topic: 'T' })).toEqual({});
+    expect(await timers.ask(Op.delayCancel, { id: idOf(20), topic: 'T' })).toEqual({});
+    await timers.fill(9);
+    expect(timers.start).toBeGreaterThan(SEGMENT);
+    expect(await timers.ask(Op.messageGet, { id: idOf(31), topic: '', queueId: 0, offset: 0 })).toMatchObject({ pendingUntilMs: due });
+    expect(await timers.ask(Op.messageGet, { id: idOf(11), topic: '', queueId: 0, offset: 0 })).toBe('MESSAGE_NOT_FOUND');
+    expect(await timers.ask(Op.delayCancel, { id: idOf(32), topic: 'T' })).toEqual({});
+    expect(await timers.ask(Op.delayCancel, { id: idOf(22), topic: 'T' })).toEqual({});
+    await timers.fill(9);
+    for (const low of [50, 51, 52]) expect(await timers.ask(Op.delayCancel, { id: idOf(low), topic: 'T' })).toEqual({});
+    await timers.fill(3);
+    expect(timers.delivered()).toBe(15 - 7);
+    expect(timers.pulled().map(({ reference }) => reference?.messageIndex)).toEqual([0, 2, 1, 0, 1, undefined]);
+    expect(timers.broker.machine.timers.cancelled.messages).toBe(0);
+    expect(timers.broker.machine.timers.references.pack()).toEqual([]);
+  });
+
+  test('F34 a log that is mostly what waits is held: carrying it would give nothing back', async () => {
+    const timers = new Filled();
+    for (let low = 0; low < 12; low++) timers.send({ delayMs: 30 * DAY }, { idLow: low, bodyBytes: 5_000 });
+    await timers.pass(4 * DAY, DAY);
+    expect(timers.broker.broker.gauges.carriedBytes).toBe(0);
+    // With enough beside it, it is worth it.
+    await timers.fill(8);
+    expect(timers.broker.broker.gauges.carriedBytes).toBeGreaterThan(12 * 5_000);
+    expect(timers.start).toBeGreaterThan(4 * SEGMENT);
+  });
+
+  test('F34 whenever leadership is lost, and whatever comes in between, nothing is lost and nothing twice', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.oneof(fc.integer({ min: 1, max: 60 }), fc.constantFrom('short' as const, 'cancel' as const, 'half' as const)), {
+          minLength: 1,
+          maxLength: 12,
+        }),
+        async (steps) => {
+          const timers = new Filled();
+          const { replica, clock } = timers.broker;
+          let low = 0;
+          const expected = new Set<number>();
+          const send = (delay: Delay): void => {
+            low++;
+            expected.add(low);
+            timers.send(delay, { idLow: low, bodyBytes: 200 });
+          };
+          for (let i = 0; i < 6; i++) send({ delayMs: 12 * DAY + i });
+          send({ delayMs: 2 * DAY });
+          await timers.fill(3);
+          for (const step of steps) {
+            if (step === 'short') send({ delayMs: 1_000 });
+            else if (step === 'half') {
+              low++;
+              timers.broker.sent(timers.session, 'T', 1, makeBatch({ half: 'p', idLow: low, producerId: low }));
+            } else if (step === 'cancel') {
+              if ((await timers.ask(Op.delayCancel, { id: idOf(1), topic: 'T' })) !== 'NOT_LEADER') expected.delete(1);
+            } else {
+              // A check of retention begins, and so many entries later its leader is none any more.
+              for (let i = 0; i < 2; i++) timers.broker.sent(timers.session, 'U', 0, makeBatch({ bodyBytes: 8_000, idLow: 5_000 + low }));
+              replica.passTime(DAY / 2);
+              clock.advance(DAY / 2);
+              for (let i = 0; i < step; i++) {
+                await new Promise(setImmediate);
+                clock.runDeferred();
+                if (step % 3 > 0 || i < step - 1) replica.commit();
+              }
+              replica.truncateFrom(replica.appliedIndex() + 1);
+              replica.follow(replica.role().term + 1);
+              replica.leadReady();
+              await timers.settle();
+            }
+          }
+          await timers.fill(14);
+          timers.expectTheSameElsewhere();
+          const machine = timers.broker.machine;
+          expect(machine.timers.wheel.pending).toBe(0);
+          expect(machine.timers.wheel.pending).toBe(0);
+          expect(machine.timers.references.pack()).toEqual([]);
+          const rows = timers.broker.queues.queue('T', 1, 0).rows;
+          expect(rows.reduce((sum, { count }) => sum + count, 0)).toBe(expected.size);
+          expect(machine.topics.queue(1, 0)?.nextOffset).toBe(expected.size);
+        },
+      ),
+      { numRuns: 60 },
+    );
+  }, 120_000);
+});
