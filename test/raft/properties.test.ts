@@ -119,8 +119,7 @@ class World {
 
   check(): void {
     this.#checkReads();
-    // A lone voter that crashed before its term was on disk leads in that term again: nobody had heard of the first time.
-    for (const replica of this.all) if (!replica.alive) this.#leaderLogs.delete(replica.config.id);
+    for (const replica of this.all) if (!replica.alive) this.#forgetUnheard(replica);
     for (const replica of this.alive) {
       expect(replica.log.lastIndex).toBe(lastIndexOf(replica.memory));
       if (replica.raft.role !== 'leader') {
@@ -149,6 +148,12 @@ class World {
       }
       this.#leaderLogs.set(replica.config.id, { term, groups: [...replica.memory.groups] });
     }
+  }
+
+  /** A lone voter that crashed before its term was on disk: it, or another one, leads in that term again, and nobody had heard of the first time. */
+  #forgetUnheard({ config, durableHardState }: Replica): void {
+    this.#leaderLogs.delete(config.id);
+    for (const [term, leader] of this.#leaders) if (leader === config.id && term > durableHardState.term) this.#leaders.delete(term);
   }
 
   /** Log matching: equal index and term anywhere, then everything before is equal. */
