@@ -45,7 +45,6 @@ const { values } = parseArgs({
     'origin-ns': { type: 'string', default: '0' },
     history: { type: 'string' },
     rate: { type: 'string' },
-    shift: { type: 'string' },
   },
 });
 const { endpoints, workload: name, history: historyPath } = values;
@@ -84,17 +83,7 @@ const stage: Stage = {
     clients.push(client);
     return client;
   },
-  shift,
 };
-/** `--shift 30,40`: 30 s of sending, then 40 s of rest, in step with all other workers of the run. */
-async function shift(): Promise<void> {
-  if (values.shift === undefined) return;
-  const [workMs = 0, restMs = 0] = values.shift.split(',').map((seconds) => Number(seconds) * 1_000);
-  const atMs = (history.nowNs() / 1e6) % (workMs + restMs);
-  if (atMs < workMs) return;
-  await sleep(workMs + restMs - atMs, undefined, { signal: stopping.signal }).catch(() => undefined);
-}
-
 const say = (event: object): void => {
   process.stdout.write(`${JSON.stringify(event)}\n`);
 };

@@ -8,12 +8,6 @@ import type { ChaosCluster } from './cluster/chaos-cluster.ts';
 import type { WorkerPlan } from './worker-plans.ts';
 
 const WORKER = join(import.meta.dirname, 'worker.ts');
-/**
- * Of sending what is delivered later, and of rest. What a retained delivery points at is never cut, so that deliveries without a
- * pause hold the whole log, each its segment and the one before (docs/hacking.md): the rest is longer than delays are, and lets a
- * segment begin that nothing points across.
- */
-const SHIFT_S = [30, 40] as const;
 const READY_TIMEOUT_MS = 60_000;
 
 export interface Progress {
@@ -41,7 +35,6 @@ export class ChaosWorker {
       seed: run.seed,
       'origin-ns': run.originNs,
       history: this.historyFile,
-      shift: SHIFT_S.join(),
       ...(plan.rate === null ? {} : { rate: plan.rate }),
     };
     const words = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, String(value)]);

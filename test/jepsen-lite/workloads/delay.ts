@@ -89,7 +89,6 @@ export class DelayWorkload implements Workload {
     while (!stop.aborted) {
       const count = kind === 'none' ? 1 : prng.between(1, BATCH);
       await pace.next(count);
-      if (kind !== 'none') await this.#stage.shift();
       if (kind === 'time' && this.#logMs === 0) {
         await sleep(1_000 / MARKERS_PER_S);
         continue;

@@ -92,7 +92,6 @@ export class TransactionsWorkload implements Workload {
     const stream = `transactions.w${id}.${laneNumber}/-`;
     for (let n = 0; !stop.aborted; n++) {
       await pace.next();
-      await this.#stage.shift();
       if (stop.aborted) break;
       await this.#one(lane, stream, n, prng.exponential(WORK_MS));
     }

@@ -23,8 +23,6 @@ export interface Stage {
   /** The number of such a lane among those of the whole run. */
   laneNumber(number: number): number;
   client(): LedgerClient;
-  /** Resolves when messages that are delivered later may be sent: at once, unless the worker was given times of rest. */
-  shift(): Promise<void>;
 }
 
 export interface Workload {
