@@ -42,13 +42,15 @@ export class CarryScan {
   readonly #context: BrokerContext;
   readonly #rows: WaitingRows;
   readonly #before: number;
+  readonly #retainedFrom: number;
   readonly #units = new UnitBatch(UNITS_PER_READ);
 
-  /** @param before where the log is to begin: a segment's base */
-  constructor(context: BrokerContext, rows: WaitingRows, before: number) {
+  /** @param before where the log is to begin @param retainedFrom from where on what queues have is retained: both a segment's base */
+  constructor(context: BrokerContext, rows: WaitingRows, before: number, retainedFrom: number) {
     this.#context = context;
     this.#rows = rows;
     this.#before = before;
+    this.#retainedFrom = retainedFrom;
   }
 
   /** Bytes that wait there for their time or their transaction's outcome. */
@@ -122,12 +124,11 @@ export class CarryScan {
     let end = Number.POSITIVE_INFINITY;
     for (const { queue, from, isPending } of this.#waitingQueues()) await see(queue, from, isPending);
     const newest = state.held.newestReferring(this.#before);
-    if (newest < this.#before) return;
+    if (newest < this.#retainedFrom) return;
     end = state.segments.starts.find(({ position }) => position > newest)?.position ?? end;
-    const waiting = new Set([...this.#waitingQueues()].map(({ queue }) => queue.topic));
     for (const topic of state.topics.all()) {
-      if (waiting.has(topic)) continue;
-      for (const queue of topic.queues) await see(queue, await firstOffsetFrom(queue, this.#before), () => true);
+      if (state.timers.waitIn(topic)) continue;
+      for (const queue of topic.queues) await see(queue, await firstOffsetFrom(queue, this.#retainedFrom), () => true);
     }
   }
 

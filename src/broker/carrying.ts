@@ -20,8 +20,8 @@ const WINDOW_ENTRIES = 256;
 const ITEMS_PER_COMMAND = 1_024;
 /** Tries of one cut: each time something was referred to meanwhile, or delivered. */
 const MAX_TRIES = 16;
-/** More than so much of what is to be cut waits: the cut would give nothing back but the same again at the log's head. */
-const MAX_WAITING_SHARE = 0.5;
+/** More than so much of what is to be cut is needed: the cut would give nothing back but the same again at the log's head. */
+const MAX_NEEDED_SHARE = 0.5;
 
 /** A leadership ended under it. */
 class Ended extends Error {}
@@ -66,12 +66,19 @@ export class Carrying {
     this.#copies.delete(index);
   }
 
-  /** Carries on what is referred to before `position`, the base of a segment, and cuts the log there; one at a time, later ones are passed over. */
-  cutAt(position: number): void {
-    if (this.#running || position < this.#notBefore || this.#context.state.featureLevel < FEATURE_LEVELS.carrying) return;
+  get isKnown(): boolean {
+    return this.#context.state.featureLevel >= FEATURE_LEVELS.carrying;
+  }
+
+  /**
+   * Carries on what is referred to before `position` and cuts the log there; one at a time, others are passed over.
+   * @param expired before which queues retain nothing any more: both the base of a segment
+   */
+  cutAt(position: number, expired: number): void {
+    if (this.#running || position < this.#notBefore) return;
     this.#running = true;
     const leadership = this.#leadership;
-    this.#run(position, leadership)
+    this.#run(position, expired, leadership)
       .catch((error: unknown) => {
         if (error instanceof AssertionError) throw error;
         if (!(error instanceof Ended)) this.#context.metrics.event('log not carried on', { position, error: String(error) });
@@ -82,29 +89,29 @@ export class Carrying {
       });
   }
 
-  async #run(position: number, leadership: number): Promise<void> {
+  async #run(position: number, expired: number, leadership: number): Promise<void> {
     const { state, metrics } = this.#context;
-    const scan = new CarryScan(this.#context, this.#rows, position);
-    const startPosition = state.startPosition();
-    if ((await scan.waitingBytes()) > MAX_WAITING_SHARE * (position - startPosition)) {
-      this.#notBefore = position + (position - startPosition);
-      return;
-    }
-    this.#check(leadership);
+    const scan = new CarryScan(this.#context, this.#rows, position, expired);
+    const cutBytes = position - state.startPosition();
     /** Referred to by rows: what the scan finds, and what comes meanwhile. */
     const names = new Map<number, number>();
     state.carried.onRefer = (name, place, sizeBytes) => {
       if (place < position) names.set(name, sizeBytes);
     };
+    await scan.names((name, sizeBytes) => names.set(name, sizeBytes));
+    const neededBytes = [...names.values()].reduce((sum, sizeBytes) => sum + sizeBytes, await scan.waitingBytes());
+    this.#check(leadership);
+    if (neededBytes > MAX_NEEDED_SHARE * cutBytes) {
+      this.#notBefore = position + cutBytes;
+      return;
+    }
     for (let tries = 0; tries < MAX_TRIES; tries++) {
       if (!(await this.#carryWaiting(scan, position, leadership))) return;
-      if (tries === 0) await scan.names((name, sizeBytes) => names.set(name, sizeBytes));
-      this.#check(leadership);
       while (names.size > 0) await this.#carryNames(names, leadership);
       // In this turn nothing is referred to that was not carried.
       const asOf = state.appliedIndex;
       try {
-        await this.#propose({ type: 'cutCarried', position, asOf }, leadership);
+        await this.#propose({ type: 'cutCarried', position, expired, asOf }, leadership);
         metrics.event('log cut', { position, carriedBytes: this.carriedBytes });
         return;
       } catch (error) {

@@ -145,11 +145,13 @@ export interface Cut {
 }
 /**
  * The same, of a log from which whoever proposes it has carried on what is still referred to: everything before `position` that entries up
- * to index `asOf` refer to.
+ * to index `asOf` refer to. What queues have before `expired`, the base of that segment or a later one, is not retained any more, though its
+ * bytes may stay.
  */
 export interface CutCarried {
   readonly type: 'cutCarried';
   readonly position: number;
+  readonly expired: number;
   readonly asOf: number;
 }
 /**
@@ -348,7 +350,7 @@ const LAYOUT: Layout = {
   groupRevokeTimeout: { number: 9, fields: ['group', 'topicId', 'queueId', 'epoch'] },
   groupResetOffset: { number: 10, fields: ['group', 'topicId', 'queueId', 'offset'] },
   cut: { number: 11, fields: ['position'] },
-  cutCarried: { number: 70, fields: ['position', 'asOf'], level: FEATURE_LEVELS.carrying },
+  cutCarried: { number: 70, fields: ['position', 'expired', 'asOf'], level: FEATURE_LEVELS.carrying },
   carry: { number: 71, fields: ['batches'], level: FEATURE_LEVELS.carrying },
   delayLevelCarry: { number: 72, fields: ['level', 'from', 'to', 'units'], level: FEATURE_LEVELS.carrying },
   timersCarry: { number: 73, fields: ['units'], level: FEATURE_LEVELS.carrying },

@@ -28,12 +28,28 @@ export function cutPosition(
   return start === startPosition ? null : start;
 }
 
+/** Of a log whose start waits for deliveries that are retained: its size at most, in bounds. */
+const MAX_OVERSHOOT = 1.25;
+
 /** The last start of a segment up to `wanted` before which nothing is needed any more; null: none. */
 function allowedCut(state: BrokerStateMachine, wanted: number): number | null {
   for (const { position } of state.segments.starts.toReversed()) {
     if (position <= wanted && state.mayCut(position)) return position;
   }
   return null;
+}
+
+/**
+ * Where to cut a log from which what is needed is carried on. What waits may wait for weeks, and is always carried. A delivery that is
+ * retained is not, as a rule: the log begins so far before `wanted` that only those refer to what is gone that are gone, too. But not when
+ * the log would be larger by it than its bound allows.
+ * @param boundBytes of the log; 0 = none
+ */
+function carriedCut(state: BrokerStateMachine, wanted: number, boundBytes: number): number | null {
+  const starts = state.segments.starts.map(({ position }) => position).filter((position) => position <= wanted);
+  const behind = starts.findLast((position) => state.held.newestReferring(position) < wanted) ?? null;
+  const leftBytes = state.endPosition - (behind ?? state.startPosition());
+  return boundBytes > 0 && leftBytes > MAX_OVERSHOOT * boundBytes ? wanted : behind;
 }
 
 /** Of the leader's own file system. */
@@ -111,12 +127,15 @@ export class Retention implements Deadline {
       state.setting('retentionMs'),
       sizes.length === 0 ? 0 : Math.min(...sizes),
     );
-    const position = wanted === null ? null : allowedCut(state, wanted);
-    this.heldBytes = wanted === null ? 0 : wanted - (position ?? state.startPosition());
-    if (position === null) {
-      if (wanted !== null) this.#carrying.cutAt(wanted);
+    let position = wanted === null ? null : allowedCut(state, wanted);
+    if (wanted !== null && position !== wanted && this.#carrying.isKnown) {
+      position = carriedCut(state, wanted, sizes.length === 0 ? 0 : Math.min(...sizes));
+      this.heldBytes = wanted - (position ?? state.startPosition());
+      if (position !== null) this.#carrying.cutAt(position, wanted);
       return;
     }
+    this.heldBytes = wanted === null ? 0 : wanted - (position ?? state.startPosition());
+    if (position === null) return;
     this.#proposed = true;
     metrics.event('log cut proposed', { position });
     this.#commands.propose({ type: 'cut', position }, () => {

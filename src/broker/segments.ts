@@ -1,5 +1,5 @@
 import { assert } from '../base/assert.ts';
-import type { Topics } from './topics.ts';
+import type { QueueState, TopicState, Topics } from './topics.ts';
 import { queueIdOf, queueKey, topicIdOf } from './topics.ts';
 
 /** What is known at a segment's head. */
@@ -73,18 +73,42 @@ export class Segments {
 
   /** @param position one that isStart() */
   cut(position: number): void {
-    const gone = this.#starts.filter((start) => start.position <= position);
-    for (const { offsets } of gone) {
-      for (let i = 0; i < offsets.length; i += 2) {
-        const key = offsets[i] as number;
-        const queue = this.#topics.queue(topicIdOf(key), queueIdOf(key));
-        // A deleted topic's queues are gone: ids are never given twice, so nobody else is meant.
-        if (queue === undefined) continue;
-        queue.minOffset = offsets[i + 1] as number;
-        queue.index.minOffset = queue.minOffset;
-      }
+    for (const { offsets } of this.#upTo(position)) {
+      this.#raise(offsets, (queue, offset) => {
+        queue.minOffset = offset;
+      });
     }
-    this.#starts = this.#starts.slice(gone.length);
+    this.#begin(position);
+  }
+
+  /** @param expired one that isStart(): `position` or a later one, before which queues retain nothing but what `waits` */
+  cutCarried(position: number, expired: number, waits: (topic: TopicState) => boolean): void {
+    for (const { position: start, offsets } of this.#upTo(expired)) {
+      this.#raise(offsets, (queue, offset) => {
+        if (start <= position || !waits(queue.topic)) queue.minOffset = Math.max(queue.minOffset, offset);
+      });
+    }
+    this.#begin(position);
+  }
+
+  #upTo(position: number): SegmentStart[] {
+    return this.#starts.filter((start) => start.position <= position);
+  }
+
+  /** @param offsets as a segment's start has noted them */
+  #raise(offsets: readonly number[], raise: (queue: QueueState, offset: number) => void): void {
+    for (let i = 0; i < offsets.length; i += 2) {
+      const key = offsets[i] as number;
+      const queue = this.#topics.queue(topicIdOf(key), queueIdOf(key));
+      // A deleted topic's queues are gone: ids are never given twice, so nobody else is meant.
+      if (queue === undefined) continue;
+      raise(queue, offsets[i + 1] as number);
+      queue.index.minOffset = queue.minOffset;
+    }
+  }
+
+  #begin(position: number): void {
+    this.#starts = this.#starts.filter((start) => start.position > position);
     this.startPosition = position;
   }
 

@@ -496,7 +496,8 @@ export class BrokerStateMachine implements StateMachine {
     // A second proposal of the same cut, or one of an earlier leader, finds nothing to do.
     if (this.segments.isStart(position)) {
       this.carried.cut(position);
-      this.segments.cut(position);
+      if (command.type === 'cut') this.segments.cut(position);
+      else this.segments.cutCarried(position, command.expired, (topic) => this.timers.waitIn(topic));
       this.#ids.cut(position);
       this.held.cut(position);
     }

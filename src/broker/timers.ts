@@ -6,13 +6,13 @@ import type { AppliedEntry } from '../replica/types.ts';
 import { Cancellations } from './cancellations.ts';
 import type { Carried } from './carried.ts';
 import type { Command, DelayCancel, DelayLevelCarry, DelayLevelDue, TimersCarry, TimersDue } from './commands.ts';
-import { DelayLevels } from './delay-levels.ts';
+import { DelayLevels, SCHEDULE_TOPIC } from './delay-levels.ts';
 import { type DeliveryRow, ROW_BYTES, WHOLE_BATCH } from './delivery.ts';
 import { StateLimits } from './limits.ts';
 import { SegmentReferences } from './segment-references.ts';
 import type { CommandHandler, CommandResult, DeferredBatches, PlacedRows, StateTable } from './state-table.ts';
-import { bucketOf, isAfter, type TimerKey, TimerWheel } from './timer-wheel.ts';
-import type { QueueState, Topics } from './topics.ts';
+import { bucketOf, isAfter, type TimerKey, TimerWheel, WHEEL_TOPIC } from './timer-wheel.ts';
+import type { QueueState, TopicState, Topics } from './topics.ts';
 
 /** BatchFlag bits of a batch that waits for its time. */
 export const DELAY_FLAGS = BatchFlag.delayLevel | BatchFlag.deliverAt | BatchFlag.delayMs;
@@ -82,6 +82,11 @@ export class Timers implements StateTable, CommandHandler, DeferredBatches {
     this.levels = new DelayLevels(ports.topics);
     this.wheel = new TimerWheel(ports.topics);
     this.references = new SegmentReferences(ports.carried);
+  }
+
+  /** Whether a topic's queues are those of what waits. */
+  waitIn({ name }: TopicState): boolean {
+    return name === SCHEDULE_TOPIC || name === WHEEL_TOPIC;
   }
 
   listen(listener: TimersListener): void {

@@ -155,7 +155,11 @@ describe('what is still needed is carried to the log’s head (F34)', () => {
     const storedMs = timers.now;
     await timers.fill(3);
     expect(timers.delivered()).toBe(2);
-    while (timers.start <= stored) await timers.fill(1);
+    // By time alone the log would begin behind both at once. A bound in bytes that its age exceeds does not wait for that.
+    timers.command({ type: 'setSetting', name: 'retentionBytes', value: 7 * SEGMENT });
+    await timers.pass(20_000, 10_000);
+    expect(timers.start).toBeGreaterThan(stored);
+    timers.command({ type: 'setSetting', name: 'retentionBytes', value: 0 });
     expect(timers.broker.machine.carried.size).toBe(1);
     expect(timers.pulled()[0]?.position).toBe(stored + 64);
     expect(await timers.bodies()).toEqual([8]);
@@ -168,6 +172,24 @@ describe('what is still needed is carried to the log’s head (F34)', () => {
     expect(timers.pulled()).toEqual([]);
     await timers.fill(8);
     expect(timers.broker.machine.carried.size).toBe(0);
+    timers.expectTheSameElsewhere();
+  });
+
+  test('F34 by time the log begins behind what a retained delivery refers to, and nothing is copied; queues begin where retention says', async () => {
+    const timers = new Filled();
+    for (let day = 0; day < 14; day++) {
+      timers.send({ delayMs: 1.5 * DAY }, { idLow: day, bodyBytes: 3_000 });
+      await timers.fill(1);
+      expect(timers.broker.replica.endPosition() - timers.start).toBeLessThan(40 * SEGMENT);
+    }
+    expect(timers.start).toBeGreaterThan(20 * SEGMENT);
+    expect(timers.broker.broker.gauges.carriedBytes).toBe(0);
+    const { minOffset, nextOffset } = timers.broker.machine.topics.queue(1, 0) as { minOffset: number; nextOffset: number };
+    // Of three days, one a day, and those of the segment that begins before.
+    expect(nextOffset - minOffset).toBeGreaterThanOrEqual(3);
+    expect(nextOffset - minOffset).toBeLessThanOrEqual(4);
+    expect((await timers.bodies(0, 'T', minOffset)).length).toBe(nextOffset - minOffset);
+    expect(timers.pulled(0, 0)).toEqual([]);
     timers.expectTheSameElsewhere();
   });
 

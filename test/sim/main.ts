@@ -114,10 +114,15 @@ class Progress {
 /** Each worker takes every second seed and tells of each outcome. @returns the failure of the lowest seed */
 function inWorkers(start: number, count: number, progress: Progress): Promise<SeedFailure | null> {
   const workers = Array.from({ length: WORKERS }, (_, at) =>
-    fork(fileURLToPath(import.meta.url), [
-      ...['--start', String(start + at), '--seeds', String(count - at), '--worker', String(WORKERS)],
-      ...(values.twice ? ['--twice'] : []),
-    ]),
+    fork(
+      fileURLToPath(import.meta.url),
+      [
+        ...['--start', String(start + at), '--seeds', String(count - at), '--worker', String(WORKERS)],
+        ...(values.twice ? ['--twice'] : []),
+      ],
+      // There is a worker for each core already.
+      { execArgv: ['--single-threaded-gc'] },
+    ),
   );
   let worst: SeedFailure | null = null;
   let crashed = false;
