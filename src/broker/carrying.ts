@@ -22,6 +22,8 @@ const ITEMS_PER_COMMAND = 1_024;
 const MAX_TRIES = 16;
 /** More than so much of what is to be cut is needed: the cut would give nothing back but the same again at the log's head. */
 const MAX_NEEDED_SHARE = 0.5;
+/** The same on a full disk, where the copies live on the log's reserve. */
+const MAX_NEEDED_SHARE_WHEN_FULL = 0.1;
 
 /** A leadership ended under it. */
 class Ended extends Error {}
@@ -101,8 +103,9 @@ export class Carrying {
     await scan.names((name, sizeBytes) => names.set(name, sizeBytes));
     const neededBytes = [...names.values()].reduce((sum, sizeBytes) => sum + sizeBytes, await scan.waitingBytes());
     this.#check(leadership);
-    if (neededBytes > MAX_NEEDED_SHARE * cutBytes) {
-      this.#notBefore = position + cutBytes;
+    const isFull = this.#context.replica.diskFull?.() === true;
+    if (neededBytes > (isFull ? MAX_NEEDED_SHARE_WHEN_FULL : MAX_NEEDED_SHARE) * cutBytes) {
+      this.#notBefore = isFull ? 0 : position + cutBytes;
       return;
     }
     for (let tries = 0; tries < MAX_TRIES; tries++) {

@@ -43,10 +43,12 @@ function allowedCut(state: BrokerStateMachine, wanted: number): number | null {
  * Where to cut a log from which what is needed is carried on. What waits may wait for weeks, and is always carried. A delivery that is
  * retained is not, as a rule: the log begins so far before `wanted` that only those refer to what is gone that are gone, too. But not when
  * the log would be larger by it than its bound allows.
- * @param boundBytes of the log; 0 = none
+ * @param boundBytes of the log; 0 = none @param isFull the disk is
  */
-function carriedCut(state: BrokerStateMachine, wanted: number, boundBytes: number): number | null {
+function carriedCut(state: BrokerStateMachine, wanted: number, boundBytes: number, isFull: boolean): number | null {
   const starts = state.segments.starts.map(({ position }) => position).filter((position) => position <= wanted);
+  // One segment gives more back than it takes, and the reserve holds what it takes.
+  if (isFull) return starts[0] ?? null;
   const behind = starts.findLast((position) => state.held.newestReferring(position) < wanted) ?? null;
   const leftBytes = state.endPosition - (behind ?? state.startPosition());
   return boundBytes > 0 && leftBytes > MAX_OVERSHOOT * boundBytes ? wanted : behind;
@@ -129,7 +131,7 @@ export class Retention implements Deadline {
     );
     let position = wanted === null ? null : allowedCut(state, wanted);
     if (wanted !== null && position !== wanted && this.#carrying.isKnown) {
-      position = carriedCut(state, wanted, sizes.length === 0 ? 0 : Math.min(...sizes));
+      position = carriedCut(state, wanted, sizes.length === 0 ? 0 : Math.min(...sizes), replica.diskFull?.() === true);
       this.heldBytes = wanted - (position ?? state.startPosition());
       if (position !== null) this.#carrying.cutAt(position, wanted);
       return;

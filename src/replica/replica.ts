@@ -295,6 +295,10 @@ export class Replica implements ReplicaApi {
     return this.#handOvers.inSync();
   }
 
+  diskFull(): boolean {
+    return this.#ports.log.diskFull;
+  }
+
   endPosition(): number {
     return this.#ports.log.endPosition;
   }

@@ -105,6 +105,8 @@ export interface ReplicaApi extends LogReader {
   quorumIsFresh(): boolean;
   /** Leader: followers that are in step and may serve reads (F08). */
   readFollowers?(): readonly ReplicaId[];
+  /** The disk is full: the log lives on its reserve (FAULTS 3). */
+  diskFull?(): boolean;
   /** End of the log here. */
   endPosition?(): number;
   /** Current log time, ms: for checks against the log's own time (never the wall clock). */

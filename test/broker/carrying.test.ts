@@ -254,6 +254,31 @@ describe('what is still needed is carried to the log’s head (F34)', () => {
     expect(timers.start).toBeGreaterThan(4 * SEGMENT);
   });
 
+  test('F34 FAULTS 3 on a full disk one segment goes after the other, and nothing is copied that would take more than the reserve has', async () => {
+    const timers = new Filled();
+    for (let low = 0; low < 2; low++) timers.send({ delayMs: 30 * DAY }, { idLow: low, bodyBytes: 5_000 });
+    timers.send({ delayMs: 30 * DAY }, { idLow: 9, bodyBytes: 100 }, 1);
+    timers.broker.replica.full = true;
+    for (let i = 0; i < 20; i++) timers.broker.sent(timers.session, 'U', 0, makeBatch({ bodyBytes: 8_000, idLow: 700 + i }));
+    await timers.pass(6 * DAY, DAY);
+    expect([timers.start, timers.broker.broker.gauges.carriedBytes]).toEqual([0, 0]);
+    timers.command({ type: 'topicDelete', name: 'T' });
+    timers.broker.replica.full = false;
+    await timers.pass(60_000, 10_000);
+    expect(timers.start).toBeGreaterThan(8 * SEGMENT);
+    timers.send({ delayMs: 30 * DAY }, { idLow: 10, bodyBytes: 100 }, 0, 'U');
+    timers.broker.replica.full = true;
+    for (let i = 0; i < 20; i++) timers.broker.sent(timers.session, 'U', 0, makeBatch({ bodyBytes: 8_000, idLow: 800 + i }));
+    const ahead: number[] = [];
+    for (let day = 0; day < 8; day++) {
+      const before = timers.broker.machine.segments.starts.map(({ position }) => position);
+      await timers.pass(DAY);
+      ahead.push(before.indexOf(timers.start));
+    }
+    // −1: not at all, 0: the next one.
+    expect(new Set(ahead)).toEqual(new Set([-1, 0]));
+  });
+
   test('F34 whenever leadership is lost, and whatever comes in between, nothing is lost and nothing twice', async () => {
     await fc.assert(
       fc.asyncProperty(

@@ -36,6 +36,7 @@ export class FakeReplica implements ReplicaApi {
   fresh = true;
   inSync = true;
   refusal: ProposeRefusal | null = null;
+  full = false;
   #whenInSync: ((ok: boolean) => void)[] = [];
 
   constructor({ machine, segmentBytes = 1 << 30, memoryBytes = 8 * 1024 * 1024 }: FakeReplicaOptions) {
@@ -176,6 +177,9 @@ export class FakeReplica implements ReplicaApi {
   }
   readFollowers(): readonly number[] {
     return this.followers;
+  }
+  diskFull(): boolean {
+    return this.full;
   }
   endPosition(): number {
     return this.#end;
