@@ -5,7 +5,7 @@ import { ownerPrefix } from '../support/net-hosts.ts';
 import { buildImage } from './harness/image.ts';
 import { KubeCluster } from './harness/kube-cluster.ts';
 import { type Container, isBudget, isService, isStatefulSet, type KubeObject, type StatefulSet } from './objects.ts';
-import { nodeLost, nodesDrained, rollingUpdate, type Scenario, volumeLost } from './scenarios.ts';
+import { leaderHangs, nodeLost, nodesDrained, rollingUpdate, type Scenario, volumeLost } from './scenarios.ts';
 import { objectsOf } from './tools.ts';
 
 /** Manifests with one mechanism taken out, each with the scenario that must notice it. `node test/k8s/mutations.ts [NAME…]`; the last line is the count. */
@@ -43,6 +43,7 @@ const MUTATIONS: Readonly<Record<string, Mutation>> = {
     }),
   },
   'no readiness probe': { scenario: volumeLost, change: inContainers((container) => delete container.readinessProbe) },
+  'no liveness probe': { scenario: leaderHangs, change: inContainers((container) => delete container.livenessProbe) },
   'data that does not go with the name': {
     scenario: rollingUpdate,
     change: inSets((set) => {

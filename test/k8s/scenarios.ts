@@ -12,6 +12,8 @@ export type Scenario = (cluster: KubeCluster, rendered: readonly KubeObject[]) =
 /** Bound of one send's time on a loaded machine of two cores: an election or two, never the delivery deadline. */
 const LONGEST_SEND_MS = 10_000;
 const SETTLE_TIMEOUT_MS = 60_000;
+/** Six looks ten seconds apart, the grace period of one that hears nothing, and the start. */
+const RESTART_TIMEOUT_MS = 180_000;
 const POLL_MS = 100;
 const WATCH_MS = 300;
 /** A change of leadership shows in one look or two. */
@@ -203,6 +205,24 @@ export const nodeLost: Scenario = async (cluster, rendered) => {
   same(cluster, await incarnations(cluster), before, 'replicas and their data');
 };
 
+/** A process that hangs and is not dead: nothing but the liveness probe ever ends it. */
+export const leaderHangs: Scenario = async (cluster, rendered) => {
+  await deploy(cluster, rendered);
+  const [before, leader] = [await incarnations(cluster), await leaderOf(cluster)];
+  const load = await Load.start(cluster);
+  await until(async () => (await load.acknowledged()) > 100);
+  const pod = cluster.pod(leader);
+  const { restarts } = pod;
+  const { address } = pod.host;
+  const sinceMs = performance.now();
+  pod.signal('SIGSTOP');
+  await until(async () => pod.restarts > restarts && pod.isReady, RESTART_TIMEOUT_MS);
+  await votersAre(cluster, [1, 2, 3]);
+  unharmed(cluster, await load.finish());
+  oneAtATime(cluster, sinceMs);
+  same(cluster, [cluster.pod(leader).host.address, await incarnations(cluster)], [address, before], 'the pod, replicas and their data');
+};
+
 export const nodesDrained: Scenario = async (cluster, rendered) => {
   await deploy(cluster, rendered);
   const load = await Load.start(cluster);
@@ -325,8 +345,8 @@ function withImage(rendered: readonly KubeObject[], image: string): KubeObject[]
   return JSON.parse(JSON.stringify(rendered).replaceAll('"image":"ledgermq:0.1.0"', `"image":"${image}"`)) as KubeObject[];
 }
 
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  const deadlineMs = performance.now() + SETTLE_TIMEOUT_MS;
+async function until(condition: () => Promise<boolean>, timeoutMs = SETTLE_TIMEOUT_MS): Promise<void> {
+  const deadlineMs = performance.now() + timeoutMs;
   while (!(await condition())) {
     if (performance.now() > deadlineMs) throw new Error(`not within ${SETTLE_TIMEOUT_MS} ms`);
     await sleep(POLL_MS);

@@ -5,7 +5,17 @@ import { afterAll, beforeAll, describe, test } from 'vitest';
 import { ownerPrefix } from '../../support/net-hosts.ts';
 import { buildImage, type Image } from '../harness/image.ts';
 import { KubeCluster } from '../harness/kube-cluster.ts';
-import { devServes, groupAdded, nodeLost, nodesDrained, rollingUpdate, type Scenario, scaledUpAndDown, volumeLost } from '../scenarios.ts';
+import {
+  devServes,
+  groupAdded,
+  leaderHangs,
+  nodeLost,
+  nodesDrained,
+  rollingUpdate,
+  type Scenario,
+  scaledUpAndDown,
+  volumeLost,
+} from '../scenarios.ts';
 import { objectsOf, ROOT } from '../tools.ts';
 
 const MINUTE_MS = 60_000;
@@ -29,6 +39,7 @@ describe('a cluster of the rendered manifests', () => {
   test('F41 dev: one replica starts and serves', () => run(devServes, 'k8s/overlays/dev'), 3 * MINUTE_MS);
   test('F41 rolling update under load: nobody notices', () => run(rollingUpdate, 'k8s/base'), 5 * MINUTE_MS);
   test('F41 the leader’s node dies: another address under the same name', () => run(nodeLost, 'k8s/base'), 5 * MINUTE_MS);
+  test('F41 the leader’s process hangs: it is ended and started again', () => run(leaderHangs, 'k8s/base'), 6 * MINUTE_MS);
   test('F41 two nodes are drained at once: one replica at a time', () => run(nodesDrained, 'k8s/base'), 5 * MINUTE_MS);
   test('F41 from three replicas to five and back', () => run(scaledUpAndDown, 'k8s/base'), 5 * MINUTE_MS);
   test('F41 a volume is lost: an empty one under a known id', () => run(volumeLost, 'k8s/base'), 5 * MINUTE_MS);
