@@ -140,7 +140,13 @@ export class TransactionChecks {
     assert(topic !== undefined, 'made with the first half message');
     const topicId = topic.id;
     const transactions = halves.map(({ transaction }) => transaction);
-    const rows = halves.map((half) => rowOfHalf(half, topicId, 0));
+    // As one message of a batch, so that it says where it would have gone.
+    const rows = halves.map((half) => ({
+      ...rowOfHalf(half, topicId, 0),
+      messageIndex: 0,
+      originTopicId: half.topicId,
+      originQueueId: half.queueId,
+    }));
     this.#commands.propose(
       { type: 'transactionsExpire', transactions },
       (error, results) => {

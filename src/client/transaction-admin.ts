@@ -120,8 +120,8 @@ async function discardedOf(port: GroupPort, brokerName: string, max: number, tim
     const request = { ...queue, ...plain, offset, maxBytes: PULL_BYTES, maxMessages: max - messages.length };
     const { body, raw } = await port.askLeader(brokerName, Op.pull, request, timeoutMs);
     let at = 0;
-    for (const { baseOffset, logTimeMs, sizeBytes } of body.batches) {
-      const batch = new ReceivedBatch(raw.slice(at, at + sizeBytes), { ...queue, brokerName }, baseOffset, logTimeMs);
+    for (const { baseOffset, logTimeMs, sizeBytes, reference } of body.batches) {
+      const batch = new ReceivedBatch(raw.slice(at, at + sizeBytes), { ...queue, brokerName }, baseOffset, logTimeMs, reference);
       messages.push(batch.at(baseOffset));
       at += sizeBytes;
     }

@@ -20,7 +20,7 @@ let lost: string;
 beforeAll(async () => {
   cluster = await TestCluster.start(SETTINGS);
   client = cluster.client();
-  await until('feature level 3', async () => (await cluster.status(1))['featureLevel'] === 3);
+  await until('feature level 3', async () => Number((await cluster.status(1))['featureLevel']) >= 3);
   // Its last check is over when the last test looks for it.
   await cluster.createTopic('f14-lost');
   const producer = client.transactionProducer({ group: 'f14-lost', checkLocalTransaction: never });
@@ -179,7 +179,7 @@ describe('what waits', () => {
     const discarded = async () =>
       (await cluster.json('transaction', 'list', '--discarded'))['messages'] as { msgId: string; body: string }[];
     await until('the last check is over', async () => (await discarded()).length === 1);
-    expect(await discarded()).toMatchObject([{ msgId: lost, body: 'lost', topic: 'TRANS_CHECK_MAX_TIME_TOPIC' }]);
+    expect(await discarded()).toMatchObject([{ msgId: lost, body: 'lost', topic: 'f14-lost' }]);
     expect(await all({ topic: 'f14-lost', brokerName: 'a', queueId: 0 })).toEqual([]);
   });
 });

@@ -56,14 +56,15 @@ async function discarded(context: Context, flags: ListFlags): Promise<void> {
   using session = await AdminSession.open(context, flags.endpoint);
   const messages = await discardedTransactions(session.groups(), flags.max, GROUP_TIMEOUT_MS);
   if (flags.json) return writeJson(context, { messages: messages.map(shownMessage) });
-  const rows = messages.map(({ msgId, brokerName, offset, keys, storeTimeMs }) => [
+  const rows = messages.map(({ msgId, topic, brokerName, offset, keys, storeTimeMs }) => [
     msgId,
+    topic,
     brokerName,
     offset,
     keys.join(' '),
     new Date(storeTimeMs).toISOString(),
   ]);
-  write(context, formatTable(['message', 'broker', 'offset', 'keys', 'discarded'], rows));
+  write(context, formatTable(['message', 'topic', 'broker', 'offset', 'keys', 'discarded'], rows));
 }
 
 async function show(context: Context, id: string, flags: ClientFlags): Promise<void> {
