@@ -22,14 +22,17 @@ export async function verifyChain(
   const known = new Set(damages());
   let first = fromIndex;
   while (first <= toIndex) {
-    const wanted = Math.min(toIndex, first + SLICE_ENTRIES - 1);
-    const boundary = await log.boundaryAt(wanted);
-    let last = boundary === null ? 0 : boundary.index;
+    // From the log itself: a replica that has started again knows fewer groups by heart than one that has not.
+    const before = await log.boundaryAt(first - 1);
+    let last = 0;
     // One group may hold more entries than a slice.
-    if (last < first) last = log.groupAt(first)?.lastIndex ?? 0;
-    if (last < first || last > toIndex) break;
+    for (let wanted = first - 1; last < first && wanted < toIndex; ) {
+      wanted = Math.min(toIndex, wanted + SLICE_ENTRIES);
+      last = (await log.boundaryAt(wanted))?.index ?? 0;
+    }
+    if (before === null || last < first || last > toIndex) break;
     const { crc } = await log.hashRange(first, last);
-    slices.push({ firstIndex: first, lastIndex: last, position: log.groupAt(first)?.position ?? 0, hash: crc });
+    slices.push({ firstIndex: first, lastIndex: last, position: before.position, hash: crc });
     first = last + 1;
   }
   const digestIndex = appliedIndex();

@@ -11,6 +11,10 @@ const BODY_BYTES = 256 * 1024;
 /** The leader looks for segments to cut every 10 s. */
 const CUT_TIMEOUT_MS = 40_000;
 const SHIFT_MS = 2 * 3_600_000;
+/** Longer than it takes until the log is cut. */
+const DELAY_MS = 45_000;
+/** Of log time, which stands a little beside the machine's clock. */
+const CLOCK_TOLERANCE_MS = 500;
 
 let cluster: TestCluster;
 let client: LedgerClient;
@@ -175,6 +179,30 @@ describe('storage', () => {
     expect(placesOf(await drain(client, queue))).toEqual(placesOf(kept));
     expect(texts(await drain(client, small))).toEqual(['three']);
   }, 120_000);
+
+  test('F34 F13 the log is cut past a message that waits, and the message is delivered once, when it is due, by another leader', async () => {
+    const leader = await cluster.local.waitLeader();
+    const { endPosition } = (await cluster.status(leader)) as { endPosition: number };
+    const dueMs = Date.now() + DELAY_MS;
+    const { msgId } = await client.producer().send({ topic: 'small', body: 'later', delayMs: DELAY_MS });
+    await fill(80);
+    await until(
+      'the log starts behind it',
+      async () => ((await cluster.status(leader))['startPosition'] ?? 0) > endPosition + SEGMENT_BYTES,
+      CUT_TIMEOUT_MS,
+    );
+    expect(await cluster.json('message', 'get', msgId)).toMatchObject({ body: 'later' });
+    await cluster.local.kill(leader);
+    const minOffset = (await client.pullConsumer().range(small)).minOffset;
+    await until('it is delivered', async () => (await client.pullConsumer().range(small)).maxOffset > minOffset, 2 * DELAY_MS);
+    await cluster.local.restart(leader);
+    await cluster.settled();
+    const messages = await drain(client, small);
+    expect(messages.map((message) => [message.msgId, message.text()])).toEqual([[msgId, 'later']]);
+    expect((messages[0] as ReceivedMessage).storeTimeMs).toBeGreaterThanOrEqual(dueMs - CLOCK_TOLERANCE_MS);
+    smallSent++;
+    expect(await cluster.json('verify')).toMatchObject({ identical: true });
+  }, 180_000);
 
   test('F34 retention by time: segments older than the bound go, at all replicas alike', async () => {
     if (sent === 0) await fill(40);

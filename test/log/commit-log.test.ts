@@ -3,6 +3,9 @@ import { readU32 } from '../../src/base/bytes.ts';
 import { crc32 } from '../../src/base/crc.ts';
 import { LogCorrupt, LogForeign, LogPoisoned, LogShortened } from '../../src/log/errors.ts';
 import { BLOCK_BYTES, GROUP_MAGIC } from '../../src/log/layout.ts';
+import type { Log } from '../../src/log/types.ts';
+import type { StateMachine } from '../../src/replica/types.ts';
+import { verifyChain } from '../../src/replica/verify-chain.ts';
 import {
   append,
   appendDurable,
@@ -15,6 +18,8 @@ import {
   openLog,
   SMALL_SEGMENT_BYTES,
 } from './support.ts';
+
+const chainOf = (log: Log) => verifyChain(log, { digest: () => 0 } as StateMachine, () => 0, { fromIndex: 1, toIndex: log.lastIndex });
 
 describe('CommitLog', () => {
   test('F28 CommitLog: what was durable is there again after a power failure, in order', async () => {
@@ -388,6 +393,8 @@ describe('CommitLog', () => {
     for (let i = 1; i <= 18; i++) await appendDurable(opened, i, 900_000, i < 8 ? 1 : 3);
     const checkpoint = await opened.log.boundaryAt(17);
     const hash = await opened.log.hashRange(1, 18);
+    const chain = await chainOf(opened.log);
+    expect(chain.slices.map(({ firstIndex, lastIndex, position }) => [firstIndex, lastIndex, position])).toEqual([[1, 18, BLOCK_BYTES]]);
     await opened.log.close();
     const second = await openLog(world, { verifyFrom: checkpoint, outlineDirectory });
     await second.log.close();
@@ -404,6 +411,8 @@ describe('CommitLog', () => {
     expect(groups).toEqual([17, 18]);
     expect([1, 7, 8, 17, 18].map((index) => third.log.termAt(index))).toEqual([1, 1, 3, 3, 3]);
     expect(await third.log.hashRange(1, 18)).toEqual(hash);
+    // What `verify` compares is the same on a replica that never ended.
+    expect(await chainOf(third.log)).toEqual(chain);
     expect((await entriesOf(third.log)).length).toBe(18);
     expect(await third.log.boundaryAt(6)).toEqual(await opened.log.boundaryAt(6));
     expect(await appendDurable(third, 19, 100, 3)).toBe(19);
