@@ -8,8 +8,9 @@ export const DELAY_CANARIES: readonly Canary[] = [
     name: 'a delivery that begins elsewhere than the state stands is applied all the same',
     breaks: 'F13: what two leaders propose is delivered once',
     caughtBy: ['delivered twice', 'not live', 'AssertionError'],
-    firstSeed: 1,
-    seeds: 40,
+    // Other checks of apply refuse it, too, almost always.
+    firstSeed: 270,
+    seeds: 10,
     workloads: ['delay'],
     faults: ['transfer', 'reset'],
     plant: () =>
