@@ -348,7 +348,7 @@ function withImage(rendered: readonly KubeObject[], image: string): KubeObject[]
 async function until(condition: () => Promise<boolean>, timeoutMs = SETTLE_TIMEOUT_MS): Promise<void> {
   const deadlineMs = performance.now() + timeoutMs;
   while (!(await condition())) {
-    if (performance.now() > deadlineMs) throw new Error(`not within ${SETTLE_TIMEOUT_MS} ms`);
+    if (performance.now() > deadlineMs) throw new Error(`not within ${timeoutMs} ms`);
     await sleep(POLL_MS);
   }
 }
