@@ -26,7 +26,8 @@ export function heardOf(own: TopicRecord | null, told: TopicRecord | undefined, 
   const mine = placeOf(heard.placement, brokerName) !== undefined;
   if (own === null) {
     if (!mine) return null;
-    return heard.deleted && told?.incarnation === heard.incarnation && told.deleted ? null : 'put';
+    // Deleted wins over every version, in gossip too: who leads now may have heard the others' deletion later than its own.
+    return told?.incarnation === heard.incarnation && told.deleted ? null : 'put';
   }
   if (own.incarnation !== heard.incarnation) return own.deleted || heard.deleted ? null : 'conflict';
   if (own.deleted) return null;

@@ -251,6 +251,8 @@ describe('topics over several broker groups', () => {
     expect(heardOf(null, undefined, elsewhere, 'a')).toBe(null);
     expect(heardOf(null, undefined, gone, 'a')).toBe('put');
     expect(heardOf(null, gone, gone, 'a')).toBe(null);
+    expect(heardOf(null, gone, { ...base, version: 1 }, 'a')).toBe(null);
+    expect(heardOf(null, gone, { ...base, incarnation: 2 }, 'a')).toBe('put');
     expect(heardOf(base, base, { ...elsewhere, version: 3 }, 'a')).toBe('put');
     expect(heardOf(base, base, { ...base, version: 1 }, 'a')).toBe(null);
     expect(heardOf(base, base, { ...base, perm: 4 }, 'a')).toBe('conflict');
