@@ -96,13 +96,13 @@ export class StoredConsumeQueue implements ConsumeQueue {
 
   restore(minOffset: number, nextOffset: number): boolean {
     this.minOffset = minOffset;
-    if (minOffset === nextOffset) {
-      // Nothing is retained, so nothing is missing; units that say otherwise are of no use.
+    if (minOffset === nextOffset || this.#isEmpty) {
+      // Nothing is retained, so nothing is missing; units that say otherwise are of no use. Without units it ends where the state says.
       if (!this.#isEmpty && this.nextOffset !== nextOffset) this.#owner.clear(this);
       this.nextOffset = nextOffset;
-      return true;
+      return minOffset === nextOffset;
     }
-    return !this.#isEmpty && this.#firstOffset <= minOffset && this.nextOffset === nextOffset;
+    return this.#firstOffset <= minOffset && this.nextOffset === nextOffset;
   }
 
   readUnits(fromOffset: number, maxUnits: number, into: UnitBatch): number | Promise<number> {

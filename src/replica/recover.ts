@@ -171,8 +171,13 @@ async function restoreState(
     await derived.truncateFrom(position);
     // The log may start behind what the state says: it was cut, or came from a peer, after the state was saved.
     const whole = stateMachine.restore(found.state) && derived.covers(Math.max(stateMachine.startPosition(), startPosition), position);
-    // Older than the log's start nothing can be replayed, and nothing is needed there.
-    if (whole || position === startPosition) return found.meta;
+    if (whole) return found.meta;
+    if (position === startPosition) {
+      // Older than the log's start nothing can be replayed, and nothing is needed there: what is left of it would only be in the way.
+      await derived.truncateFrom(0);
+      stateMachine.restore(found.state);
+      return found.meta;
+    }
     maxPosition = position - 1;
   }
   // Its header was good, its state is not: fetched once.
