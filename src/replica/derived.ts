@@ -9,7 +9,7 @@ export interface DerivedFiles {
   covers(startPosition: number, position: number): boolean;
   /** After a successful restore: what the state does not have goes. */
   dropUnclaimed(): Promise<void>;
-  /** Writes what belongs to entries before `durablePosition`. */
+  /** Writes what belongs to entries before `durablePosition`, all of which are applied. */
   flush(durablePosition: number): Promise<void>;
   sync(): Promise<void>;
   /** The log's start moved. */

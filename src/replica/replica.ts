@@ -97,6 +97,7 @@ export class Replica implements ReplicaApi {
       derived: ports.derived,
       segmentBytes: ports.segmentBytes,
       intervalBytes: ports.snapshotIntervalBytes,
+      appliedPosition: () => this.#applier.endPosition,
       headCut: (start) => raft.cutHead(start.index, start.term, start.position),
       onEvent: ports.onEvent,
       failed: (error) => this.fail(error),

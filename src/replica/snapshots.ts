@@ -21,6 +21,8 @@ export interface SnapshotsPorts {
   readonly derived: DerivedFiles;
   readonly segmentBytes: number;
   readonly intervalBytes: number;
+  /** Behind the last applied entry. */
+  appliedPosition(): number;
   /** The log's head was cut on disk. */
   headCut(start: LogBoundary): void;
   onEvent(name: string, fields: Readonly<Record<string, string | number>>): void;
@@ -177,8 +179,9 @@ export class Snapshots {
   }
 
   async #flush(): Promise<void> {
-    const { derived, log, stateMachine, onEvent } = this.#ports;
-    await derived.flush(log.syncedPosition);
+    const { derived, log, stateMachine, appliedPosition, onEvent } = this.#ports;
+    // What is durable may not be applied yet: a file that is built anew must not claim it.
+    await derived.flush(Math.min(log.syncedPosition, appliedPosition()));
     if (this.#noSpace) onEvent('derived files written again', {});
     this.#noSpace = false;
     // A cut whose head snapshot was not there yet.
