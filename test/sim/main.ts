@@ -2,7 +2,9 @@ import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { startBroker } from './broker-process.ts';
-import { runSeeds, type SeedFailure, type SeedOutcome, seedRange, trySeed, trySeedTwice } from './run-seeds.ts';
+import { FAULT_KINDS, type FaultKind } from './fault-plan.ts';
+import { runSeeds, type SeedFailure, type SeedOutcome, seedRange, trySeed, tryTwice } from './run-seeds.ts';
+import { WORKLOADS, type WorkloadName } from './workloads.ts';
 
 const WORKERS = 2;
 /** Below this a second process costs more than it brings. */
@@ -14,9 +16,14 @@ const LEGEND = `# simulated ms · who · what. rN: replica, cN: client, world: p
 
 const USAGE = `npm run sim -- --start SEED --seeds N [--json]     runs N seeds, stops at the first that fails
 npm run sim -- --start SEED --seeds N --twice      runs each seed twice: both runs must be the same, event by event
-npm run sim -- --seed SEED [--trace]               runs one, with everything that happens in it`;
+npm run sim -- --seed SEED [--trace]               runs one, with everything that happens in it
+
+--workload NAME   this feature is attacked instead of those that the seed draws; again for more: ${Object.keys(WORKLOADS).join(', ')}
+--fault KIND      on, often, besides those that the seed draws; again for more: ${FAULT_KINDS.join(', ')}`;
 
 const { values } = readFlags();
+const faults = namesOf<FaultKind>('fault', values.fault, FAULT_KINDS) ?? [];
+const workloads = namesOf<WorkloadName>('workload', values.workload, Object.keys(WORKLOADS) as WorkloadName[]);
 if (values.help) {
   console.log(USAGE);
   process.exit(0);
@@ -33,6 +40,8 @@ function readFlags() {
         trace: { type: 'boolean', default: false },
         twice: { type: 'boolean', default: false },
         json: { type: 'boolean', default: false },
+        workload: { type: 'string', multiple: true },
+        fault: { type: 'string', multiple: true },
         worker: { type: 'string' },
       },
     });
@@ -49,9 +58,22 @@ function integer(text: string, name: string): number {
   process.exit(2);
 }
 
-const runOne = values.twice ? trySeedTwice : (seed: number) => trySeed(seed, startBroker);
+/** @returns undefined when none is given */
+function namesOf<T extends string>(option: string, given: readonly string[] | undefined, known: readonly T[]): readonly T[] | undefined {
+  for (const name of given ?? []) {
+    if ((known as readonly string[]).includes(name)) continue;
+    console.error(`--${option} ${name}: there is none of that name\n${USAGE}`);
+    process.exit(2);
+  }
+  return given as readonly T[] | undefined;
+}
 
-const replay = (seed: number): string => `npm run sim -- --seed ${seed} --trace`;
+const tryOne = (seed: number, sink?: (line: string) => void): Promise<SeedOutcome> => trySeed(seed, startBroker, sink, faults, workloads);
+const runOne = values.twice ? (seed: number) => tryTwice(seed, tryOne) : (seed: number) => tryOne(seed);
+
+/** Without them a seed is another run. */
+const forced = [...faults.map((kind) => ` --fault ${kind}`), ...(workloads ?? []).map((name) => ` --workload ${name}`)].join('');
+const replay = (seed: number): string => `npm run sim -- --seed ${seed}${forced} --trace`;
 
 function report(failure: SeedFailure): void {
   if (values.json) console.log(JSON.stringify({ event: 'failed', ...failure, replay: replay(failure.seed) }));
@@ -60,7 +82,7 @@ function report(failure: SeedFailure): void {
 
 async function one(seed: number): Promise<void> {
   if (values.trace) console.log(LEGEND);
-  const outcome = await trySeed(seed, startBroker, values.trace ? (line) => console.log(line) : undefined);
+  const outcome = await tryOne(seed, values.trace ? (line) => console.log(line) : undefined);
   if (outcome.failure === null) console.log(JSON.stringify(outcome.result));
   else {
     report(outcome.failure);
@@ -119,6 +141,8 @@ function inWorkers(start: number, count: number, progress: Progress): Promise<Se
       [
         ...['--start', String(start + at), '--seeds', String(count - at), '--worker', String(WORKERS)],
         ...(values.twice ? ['--twice'] : []),
+        ...faults.flatMap((kind) => ['--fault', kind]),
+        ...(workloads ?? []).flatMap((name) => ['--workload', name]),
       ],
       // There is a worker for each core already.
       { execArgv: ['--single-threaded-gc'] },

@@ -33,8 +33,8 @@ export async function trySeed(
 }
 
 /** One seed run twice: two different runs are a failure of their own (FAULTS 9). */
-export async function trySeedTwice(seed: number, startBroker: StartBroker): Promise<SeedOutcome> {
-  const [first, again] = [await trySeed(seed, startBroker), await trySeed(seed, startBroker)];
+export async function tryTwice(seed: number, run: (seed: number) => Promise<SeedOutcome>): Promise<SeedOutcome> {
+  const [first, again] = [await run(seed), await run(seed)];
   const [hash, other] = [first, again].map(({ result, failure }) => result?.traceHash ?? failure?.message);
   if (hash === other) return first;
   return { result: null, failure: { seed, checker: 'not deterministic', message: `not deterministic: ${hash}, then ${other}` } };
