@@ -36,7 +36,7 @@ export interface Stage {
 }
 
 /** A connection of its own to every replica, for who asks a replica of a group as one finds it. */
-class EveryReplica {
+export class EveryReplica {
   readonly #groups: readonly { readonly brokerName: string; readonly replicas: readonly WireClient[] }[];
   readonly #prng: Prng;
 

@@ -2,6 +2,7 @@ import { NEWEST_FEATURE_LEVEL } from '../../src/broker/feature-level.ts';
 import { type BrokerConfig, type ReplicaAddress, resolveConfig } from '../../src/config.ts';
 import { DiskError, isOutOfSpace } from '../../src/io/disk.ts';
 import type { Io } from '../../src/io/io.ts';
+import type { TopicDescription } from '../../src/protocol/requests.ts';
 import type { BrokerHandle, StartBroker } from './broker-hook.ts';
 import { Violation } from './checkers/violation.ts';
 import type { SimDisk } from './disk.ts';
@@ -246,7 +247,23 @@ export class BrokerGroup {
   checkEqual(verdict: Verdict): void {
     const digests = new Set(this.members.map(({ handle }) => handle?.status()?.stateDigest));
     if (digests.size > 1) throw new Violation('state differs', `${this.brokerName}: digests ${[...digests].join(' ')} at the end`);
+    this.topics();
     verdict.stored(this.members.map(({ id, process }) => ({ replicaId: id, ...committedBytes(process.disk, `${DATA_DIR}/commitlog`) })));
+  }
+
+  /** After it has converged: the topics, as every replica describes them. */
+  topics(): readonly TopicDescription[] {
+    const [first, ...others] = this.members.map(({ id, handle }) => ({ id, topics: handle?.topics() ?? [] }));
+    const said = JSON.stringify(first?.topics);
+    for (const { id, topics } of others) {
+      const differs = JSON.stringify(topics) !== said;
+      if (differs)
+        throw new Violation(
+          'state differs',
+          `${this.brokerName}: topics are ${said} at replica ${first?.id}, ${JSON.stringify(topics)} at ${id}`,
+        );
+    }
+    return first?.topics ?? [];
   }
 
   // ---- configuration ---------------------------------------------------------------------------------------------------

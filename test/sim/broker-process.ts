@@ -1,3 +1,4 @@
+import { topicDescription } from '../../src/broker/describe.ts';
 import { FIRST_FEATURE_LEVEL } from '../../src/broker/feature-level.ts';
 import { LedgerError } from '../../src/protocol/errors.ts';
 import { Server, type ServerOptions } from '../../src/server.ts';
@@ -25,6 +26,7 @@ export async function startWith(
     status: () => server.replica?.status() ?? null,
     featureLevel: () => server.stateMachine?.featureLevel ?? FIRST_FEATURE_LEVEL,
     minOffset: (topic, queueId) => server.stateMachine?.topics.named(topic)?.queues[queueId]?.minOffset ?? 0,
+    topics: () => server.stateMachine?.topics.public().map(topicDescription) ?? [],
     transfer: (target) => server.replica?.transfer(target) ?? Promise.resolve(),
     membership: () => (server.replica === null ? null : { now: server.replica.membership(), index: server.replica.membershipIndex }),
     addReplica: (member) => server.replica?.addReplica(member) ?? Promise.reject(new LedgerError('NOT_LEADER')),

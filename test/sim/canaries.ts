@@ -11,6 +11,7 @@ import { POP_CANARIES } from './canaries/pop.ts';
 import { RAFT_CANARIES } from './canaries/raft.ts';
 import { RETRY_CANARIES } from './canaries/retries.ts';
 import { SELECTION_CANARIES } from './canaries/selection.ts';
+import { TOPIC_CANARIES } from './canaries/topics.ts';
 import { TRANSACTION_CANARIES } from './canaries/transactions.ts';
 import { VERDICT_CANARIES } from './canaries/verdict.ts';
 import { type SeedFailure, trySeed } from './run-seeds.ts';
@@ -27,6 +28,7 @@ export const CANARIES: readonly Canary[] = [
   ...DELAY_CANARIES,
   ...CARRYING_CANARIES,
   ...SELECTION_CANARIES,
+  ...TOPIC_CANARIES,
   ...CHECKER_CANARIES,
   ...VERDICT_CANARIES,
 ];

@@ -1,5 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import type { Request } from '../../src/protocol/frame.ts';
+import { Op, type TopicPutRequest } from '../../src/protocol/requests.ts';
 import { NOBODY } from '../../src/replica/membership.ts';
 import { CommittedChecker } from './checkers/committed.ts';
 import { checkDuplicated } from './checkers/duplicated.ts';
@@ -15,6 +17,7 @@ import { ProgressChecker } from './checkers/progress.ts';
 import { ReadersChecker } from './checkers/readers.ts';
 import { checkReordered } from './checkers/reordered.ts';
 import { SyncedChecker } from './checkers/synced.ts';
+import { TopicsChecker } from './checkers/topics.ts';
 import { type FinalLog, type Seen, Violation } from './checkers/violation.ts';
 
 /** A right history: producers with keys, each key in the queue it hashes to, everything acknowledged. */
@@ -294,5 +297,66 @@ describe('checkers that watch a run', () => {
     expect(checker.deciders(20)).toContainEqual([[1]]);
     holders.set(8, [1]);
     expect(checker.deciders(20)).not.toContainEqual([[1]]);
+  });
+
+  describe('topics', () => {
+    const record = (version: number, more: Partial<TopicPutRequest> = {}): TopicPutRequest => {
+      const placement = [{ brokerName: 'a', queues: 2 }];
+      const put = { topic: 't', topicId: 7, version, perm: 6, messageType: 'normal', placement, replication: 2, deleted: false } as const;
+      return { ...put, known: true, ...more };
+    };
+    const put = (body: TopicPutRequest): Request => ({ op: Op.topicPut, requestId: 1, deadlineMs: 0, body, raw: new Uint8Array() });
+    const list: Request = { op: Op.topicList, requestId: 1, deadlineMs: 0, body: { topics: ['t'] }, raw: new Uint8Array() };
+    const done = (checker: TopicsChecker, request: Request): void => checker.answered('a', request, checker.begun('a', request), {});
+    const described = ({ deleted: _, known: __, ...topic }: TopicPutRequest, queues = 2) => {
+      const places = Array.from({ length: queues }, (_, queueId) => ({ queueId, minOffset: 0, maxOffset: 0 }));
+      return { topics: [{ ...topic, queues: places }] };
+    };
+    const listed = (checker: TopicsChecker, body: object, begun = checker.begun('a', list)): void =>
+      checker.answered('a', list, begun, body);
+    const made = (): TopicsChecker => {
+      const checker = new TopicsChecker();
+      done(checker, put(record(1, { known: false })));
+      done(checker, put(record(2)));
+      return checker;
+    };
+
+    test('went back: an older version, fewer queues, another body of the same version', () => {
+      listed(made(), described(record(2)));
+      listed(made(), described(record(3)));
+      caught('topic went back', () => listed(made(), described(record(1))));
+      caught('topic went back', () => listed(made(), described(record(2), 1)));
+      const checker = made();
+      listed(checker, described(record(2)));
+      caught('topic went back', () => listed(checker, described(record(2, { perm: 4 }))));
+    });
+
+    test('lost: not listed, though nobody asked for its end', () => {
+      caught('topic lost', () => listed(made(), { topics: [] }));
+      const checker = made();
+      checker.begun('a', put(record(3, { deleted: true })));
+      listed(checker, { topics: [] });
+    });
+
+    test('came back: listed by an answer to a question of after the deletion, unless a creation was on its way', () => {
+      const checker = made();
+      const early = checker.begun('a', list);
+      done(checker, put(record(3, { deleted: true })));
+      listed(checker, described(record(2)), early);
+      listed(checker, { topics: [] });
+      caught('topic came back', () => listed(checker, described(record(2))));
+      const late = made();
+      late.begun('a', put(record(1, { known: false })));
+      done(late, put(record(3, { deleted: true })));
+      listed(late, described(record(1)));
+    });
+
+    test('certain is what is there and nobody wants away', () => {
+      const checker = made();
+      expect(checker.certain('a', 't')).toBe(7);
+      expect(checker.certain('b', 't')).toBeNull();
+      checker.begun('b', put(record(3, { deleted: true })));
+      expect(checker.certain('a', 't')).toBeNull();
+    });
   });
 });

@@ -8,10 +8,12 @@ import type { FabricatedChecker } from './checkers/fabricated.ts';
 import type { OffsetBackChecker } from './checkers/offset-back.ts';
 import type { OwnersChecker } from './checkers/owners.ts';
 import type { ReadersChecker } from './checkers/readers.ts';
+import type { TopicsChecker } from './checkers/topics.ts';
 import { queueName } from './checkers/violation.ts';
 import type { GroupReferee } from './group-referee.ts';
 import { decodeBody } from './message-body.ts';
 import { BROADCAST_GROUP } from './workloads/broadcasting.ts';
+import { isMadeAgain } from './workloads/topics.ts';
 
 /** The checkers that follow what passes between clients and brokers. */
 export interface ClientCheckers {
@@ -19,6 +21,7 @@ export interface ClientCheckers {
   readonly fabricated: FabricatedChecker;
   readonly offsets: OffsetBackChecker;
   readonly owners: OwnersChecker;
+  readonly topics: TopicsChecker;
 }
 
 interface Asked {
@@ -28,6 +31,8 @@ interface Asked {
   /** Per queue named in the request, what held when it was written. */
   readonly floors: readonly number[];
   readonly newestEpochs: readonly number[];
+  /** What the checker of topics said. */
+  readonly begun: number;
 }
 
 /**
@@ -64,7 +69,7 @@ export class ClientObserver {
       asked = new Map();
       this.#asked.set(connection, asked);
     }
-    asked.set(request.requestId, { request, brokerName, floors, newestEpochs });
+    asked.set(request.requestId, { request, brokerName, floors, newestEpochs, begun: this.#checkers.topics.begun(brokerName, request) });
   }
 
   toClient(connection: number, group: GroupReferee, replicaId: number, frame: Uint8Array): void {
@@ -80,11 +85,15 @@ export class ClientObserver {
       return;
     }
     if (answer.kind !== 'response') {
-      if (answer.kind === 'error') asked.delete(answer.requestId);
+      const refused = answer.kind === 'error' ? asked.get(answer.requestId) : undefined;
+      if (refused === undefined) return;
+      asked.delete(refused.request.requestId);
+      this.#checkers.topics.answered(refused.brokerName, refused.request, refused.begun, null);
       return;
     }
     const known = asked.get(answer.requestId) as Asked;
     asked.delete(answer.requestId);
+    this.#checkers.topics.answered(known.brokerName, known.request, known.begun, answer.body);
     this.#answered(known, group, answer.body, answer.raw);
   }
 
@@ -110,7 +119,7 @@ export class ClientObserver {
     if (request.op === Op.pull) {
       const { topic, queueId, member, epoch } = request.body;
       const pulled = body as { batches: readonly PulledBatch[] };
-      this.#shown(group, queueName(brokerName, topic, queueId), pulled.batches, raw);
+      this.#shown(group, queueName(brokerName, topic, queueId), isMadeAgain(topic), pulled.batches, raw);
       // Where nobody owns a queue, every member reads it (F18).
       if (member !== '' && request.body.group !== BROADCAST_GROUP)
         owners.accepted(request.body.group, queueName(brokerName, topic, queueId), member, epoch, newestEpochs[0] as number);
@@ -119,7 +128,7 @@ export class ClientObserver {
       const { group: consumers, member, epoch } = request.body;
       request.body.offsets.forEach(({ topic, queueId, offset, ...more }, i) => {
         if (errors[i] !== 0) return;
-        if (!this.#reset.has(consumers)) offsets.committed(consumers, queueName(brokerName, topic, queueId), offset);
+        if (!this.#reset.has(consumers) && !isMadeAgain(topic)) offsets.committed(consumers, queueName(brokerName, topic, queueId), offset);
         const queueEpoch = (more as { epoch?: number }).epoch ?? epoch;
         if (member !== '') owners.accepted(consumers, queueName(brokerName, topic, queueId), member, queueEpoch, newestEpochs[i] as number);
       });
@@ -128,14 +137,17 @@ export class ClientObserver {
       const { group: consumers, queues } = request.body;
       if (this.#reset.has(consumers)) return;
       queues.forEach(({ topic, queueId }, i) => {
+        if (isMadeAgain(topic)) return;
         offsets.fetched(consumers, queueName(brokerName, topic, queueId), floors[i] as number, fetched.offsets[i] as number);
       });
     }
   }
 
+  /** @param isMadeAgain other messages are at its places then */
   #shown(
     group: GroupReferee,
     queue: string,
+    isMadeAgain: boolean,
     batches: readonly Pick<PulledBatch, 'baseOffset' | 'sizeBytes' | 'reference'>[],
     raw: Uint8Array,
   ): void {
@@ -156,7 +168,7 @@ export class ClientObserver {
           body: decodeBody(reader.body(i)),
         };
         this.#checkers.fabricated.seen(seen);
-        this.#checkers.readers.seen(seen);
+        if (!isMadeAgain) this.#checkers.readers.seen(seen);
       }
     }
   }

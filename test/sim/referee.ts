@@ -3,6 +3,7 @@ import type { Acked } from './checkers/lost.ts';
 import { OffsetBackChecker } from './checkers/offset-back.ts';
 import { OwnersChecker } from './checkers/owners.ts';
 import { ReadersChecker } from './checkers/readers.ts';
+import { TopicsChecker } from './checkers/topics.ts';
 import { ClientObserver } from './client-observer.ts';
 import { GroupReferee } from './group-referee.ts';
 import type { NetWatcher, SimNet } from './net.ts';
@@ -15,6 +16,7 @@ export class Referee implements NetWatcher {
   readonly fabricated = new FabricatedChecker();
   readonly offsets = new OffsetBackChecker();
   readonly owners = new OwnersChecker();
+  readonly topics = new TopicsChecker();
   /** What clients were told is stored. */
   readonly acked: Acked[] = [];
   /** `queue@offset` of everything that a consumer group's handler was given. */

@@ -5,6 +5,7 @@ import { makeOrderly } from './workloads/orderly.ts';
 import { makePop } from './workloads/pop.ts';
 import { makeRetries } from './workloads/retries.ts';
 import { makeSelection } from './workloads/selection.ts';
+import { makeTopics } from './workloads/topics.ts';
 import { makeTransactions } from './workloads/transactions.ts';
 import type { MakeWorkload, Workload } from './workloads/workload.ts';
 
@@ -17,6 +18,7 @@ export const WORKLOADS = {
   transactions: makeTransactions,
   delay: makeDelay,
   selection: makeSelection,
+  topics: makeTopics,
 } as const satisfies Record<string, MakeWorkload>;
 export type WorkloadName = keyof typeof WORKLOADS;
 const MAKERS: Readonly<Record<WorkloadName, MakeWorkload>> = WORKLOADS;

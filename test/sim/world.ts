@@ -15,7 +15,7 @@ import { EventKind, SimScheduler } from './scheduler.ts';
 import type { TraceSink } from './trace.ts';
 import { Verdict } from './verdict.ts';
 import { WireClient } from './wire-client.ts';
-import type { Retained, WorkloadActor } from './workloads/workload.ts';
+import type { Retained, TopicsAt, WorkloadActor } from './workloads/workload.ts';
 import { drawWorkloads, type WorkloadName } from './workloads.ts';
 
 const BROKER_NAMES = ['a', 'b', 'c'];
@@ -360,7 +360,8 @@ export class World {
   // ---- verdict -------------------------------------------------------------------------------------------------------------
 
   async #judge(): Promise<void> {
-    for (const { workload } of this.#workloads) workload.judge(this.#retained);
+    const topicsAt: TopicsAt = (brokerName) => this.#groups.find((group) => group.brokerName === brokerName)?.topics() ?? [];
+    for (const { workload } of this.#workloads) workload.judge(this.#retained, topicsAt);
     const logs = await this.#finalLogs();
     // A leader may have been elected while everything was read: its first entry is not everywhere yet (seed 513).
     await this.#converged();
@@ -370,6 +371,7 @@ export class World {
       const log: FinalLog = { queues: new Map(logs.flatMap((ofGroup) => [...(ofGroup[Math.min(n, ofGroup.length - 1)] as GroupLog)])) };
       this.#verdict.shown(log, this.#referee.acked);
       this.#referee.readers.checkShown(log);
+      for (const { workload } of this.#workloads) workload.shown?.(log);
     }
   }
 

@@ -5,8 +5,9 @@ import type { Message, SendResult } from '../../../src/client/types.ts';
 import type { BrokerConfig } from '../../../src/config.ts';
 import type { Io } from '../../../src/io/io.ts';
 import { LedgerError } from '../../../src/protocol/errors.ts';
+import type { TopicDescription } from '../../../src/protocol/requests.ts';
 import type { Stage } from '../actors.ts';
-import { Violation } from '../checkers/violation.ts';
+import { type FinalLog, Violation } from '../checkers/violation.ts';
 import type { Prng } from '../prng.ts';
 
 /**
@@ -26,8 +27,13 @@ export interface Workload {
    */
   unfinished(retained: Retained): string | null;
   /** At the very end, when all replicas have the same log. Throws a Violation. */
-  judge(retained: Retained): void;
+  judge(retained: Retained, topicsAt: TopicsAt): void;
+  /** After that, of its topics: what one replica of each group shows to a reader. Throws a Violation. */
+  shown?(log: FinalLog): void;
 }
+
+/** The topics of a broker group, as all its replicas describe them. */
+export type TopicsAt = (brokerName: string) => readonly TopicDescription[];
 
 /** Is that place still in the log? What retention has cut nobody can be given any more. */
 export type Retained = (place: {
