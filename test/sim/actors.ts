@@ -8,6 +8,7 @@ import { encodeBody } from './message-body.ts';
 import { Prng } from './prng.ts';
 import type { Referee } from './referee.ts';
 import { WireClient } from './wire-client.ts';
+import type { Retained } from './workloads/workload.ts';
 
 /** Topics of every run. `quick` takes leader-only acknowledgements, which promise less (F32). */
 export const TOPIC = 'orders';
@@ -29,6 +30,7 @@ export interface Stage {
   readonly referee: Referee;
   /** False from the liveness phase on. */
   readonly open: boolean;
+  readonly retained: Retained;
   /** Numbers producers over all lives: a restarted client is a new producer. */
   nextProducer(): number;
   /** A send begins; what is returned says that it has settled. A client that dies takes its sends with it. */

@@ -9,6 +9,7 @@ import { DISK_CANARIES } from './canaries/disk.ts';
 import { MEMBERSHIP_CANARIES } from './canaries/membership.ts';
 import { POP_CANARIES } from './canaries/pop.ts';
 import { RAFT_CANARIES } from './canaries/raft.ts';
+import { RESET_CANARIES } from './canaries/resets.ts';
 import { RETRY_CANARIES } from './canaries/retries.ts';
 import { SELECTION_CANARIES } from './canaries/selection.ts';
 import { TOPIC_CANARIES } from './canaries/topics.ts';
@@ -29,6 +30,7 @@ export const CANARIES: readonly Canary[] = [
   ...CARRYING_CANARIES,
   ...SELECTION_CANARIES,
   ...TOPIC_CANARIES,
+  ...RESET_CANARIES,
   ...CHECKER_CANARIES,
   ...VERDICT_CANARIES,
 ];

@@ -3,6 +3,7 @@ import { makeBroadcasting } from './workloads/broadcasting.ts';
 import { makeDelay } from './workloads/delay.ts';
 import { makeOrderly } from './workloads/orderly.ts';
 import { makePop } from './workloads/pop.ts';
+import { makeResets } from './workloads/resets.ts';
 import { makeRetries } from './workloads/retries.ts';
 import { makeSelection } from './workloads/selection.ts';
 import { makeTopics } from './workloads/topics.ts';
@@ -19,6 +20,7 @@ export const WORKLOADS = {
   delay: makeDelay,
   selection: makeSelection,
   topics: makeTopics,
+  resets: makeResets,
 } as const satisfies Record<string, MakeWorkload>;
 export type WorkloadName = keyof typeof WORKLOADS;
 const MAKERS: Readonly<Record<WorkloadName, MakeWorkload>> = WORKLOADS;

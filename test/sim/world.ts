@@ -93,6 +93,7 @@ export class World {
       groups,
       referee: this.#referee,
       open: true,
+      retained: (place) => this.#retained(place),
       nextProducer: () => producers++,
       begin: () => () => {},
     };
