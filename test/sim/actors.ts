@@ -3,6 +3,7 @@ import type { SendResult } from '../../src/client/types.ts';
 import type { Io } from '../../src/io/io.ts';
 import { LedgerError } from '../../src/protocol/errors.ts';
 import { Op, ReplicationMode, type TopicPutRequest } from '../../src/protocol/requests.ts';
+import type { Acked } from './checkers/lost.ts';
 import { queueName, Violation } from './checkers/violation.ts';
 import { encodeBody } from './message-body.ts';
 import { Prng } from './prng.ts';
@@ -204,18 +205,26 @@ export async function operatorActor(io: Io, stage: Stage): Promise<void> {
         await replicas.any().replica.request(Op.groupResetOffset, { group, topic: TOPIC, queueId, offset });
         continue;
       }
-      const wanted = prng.pick(acked);
-      const brokerName = wanted.queue.slice(0, wanted.queue.indexOf('/'));
-      const { body } = await replicas.of(brokerName).request(Op.messageGet, { id: wanted.identity, topic: '', queueId: 0, offset: 0 });
-      const place = `${queueName(brokerName, body.topic, body.queueId)}@${body.baseOffset + body.messageIndex}`;
-      if (wanted.offset >= 0 && place !== `${wanted.queue}@${wanted.offset}`)
-        throw new Violation(
-          'readers disagree',
-          `${wanted.identity} was acknowledged at ${wanted.queue}@${wanted.offset}, found at ${place}`,
-        );
+      await lookUp(stage, replicas, prng.pick(acked));
     } catch (error) {
       if (!(error instanceof LedgerError)) throw error;
     }
+  }
+}
+
+/** By its id it is found where it was acknowledged, while it is retained: its index knows, or says that it cannot tell. */
+async function lookUp(stage: Stage, replicas: EveryReplica, { identity, queue, offset }: Acked): Promise<void> {
+  const [brokerName, topic, queueId] = queue.split('/') as [string, string, string];
+  try {
+    const { body } = await replicas.of(brokerName).request(Op.messageGet, { id: identity, topic: '', queueId: 0, offset: 0 });
+    const place = `${queueName(brokerName, body.topic, body.queueId)}@${body.baseOffset + body.messageIndex}`;
+    if (offset >= 0 && place !== `${queue}@${offset}`)
+      throw new Violation('readers disagree', `${identity} was acknowledged at ${queue}@${offset}, found at ${place}`);
+  } catch (error) {
+    const missing = error instanceof LedgerError && error.code === 'MESSAGE_NOT_FOUND' && offset >= 0;
+    if (missing && stage.retained({ brokerName, topic, queueId: Number(queueId), offset }))
+      throw new Violation('not found', `${identity} was acknowledged at ${queue}@${offset}, which is retained`);
+    throw error;
   }
 }
 

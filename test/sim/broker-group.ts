@@ -20,6 +20,7 @@ export const DATA_DIR = '/data';
 const KIB = 1024;
 const MIB = 1024 * KIB;
 const SUPERVISOR_RESTARTS_US = 500_000;
+const OPERATOR_RESTARTS_US = 1_000_000;
 
 export interface SimReplica {
   readonly id: number;
@@ -136,6 +137,7 @@ export class BrokerGroup {
       const handle = await this.#startBroker(io, replica.config, ended, (name, fields) => {
         this.#scheduler.say(process.name, `${name} ${JSON.stringify(fields)}`);
         if (name === 'directory set aside') this.#setAside(replica);
+        else if (name === 'derived file damaged') this.#damageFound(replica, fields);
       });
       if (process.life === life) replica.handle = handle;
     } catch (error) {
@@ -190,6 +192,32 @@ export class BrokerGroup {
     this.referee.setAside(id);
     this.referee.progress.restarted(id, 0);
     this.setAsides++;
+  }
+
+  /** An operator starts it again: that is when it builds the file anew. What nobody has damaged is not to be found damaged. */
+  #damageFound(replica: SimReplica, found: object): void {
+    const standing = this.rot.derived.standing().get(replica.id);
+    if (standing === undefined) {
+      this.#scheduler.fail(
+        new Violation('no damage', `replica ${replica.id} finds ${JSON.stringify(found)}, and nothing was damaged there`),
+      );
+      return;
+    }
+    const { life } = replica.process;
+    this.#scheduler.schedule(null, OPERATOR_RESTARTS_US, EventKind.world, () => {
+      if (replica.process.alive && replica.process.life === life) this.#startAgain(replica);
+    });
+  }
+
+  #startAgain(replica: SimReplica): void {
+    this.kill(replica, 'kill');
+    this.start(replica);
+  }
+
+  /** Those of whose derived files something is still damaged: a start finds it. */
+  startDamaged(): void {
+    const standing = this.rot.derived.standing();
+    for (const replica of this.members) if (standing.has(replica.id)) this.#startAgain(replica);
   }
 
   #newDisk(replica: SimReplica): void {

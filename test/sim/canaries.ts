@@ -5,6 +5,7 @@ import { CARRYING_CANARIES } from './canaries/carrying.ts';
 import { CHECKER_CANARIES } from './canaries/checkers.ts';
 import { CONSUMER_CANARIES } from './canaries/consumers.ts';
 import { DELAY_CANARIES } from './canaries/delay.ts';
+import { DERIVED_CANARIES } from './canaries/derived.ts';
 import { DISK_CANARIES } from './canaries/disk.ts';
 import { MEMBERSHIP_CANARIES } from './canaries/membership.ts';
 import { POP_CANARIES } from './canaries/pop.ts';
@@ -31,6 +32,7 @@ export const CANARIES: readonly Canary[] = [
   ...SELECTION_CANARIES,
   ...TOPIC_CANARIES,
   ...RESET_CANARIES,
+  ...DERIVED_CANARIES,
   ...CHECKER_CANARIES,
   ...VERDICT_CANARIES,
 ];

@@ -66,6 +66,8 @@ export class Inode {
 
   truncate(sizeBytes: number): void {
     this.visible.truncate(sizeBytes);
+    // Their blocks are given back.
+    for (const sector of this.#unreadable) if (sector * SECTOR_BYTES >= sizeBytes) this.#unreadable.delete(sector);
     this.#pending.push({ truncateTo: sizeBytes });
   }
 

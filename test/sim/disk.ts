@@ -119,6 +119,11 @@ export class SimDisk {
     return { bytes, readable: inode.readable(position, sizeBytes) };
   }
 
+  /** false: the sector of that byte cannot be read. */
+  isReadable(path: string, position: number): boolean {
+    return this.#names.visible.get(path)?.readable(position, 1) ?? true;
+  }
+
   /** The file loses its end, behind everybody's back. */
   shorten(path: string, sizeBytes: number): void {
     const inode = this.#names.visible.get(path);

@@ -1,6 +1,7 @@
 import { readGroupHeader } from '../../src/log/group-codec.ts';
 import { BLOCK_BYTES, GROUP_HEADER_BYTES } from '../../src/log/layout.ts';
 import type { SimReplica } from './broker-group.ts';
+import { DerivedRot } from './derived-rot.ts';
 import type { SimDisk } from './disk.ts';
 import { SECTOR_BYTES } from './disk-image.ts';
 import { positionOfSnapshot, snapshotPaths } from './durable-probe.ts';
@@ -12,7 +13,7 @@ const LOG = '/data/commitlog';
 const SECTOR_ERROR_RATE = 0.1;
 
 /** How cold bytes go bad. */
-const ROT_KINDS = ['flip', 'misdirected', 'lostWrite', 'truncated', 'sectorErrors', 'snapshot'] as const;
+const ROT_KINDS = ['flip', 'misdirected', 'lostWrite', 'truncated', 'sectorErrors', 'snapshot', 'derived', 'derived'] as const;
 type RotKind = (typeof ROT_KINDS)[number];
 
 /** Bytes of one file that went bad, and what they were. */
@@ -43,6 +44,7 @@ export class Rot {
   readonly #prng: Prng;
   readonly #replicas: readonly SimReplica[];
   readonly #referee: GroupReferee;
+  readonly derived: DerivedRot;
   #damages: Damage[] = [];
 
   /** Retention cuts the log: the others' good copies may go before a replica that is down comes back and asks for them. */
@@ -50,6 +52,7 @@ export class Rot {
 
   constructor(prng: Prng, replicas: readonly SimReplica[], referee: GroupReferee, cuts: boolean) {
     this.#prng = prng;
+    this.derived = new DerivedRot(prng);
     this.#cuts = cuts;
     this.#replicas = replicas;
     this.#referee = referee;
@@ -62,6 +65,7 @@ export class Rot {
     // Who leaves is not repaired any more.
     if (victim.leaving) return null;
     const kind = this.#prng.pick(ROT_KINDS);
+    if (kind === 'derived') return this.derived.strike(victim);
     // Never both at once: a log is known to be whole by the snapshot behind it.
     const standing = this.standing().filter(({ replicaId }) => replicaId === victim.id);
     if (standing.some(({ ofLog }) => ofLog === (kind === 'snapshot'))) return null;
@@ -74,6 +78,7 @@ export class Rot {
 
   /** Its disk is gone, or it is none of the group's any more. */
   forget(replicaId: number): void {
+    this.derived.forget(replicaId);
     this.#damages = this.#damages.filter((damage) => damage.replicaId !== replicaId);
   }
 

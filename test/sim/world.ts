@@ -342,6 +342,14 @@ export class World {
       }
       return null;
     });
+    for (const group of this.#groups) group.startDamaged();
+    await this.#until('derived files', CONVERGENCE_MS, () => {
+      for (const group of this.#groups) {
+        const left = group.notConverged() ?? [...group.rot.derived.standing().values()][0];
+        if (left !== undefined) return left;
+      }
+      return null;
+    });
   }
 
   async #until(what: string, limitMs: number, unfinished: () => string | null): Promise<void> {
