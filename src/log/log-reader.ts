@@ -82,12 +82,17 @@ export class LogReader {
 
   /** The group that holds `index`, found by walking on from the nearest known start; null outside the log. */
   async find(index: number): Promise<GroupHeader | null> {
+    return this.#mended(() => this.#find(index));
+  }
+
+  /** Walks anew after each repair: a lost end of a file had looked like the end of its segment, and the place behind it was wrong. */
+  async #find(index: number): Promise<GroupHeader | null> {
     const { index: groups } = this.#options;
     if (index < groups.firstIndex || index > groups.lastIndex) return null;
     let place = groups.positionAtOrBelow(index);
     let expected = groups.boundaryAtOrBelow(index);
     for (;;) {
-      const header = await this.#mended(() => this.#header(place, expected));
+      const header = await this.#header(place, expected);
       if (index <= header.lastIndex) return header;
       place = await this.#after(header);
       expected = header.lastIndex + 1;
@@ -145,7 +150,7 @@ export class LogReader {
 
   async #coldGroups(firstIndex: number, lastIndex: number, maxBytes: number): Promise<GroupRun> {
     assert(firstIndex <= lastIndex, `no entries ${firstIndex}…${lastIndex} in the files`);
-    const first = await this.find(firstIndex);
+    const first = await this.#find(firstIndex);
     if (first === null) throw new RangeError(`index ${firstIndex} is not in the log`);
     const buffer = await this.#takeBuffer();
     try {
