@@ -22,6 +22,8 @@ const READ_WRITE = 6;
 export interface StageGroup {
   readonly brokerName: string;
   readonly endpoints: readonly string[];
+  /** Elections that somebody won. */
+  readonly terms: number;
 }
 
 /** What actors share: where the brokers are, who judges, and whether new work may still begin. */
@@ -32,6 +34,8 @@ export interface Stage {
   /** False from the liveness phase on. */
   readonly open: boolean;
   readonly retained: Retained;
+  /** True time, of which no clock of a process may know: for who judges. */
+  readonly nowMs: number;
   /** Numbers producers over all lives: a restarted client is a new producer. */
   nextProducer(): number;
   /** A send begins; what is returned says that it has settled. A client that dies takes its sends with it. */

@@ -2,7 +2,7 @@ import { NEWEST_FEATURE_LEVEL } from '../../src/broker/feature-level.ts';
 import { type BrokerConfig, type ReplicaAddress, resolveConfig } from '../../src/config.ts';
 import { DiskError, isOutOfSpace } from '../../src/io/disk.ts';
 import type { Io } from '../../src/io/io.ts';
-import type { TopicDescription } from '../../src/protocol/requests.ts';
+import type { Quota, TopicDescription } from '../../src/protocol/requests.ts';
 import type { BrokerHandle, StartBroker } from './broker-hook.ts';
 import { Violation } from './checkers/violation.ts';
 import type { SimDisk } from './disk.ts';
@@ -93,6 +93,10 @@ export class BrokerGroup {
 
   get endpoints(): string[] {
     return this.members.map(({ process }) => `ws://${process.name}:${CLIENT_PORT}`);
+  }
+
+  get terms(): number {
+    return this.referee.leaders.terms;
   }
 
   /** What needs the newest level is refused until every replica has said what its release knows. */
@@ -276,22 +280,28 @@ export class BrokerGroup {
     const digests = new Set(this.members.map(({ handle }) => handle?.status()?.stateDigest));
     if (digests.size > 1) throw new Violation('state differs', `${this.brokerName}: digests ${[...digests].join(' ')} at the end`);
     this.topics();
+    this.quotas();
     verdict.stored(this.members.map(({ id, process }) => ({ replicaId: id, ...committedBytes(process.disk, `${DATA_DIR}/commitlog`) })));
   }
 
-  /** After it has converged: the topics, as every replica describes them. */
+  /** After it has converged: the topics that users made, as every replica describes them. */
   topics(): readonly TopicDescription[] {
-    const [first, ...others] = this.members.map(({ id, handle }) => ({ id, topics: handle?.topics() ?? [] }));
-    const said = JSON.stringify(first?.topics);
-    for (const { id, topics } of others) {
-      const differs = JSON.stringify(topics) !== said;
-      if (differs)
-        throw new Violation(
-          'state differs',
-          `${this.brokerName}: topics are ${said} at replica ${first?.id}, ${JSON.stringify(topics)} at ${id}`,
-        );
+    return this.#same('topics', (handle) => handle.topics());
+  }
+
+  quotas(): readonly Quota[] {
+    return this.#same('quotas', (handle) => handle.quotas());
+  }
+
+  #same<T>(what: string, ask: (handle: BrokerHandle) => readonly T[]): readonly T[] {
+    const [first, ...others] = this.members.map(({ id, handle }) => ({ id, found: handle === null ? [] : ask(handle) }));
+    const said = JSON.stringify(first?.found);
+    for (const { id, found } of others) {
+      const other = JSON.stringify(found);
+      if (other !== said)
+        throw new Violation('state differs', `${this.brokerName}: ${what} are ${said} at replica ${first?.id}, ${other} at ${id}`);
     }
-    return first?.topics ?? [];
+    return first?.found ?? [];
   }
 
   // ---- configuration ---------------------------------------------------------------------------------------------------

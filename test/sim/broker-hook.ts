@@ -1,7 +1,7 @@
 import type { BrokerConfig } from '../../src/config.ts';
 import type { Io } from '../../src/io/io.ts';
 import type { RaftStatus } from '../../src/protocol/raft-requests.ts';
-import type { TopicDescription } from '../../src/protocol/requests.ts';
+import type { Quota, TopicDescription } from '../../src/protocol/requests.ts';
 import type { GroupMembership, Member } from '../../src/replica/membership.ts';
 
 /** One running replica, as the world sees it from within its process. */
@@ -14,6 +14,7 @@ export interface BrokerHandle {
   minOffset(topic: string, queueId: number): number;
   /** Those that users made, as this replica has applied them. */
   topics(): readonly TopicDescription[];
+  quotas(): readonly Quota[];
   /** Hands leadership to another replica; a refusal is fine. */
   transfer(target: number): Promise<void>;
   /** The newest in its log, and the index of its entry; null as status(). */

@@ -27,6 +27,7 @@ export async function startWith(
     featureLevel: () => server.stateMachine?.featureLevel ?? FIRST_FEATURE_LEVEL,
     minOffset: (topic, queueId) => server.stateMachine?.topics.named(topic)?.queues[queueId]?.minOffset ?? 0,
     topics: () => server.stateMachine?.topics.public().map(topicDescription) ?? [],
+    quotas: () => server.stateMachine?.quotas.all() ?? [],
     transfer: (target) => server.replica?.transfer(target) ?? Promise.resolve(),
     membership: () => (server.replica === null ? null : { now: server.replica.membership(), index: server.replica.membershipIndex }),
     addReplica: (member) => server.replica?.addReplica(member) ?? Promise.reject(new LedgerError('NOT_LEADER')),

@@ -9,7 +9,9 @@ import { DERIVED_CANARIES } from './canaries/derived.ts';
 import { DISK_CANARIES } from './canaries/disk.ts';
 import { MEMBERSHIP_CANARIES } from './canaries/membership.ts';
 import { POP_CANARIES } from './canaries/pop.ts';
+import { QUOTA_CANARIES } from './canaries/quotas.ts';
 import { RAFT_CANARIES } from './canaries/raft.ts';
+import { REPLAY_CANARIES } from './canaries/replays.ts';
 import { RESET_CANARIES } from './canaries/resets.ts';
 import { RETRY_CANARIES } from './canaries/retries.ts';
 import { SELECTION_CANARIES } from './canaries/selection.ts';
@@ -33,6 +35,8 @@ export const CANARIES: readonly Canary[] = [
   ...TOPIC_CANARIES,
   ...RESET_CANARIES,
   ...DERIVED_CANARIES,
+  ...QUOTA_CANARIES,
+  ...REPLAY_CANARIES,
   ...CHECKER_CANARIES,
   ...VERDICT_CANARIES,
 ];

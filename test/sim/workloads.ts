@@ -3,6 +3,8 @@ import { makeBroadcasting } from './workloads/broadcasting.ts';
 import { makeDelay } from './workloads/delay.ts';
 import { makeOrderly } from './workloads/orderly.ts';
 import { makePop } from './workloads/pop.ts';
+import { makeQuotas } from './workloads/quotas.ts';
+import { makeReplays } from './workloads/replays.ts';
 import { makeResets } from './workloads/resets.ts';
 import { makeRetries } from './workloads/retries.ts';
 import { makeSelection } from './workloads/selection.ts';
@@ -21,6 +23,8 @@ export const WORKLOADS = {
   selection: makeSelection,
   topics: makeTopics,
   resets: makeResets,
+  quotas: makeQuotas,
+  replays: makeReplays,
 } as const satisfies Record<string, MakeWorkload>;
 export type WorkloadName = keyof typeof WORKLOADS;
 const MAKERS: Readonly<Record<WorkloadName, MakeWorkload>> = WORKLOADS;

@@ -15,7 +15,7 @@ import { EventKind, SimScheduler } from './scheduler.ts';
 import type { TraceSink } from './trace.ts';
 import { Verdict } from './verdict.ts';
 import { WireClient } from './wire-client.ts';
-import type { Retained, TopicsAt, WorkloadActor } from './workloads/workload.ts';
+import type { InTheEnd, Retained, WorkloadActor } from './workloads/workload.ts';
 import { drawWorkloads, type WorkloadName } from './workloads.ts';
 
 const BROKER_NAMES = ['a', 'b', 'c'];
@@ -85,10 +85,14 @@ export class World {
     this.#groups = this.#makeGroups(options.startBroker, apart);
     let producers = 1;
     const groups = this.#groups;
+    const scheduler = this.#scheduler;
     this.#stage = {
       // Those of today: who starts again is told where the brokers are now (seed 272: all that were there at first had left or were down).
       get endpoints() {
         return groups.flatMap((group) => group.endpoints);
+      },
+      get nowMs() {
+        return scheduler.nowUs / 1000;
       },
       groups,
       referee: this.#referee,
@@ -332,6 +336,14 @@ export class World {
       }
       return null;
     });
+    for (const group of this.#groups) group.startDamaged();
+    await this.#until('derived files', CONVERGENCE_MS, () => {
+      for (const group of this.#groups) {
+        const left = group.notConverged() ?? [...group.rot.derived.standing().values()][0];
+        if (left !== undefined) return left;
+      }
+      return null;
+    });
   }
 
   #converged(): Promise<void> {
@@ -339,14 +351,6 @@ export class World {
       for (const group of this.#groups) {
         const left = group.notConverged();
         if (left !== null) return left;
-      }
-      return null;
-    });
-    for (const group of this.#groups) group.startDamaged();
-    await this.#until('derived files', CONVERGENCE_MS, () => {
-      for (const group of this.#groups) {
-        const left = group.notConverged() ?? [...group.rot.derived.standing().values()][0];
-        if (left !== undefined) return left;
       }
       return null;
     });
@@ -369,8 +373,11 @@ export class World {
   // ---- verdict -------------------------------------------------------------------------------------------------------------
 
   async #judge(): Promise<void> {
-    const topicsAt: TopicsAt = (brokerName) => this.#groups.find((group) => group.brokerName === brokerName)?.topics() ?? [];
-    for (const { workload } of this.#workloads) workload.judge(this.#retained, topicsAt);
+    const inTheEnd: InTheEnd = {
+      topicsAt: (brokerName) => this.#groups.find((group) => group.brokerName === brokerName)?.topics() ?? [],
+      quotasAt: (brokerName) => this.#groups.find((group) => group.brokerName === brokerName)?.quotas() ?? [],
+    };
+    for (const { workload } of this.#workloads) workload.judge(this.#retained, inTheEnd);
     const logs = await this.#finalLogs();
     // A leader may have been elected while everything was read: its first entry is not everywhere yet (seed 513).
     await this.#converged();

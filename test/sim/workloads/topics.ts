@@ -7,7 +7,7 @@ import { EveryReplica, QUEUES, type Stage } from '../actors.ts';
 import { type FinalLog, queueName, Violation } from '../checkers/violation.ts';
 import { encodeBody } from '../message-body.ts';
 import { Prng } from '../prng.ts';
-import { clientOf, comeAndGo, insist, type Retained, sleep, type TopicsAt, type Workload } from './workload.ts';
+import { clientOf, comeAndGo, type InTheEnd, insist, type Retained, sleep, type Workload } from './workload.ts';
 
 const NAMES = ['shelf-1', 'shelf-2', 'shelf-3'] as const;
 const GROUP = 'browsers';
@@ -82,7 +82,7 @@ class TopicsReferee {
     return null;
   }
 
-  judge(topicsAt: TopicsAt): void {
+  judge({ topicsAt }: InTheEnd): void {
     for (const name of NAMES) {
       const said = this.#brokerNames.map((brokerName) => topicsAt(brokerName).find(({ topic }) => topic === name));
       const records = new Set(said.map((topic) => recordOf(topic)));
@@ -216,7 +216,7 @@ export function makeTopics(prng: Prng, brokerNames: readonly string[]): Workload
     topics: NAMES,
     actors: [...admins, (io, stage) => produce(io, stage, referee), (io, stage) => consume(io, stage, referee)],
     unfinished: (retained) => referee.unfinished(retained),
-    judge: (_retained, topicsAt) => referee.judge(topicsAt),
+    judge: (_retained, inTheEnd) => referee.judge(inTheEnd),
     shown: (log) => referee.shown(log),
   };
 }

@@ -5,7 +5,7 @@ import type { Message, SendResult } from '../../../src/client/types.ts';
 import type { BrokerConfig } from '../../../src/config.ts';
 import type { Io } from '../../../src/io/io.ts';
 import { LedgerError } from '../../../src/protocol/errors.ts';
-import type { TopicDescription } from '../../../src/protocol/requests.ts';
+import type { Quota, TopicDescription } from '../../../src/protocol/requests.ts';
 import type { Stage } from '../actors.ts';
 import { type FinalLog, Violation } from '../checkers/violation.ts';
 import type { Prng } from '../prng.ts';
@@ -27,13 +27,16 @@ export interface Workload {
    */
   unfinished(retained: Retained): string | null;
   /** At the very end, when all replicas have the same log. Throws a Violation. */
-  judge(retained: Retained, topicsAt: TopicsAt): void;
+  judge(retained: Retained, inTheEnd: InTheEnd): void;
   /** After that, of its topics: what one replica of each group shows to a reader. Throws a Violation. */
   shown?(log: FinalLog): void;
 }
 
-/** The topics of a broker group, as all its replicas describe them. */
-export type TopicsAt = (brokerName: string) => readonly TopicDescription[];
+/** What a broker group has in the end, as all its replicas say. */
+export interface InTheEnd {
+  topicsAt(brokerName: string): readonly TopicDescription[];
+  quotasAt(brokerName: string): readonly Quota[];
+}
 
 /** Is that place still in the log? What retention has cut nobody can be given any more. */
 export type Retained = (place: {
