@@ -1,4 +1,5 @@
 import type { Command } from '../../../src/broker/commands.ts';
+import { PendingCommands } from '../../../src/broker/pending-commands.ts';
 import { TimerWheel } from '../../../src/broker/timer-wheel.ts';
 import { Timers } from '../../../src/broker/timers.ts';
 import { type Canary, patch } from './canary.ts';
@@ -8,13 +9,11 @@ export const DELAY_CANARIES: readonly Canary[] = [
     name: 'a delivery that begins elsewhere than the state stands is applied all the same',
     breaks: 'F13: what two leaders propose is delivered once',
     caughtBy: ['delivered twice', 'not live', 'AssertionError'],
-    // Other checks of apply refuse it, too, almost always.
-    firstSeed: 270,
+    firstSeed: 1,
     seeds: 10,
     workloads: ['delay'],
-    faults: ['transfer', 'reset'],
-    plant: () =>
-      patch(
+    plant: () => {
+      const unguarded = patch(
         Timers.prototype,
         'handle',
         (original) =>
@@ -25,7 +24,23 @@ export const DELAY_CANARIES: readonly Canary[] = [
             if (command.type === 'timersDue') Object.assign(command, { fromDueMs: cursor.dueMs, fromPosition: cursor.position });
             return original.apply(this, args);
           },
-      ),
+      );
+      // Harmless with the check; by itself it comes to that once in hundreds of seeds.
+      const again = patch(
+        PendingCommands.prototype,
+        'propose',
+        (original) =>
+          function (this: PendingCommands, ...args: never[]) {
+            const [command, , rows] = args as unknown as Parameters<PendingCommands['propose']>;
+            original.apply(this, args);
+            if (command.type === 'delayLevelDue' || command.type === 'timersDue') original.call(this, command, () => {}, rows);
+          },
+      );
+      return () => {
+        again();
+        unguarded();
+      };
+    },
   },
   {
     name: 'timers are delivered two seconds before they are due',
