@@ -15,6 +15,7 @@ const LEGEND = `# simulated ms · who · what. rN: replica, cN: client, world: p
 # "fault: kind for N ms": injected on that machine. Between two lines of the same time the order is the order of events.`;
 
 const USAGE = `npm run sim -- --start SEED --seeds N [--json]     runs N seeds, stops at the first that fails
+npm run sim -- --start SEED --seeds N --keep-going runs all N, whichever fail
 npm run sim -- --start SEED --seeds N --twice      runs each seed twice: both runs must be the same, event by event
 npm run sim -- --seed SEED [--trace]               runs one, with everything that happens in it
 
@@ -39,6 +40,7 @@ function readFlags() {
         seed: { type: 'string' },
         trace: { type: 'boolean', default: false },
         twice: { type: 'boolean', default: false },
+        'keep-going': { type: 'boolean', default: false },
         json: { type: 'boolean', default: false },
         workload: { type: 'string', multiple: true },
         fault: { type: 'string', multiple: true },
@@ -97,14 +99,19 @@ class Progress {
   #simulatedMs = 0;
   #acked = 0;
   #faults = 0;
+  #failed = 0;
   readonly #total: number;
 
   constructor(total: number) {
     this.#total = total;
   }
 
-  add({ result }: SeedOutcome): void {
+  add({ result, failure }: SeedOutcome): void {
     this.#done++;
+    if (failure !== null) {
+      this.#failed++;
+      report(failure);
+    }
     this.#simulatedMs += result?.simulatedMs ?? 0;
     this.#acked += result?.acked ?? 0;
     this.#faults += result?.faults ?? 0;
@@ -118,12 +125,13 @@ class Progress {
 
   finish(): void {
     const seconds = (performance.now() - this.#startedMs) / 1000;
-    if (!values.json) console.log(`${this.#line()}, none failed`);
+    if (!values.json) console.log(`${this.#line()}, ${this.#failed === 0 ? 'none' : this.#failed} failed`);
     else
       console.log(
         JSON.stringify({
-          event: 'passed',
+          event: this.#failed === 0 ? 'passed' : 'ended',
           seeds: this.#done,
+          failed: this.#failed,
           seconds,
           simulatedMs: this.#simulatedMs,
           faults: this.#faults,
@@ -133,22 +141,23 @@ class Progress {
   }
 }
 
-/** Each worker takes every second seed and tells of each outcome. @returns the failure of the lowest seed */
-function inWorkers(start: number, count: number, progress: Progress): Promise<SeedFailure | null> {
+/** Each worker takes every second seed and tells of each outcome. @returns whether one failed */
+function inWorkers(start: number, count: number, progress: Progress): Promise<boolean> {
   const workers = Array.from({ length: WORKERS }, (_, at) =>
     fork(
       fileURLToPath(import.meta.url),
       [
         ...['--start', String(start + at), '--seeds', String(count - at), '--worker', String(WORKERS)],
         ...(values.twice ? ['--twice'] : []),
+        ...(values['keep-going'] ? ['--keep-going'] : []),
         ...faults.flatMap((kind) => ['--fault', kind]),
         ...(workloads ?? []).flatMap((name) => ['--workload', name]),
       ],
       // There is a worker for each core already.
-      { execArgv: ['--single-threaded-gc'] },
+      { execArgv: ['--single-threaded-gc', '--max-semi-space-size=16'] },
     ),
   );
-  let worst: SeedFailure | null = null;
+  let failed = false;
   let crashed = false;
   const ends = workers.map(
     (worker) =>
@@ -157,39 +166,42 @@ function inWorkers(start: number, count: number, progress: Progress): Promise<Se
           const outcome = message as SeedOutcome;
           progress.add(outcome);
           if (outcome.failure === null) return;
-          if (worst === null || outcome.failure.seed < worst.seed) worst = outcome.failure;
-          for (const other of workers) other.kill();
+          failed = true;
+          if (!values['keep-going']) for (const other of workers) other.kill();
         });
         worker.on('exit', (code) => {
-          if (code !== 0 && worst === null) crashed = true;
+          if (code !== 0 && (!failed || values['keep-going'])) crashed = true;
           resolve();
         });
       }),
   );
   return Promise.all(ends).then(() => {
-    if (crashed && worst === null) throw new Error('a worker ended without an outcome');
-    return worst;
+    if (crashed) throw new Error('a worker ended without an outcome');
+    return failed;
   });
+}
+
+/** Up to the first that fails, or all of them. @returns whether one failed */
+async function inThis(seeds: readonly number[], each: (outcome: SeedOutcome) => void): Promise<boolean> {
+  const failure = await runSeeds(seeds, startBroker, each, runOne);
+  if (failure !== null && values['keep-going']) await inThis(seeds.slice(seeds.indexOf(failure.seed) + 1), each);
+  return failure !== null;
 }
 
 async function many(start: number, count: number): Promise<void> {
   const progress = new Progress(count);
-  const failure =
-    count < SEEDS_WORTH_WORKERS
-      ? await runSeeds(seedRange(start, count), startBroker, (outcome) => progress.add(outcome), runOne)
-      : await inWorkers(start, count, progress);
-  if (failure === null) {
-    progress.finish();
-    return;
-  }
-  report(failure);
-  process.exitCode = 1;
+  const isFew = count < SEEDS_WORTH_WORKERS;
+  const failed = isFew
+    ? await inThis([...seedRange(start, count)], (outcome) => progress.add(outcome))
+    : await inWorkers(start, count, progress);
+  if (!failed || values['keep-going']) progress.finish();
+  if (failed) process.exitCode = 1;
 }
 
 if (values.worker !== undefined) {
   const step = integer(values.worker, 'worker');
-  const seeds = seedRange(integer(values.start, 'start'), integer(values.seeds, 'seeds'), step);
-  await runSeeds(seeds, startBroker, (outcome) => process.send?.(outcome), runOne);
+  const seeds = [...seedRange(integer(values.start, 'start'), integer(values.seeds, 'seeds'), step)];
+  await inThis(seeds, (outcome) => process.send?.(outcome));
   process.disconnect();
 } else if (values.seed !== undefined) await one(integer(values.seed, 'seed'));
 else await many(integer(values.start, 'start'), integer(values.seeds, 'seeds'));
