@@ -30,8 +30,8 @@ export interface RouterOptions {
 }
 
 /**
- * Who leads which broker group and where topics lie. Any broker answers; answers are merged, a higher term or version wins,
- * so that a broker that is behind cannot take the client back. Refreshed every refreshMs, and at once when somebody says
+ * Who leads which broker group and where topics lie. Any broker answers; answers are merged, the leader of a higher term and a higher
+ * version win, so that a broker that is behind cannot take the client back. Refreshed every refreshMs, and at once when somebody says
  * that a route is wrong: then every known broker is asked, since the first to know of a new leader may be any.
  */
 export class Router {
@@ -302,17 +302,20 @@ export class Router {
 
 /** What is known after a broker said `said`; `known` itself when that is nothing new. */
 function mergedRoute(known: BrokerRoute, said: BrokerRoute): BrokerRoute {
-  if (said.term < known.term) return known;
   // A group that is wholly down has no replicas in any answer, and comes back where it was.
   const replicas = said.replicas.length === 0 ? known.replicas : said.replicas;
-  if (said.term > known.term) return { ...said, replicas };
-  // A term has one leader at most: who names it knows more than who does not, and nobody can name another.
-  const leader = known.leader === 0 ? said.leader : known.leader;
-  if (said.leader !== 0 && said.leader !== leader) return known;
-  // One broker's gossip may have lost the leader while the leader serves: its address goes with its term.
+  const named = said.leader !== 0;
+  if (named && (known.leader === 0 || said.term > known.term)) return { ...said, replicas };
+  if (said.term < known.term) return known;
+  // Two replicas cannot lead in one term.
+  if (named && said.leader !== known.leader) return known;
+  // Who names nobody unseats nobody. One broker's gossip may have lost the leader while the leader serves; and a replica that is cut off
+  // from the others campaigns in a higher term than theirs, in which nobody may ever win.
+  const { leader } = known;
+  const term = leader === 0 ? said.term : known.term;
   const kept = replicas.some(({ replicaId }) => replicaId === leader) ? [] : known.replicas.filter(({ replicaId }) => replicaId === leader);
-  const merged = { ...said, leader, replicas: [...replicas, ...kept].sort((x, y) => x.replicaId - y.replicaId) };
-  return known.leader === leader && sameReplicas(known, merged) ? known : merged;
+  const merged = { ...said, term, leader, replicas: [...replicas, ...kept].sort((x, y) => x.replicaId - y.replicaId) };
+  return known.term === term && sameReplicas(known, merged) ? known : merged;
 }
 
 /** In any order. */

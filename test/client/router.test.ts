@@ -57,7 +57,7 @@ describe('the merged route of a group', () => {
     said(4, 2, { 2: 'x' });
     expect(changes()).toBe(before);
     said(6, 0, { 2: 'b', 3: 'c' });
-    expect(router.leader('g')).toBeNull();
+    expect(router.leader('g')?.endpoint).toBe('ws://a:1');
     said(6, 3, { 2: 'b', 3: 'c' });
     expect(router.leader('g')?.endpoint).toBe('ws://c:1');
     expect(hosts()).toEqual(['2@b', '3@c']);
@@ -69,7 +69,35 @@ describe('the merged route of a group', () => {
     said(5, 0, {});
     said(6, 0, {});
     expect(hosts()).toEqual(['1@a', '2@b', '3@c']);
+    expect(router.leader('g')?.endpoint).toBe('ws://a:1');
+  });
+
+  /** Found by seed 1162: clients met nobody for a minute, while two of three replicas served. */
+  test('FAULTS 11 a replica that is cut off from the others and campaigns in a higher term hides their leader from nobody', () => {
+    const { router, said } = makeRouter();
+    const replicas = { 1: 'a', 2: 'b', 3: 'c' };
+    // Whoever reached it first hears of the leader from the others all the same, whatever comes in which order.
+    said(4, 0, replicas);
     expect(router.leader('g')).toBeNull();
+    said(3, 1, replicas);
+    said(4, 0, replicas);
+    said(5, 0, replicas);
+    expect(router.leader('g')?.endpoint).toBe('ws://a:1');
+    expect(router.term('g')).toBe(3);
+    // It has come back and won: the leader of before is none any more.
+    said(5, 3, replicas);
+    said(3, 1, replicas);
+    expect(router.leader('g')?.endpoint).toBe('ws://c:1');
+  });
+
+  test('F04 addresses are taken from a broker of a higher term that knows no leader: a group that is starting again elsewhere', () => {
+    const { router, said, hosts } = makeRouter();
+    said(5, 1, { 1: 'a', 2: 'b', 3: 'c' });
+    said(6, 0, { 1: 'x', 2: 'y', 3: 'z' });
+    expect(hosts()).toEqual(['1@x', '2@y', '3@z']);
+    expect(router.leader('g')?.endpoint).toBe('ws://x:1');
+    said(7, 2, { 1: 'x', 2: 'y', 3: 'z' });
+    expect(router.leader('g')?.endpoint).toBe('ws://y:1');
   });
 
   test('FAULTS 20 who waits for another term is woken by it alone, and gives up in time', async () => {
