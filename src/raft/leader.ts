@@ -239,10 +239,16 @@ export class Leader {
   }
 
   #rejected(peer: Progress, message: AppendResponse): void {
-    if (message.rejectedIndex <= peer.matchIndex) return; // older than what it has acknowledged since
+    const answersProbe = peer.state === 'probe' && peer.waiting && message.rejectedIndex === peer.probedIndex;
+    if (message.rejectedIndex <= peer.matchIndex) {
+      // Older than what it has acknowledged since, or it has lost that: damage took the end of its log, and it has a floor for votes (I4).
+      if (!answersProbe) return;
+      peer.lost();
+      this.#match[peer.id] = 0;
+    }
     if (peer.state === 'replicate') {
       peer.becomeProbe(peer.matchIndex + 1);
-    } else if (peer.state === 'probe' && message.rejectedIndex === peer.probedIndex) {
+    } else if (answersProbe) {
       const { log } = this.#core;
       const agreed = log.lastIndexWithTermAtMost(message.lastIndex, message.hintTerm);
       peer.becomeProbe(Math.max(peer.matchIndex + 1, Math.min(message.rejectedIndex, agreed + 1)));

@@ -93,6 +93,11 @@ export class Progress {
     return true;
   }
 
+  /** It has not any more what it acknowledged. What was committed by it stays so. */
+  lost(): void {
+    this.matchIndex = 0;
+  }
+
   status(): PeerStatus {
     return {
       id: this.id,

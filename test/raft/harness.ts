@@ -136,6 +136,11 @@ export class Replica {
     this.snapshots.clear();
   }
 
+  /** Of what it has on disk nothing is left behind an index. */
+  damage(lastIndex: number): void {
+    cutLog(this.durable, lastIndex + 1);
+  }
+
   tick(nowMs: number): void {
     this.nowMs = nowMs;
     this.raft.tick(nowMs);

@@ -543,6 +543,29 @@ describe('F35 thesis', () => {
     expect(scenario.at(3).raft.role).toBe('leader');
   });
 
+  /** Found by seed 919: such a follower was asked for the same place for ever, as long as its leader stayed. */
+  test('I4 a follower that has lost what it acknowledged gets it again from the leader that counted on it', () => {
+    const scenario = led();
+    for (let i = 0; i < 3; i++) scenario.at(1).propose();
+    scenario.settle();
+    const { lastIndex } = scenario.at(2).log;
+    scenario.crash(2);
+    scenario.at(2).damage(2);
+    scenario.start(2);
+    scenario.at(2).raft.setVoteFloor(lastIndex);
+    expect(scenario.at(2).log.lastIndex).toBe(2);
+    const committed = scenario.at(1).raft.commitIndex;
+    scenario.command('reset 1 2');
+    scenario.settle();
+    expect(scenario.at(2).log.lastIndex).toBe(lastIndex);
+    expect(scenario.at(1).raft.progress()[0]).toMatchObject({ id: 2, state: 'replicate', matchIndex: lastIndex });
+    expect(scenario.at(1).raft.commitIndex).toBe(committed);
+    // Nothing is counted twice: what comes now is committed by whoever stores it.
+    scenario.at(1).propose();
+    scenario.settle();
+    expect(scenario.at(2).raft.commitIndex).toBe(lastIndex + 1);
+  });
+
   test('I4 a vote floor is compared as logs are: a longer log of an older term may lack what was lost, a newer term cannot', () => {
     const granted = (lastIndex: number, lastTerm: number, floorTerm: number): boolean => {
       const scenario = new Scenario();
