@@ -174,7 +174,13 @@ async function settle(io: Io, stage: Stage, client: LedgerClient, referee: Topic
   try {
     if (new Set(described.map(({ topicId }) => topicId)).size > 1) await client.admin().deleteTopic(name);
     else if (described.length === 0) await client.admin().createTopic(name, { queues: QUEUES });
-    else await client.admin().updateTopic(name, { queues: QUEUES });
+    // On all groups: who made it may have known of some only (seed 2184).
+    else
+      await client.admin().updateTopic(
+        name,
+        { queues: QUEUES },
+        stage.groups.map(({ brokerName }) => brokerName),
+      );
   } catch (error) {
     if (!(error instanceof LedgerError)) throw error;
     await sleep(io, 200);
