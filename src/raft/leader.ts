@@ -46,6 +46,8 @@ export class Leader {
     for (let id = 0; id < this.#match.length; id++) this.#match[id] = this.#byId[id]?.matchIndex ?? 0;
     if (this.#transferTo !== 0 && !this.#core.quorum.isVoter(this.#transferTo)) this.#transferTo = 0;
     this.advanceCommit();
+    // Who is left may have answered already, or be this replica alone: nobody else would end the round, and all later reads wait for it.
+    this.#finishReads();
   }
 
   /** Thesis 4.1, and the correction to it: without a committed entry of this term two leaders could change in turns and split the group. */

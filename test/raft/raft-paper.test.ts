@@ -492,6 +492,23 @@ describe('F35 thesis', () => {
     expect(scenario.at(1).reads).toEqual([]);
   });
 
+  /** Found by seed 3661: the only voter that was left never answered a read again. */
+  test('6.4 reads: a round that waits for a voter who is removed ends with it', () => {
+    const scenario = led(2);
+    const joint = { voters: [1], learners: [], outgoing: [1, 2] };
+    expect(scenario.at(1).change(joint)).toBe(true);
+    scenario.settle();
+    scenario.cut(2);
+    scenario.command('read 1 5');
+    expect(scenario.at(1).reads).toEqual([]);
+    expect(scenario.at(1).change({ voters: [1], learners: [], outgoing: null })).toBe(true);
+    scenario.settle();
+    expect(scenario.at(1).reads).toEqual([{ context: 5, index: 2 }]);
+    scenario.command('read 1 6');
+    scenario.settle();
+    expect(scenario.at(1).reads.at(-1)).toMatchObject({ context: 6 });
+  });
+
   test('6.4 reads: queued reads are bounded, more are refused', () => {
     const scenario = led();
     for (let context = 0; context <= MAX_PENDING_READS; context += 1) scenario.at(1).raft.readIndex(context);
