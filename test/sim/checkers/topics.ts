@@ -14,7 +14,7 @@ interface Life {
   readonly bodies: Map<number, string>;
   /** It was gone then. */
   goneAt: number;
-  /** A creation of it was on its way when it went, or was asked for after that: it makes it again, as any creation makes a topic. */
+  /** A creation of it was on its way when it went, or was asked for after that, at any group: it makes it again, and the others follow (seed 4147). */
   madeLate: boolean;
 }
 
@@ -29,7 +29,7 @@ export class TopicsChecker {
   readonly #endAsked = new Set<string>();
   /** `group name`: deletions that name no incarnation and were not answered: they may end one that is made later. */
   readonly #namelessEnds = new Map<string, number>();
-  /** `group name incarnation`: creations that were asked for and not answered. */
+  /** `name incarnation`: creations that were asked for and not answered, at all groups. */
   readonly #makes = new Map<string, number>();
   #now = 0;
 
@@ -43,16 +43,18 @@ export class TopicsChecker {
     } else if (request.op === Op.topicPut) {
       const put = request.body;
       if (put.deleted || queuesAt(put, group) === 0) this.#endAsked.add(`${put.topic} ${put.topicId}`);
-      else if (put.known !== true) this.#making(group, put);
+      else if (put.known !== true) this.#making(put);
     }
     return this.#now;
   }
 
-  #making(group: string, { topic, topicId }: TopicPutRequest): void {
-    const key = `${group} ${topic} ${topicId}`;
+  #making({ topic, topicId }: TopicPutRequest): void {
+    const key = `${topic} ${topicId}`;
     this.#makes.set(key, (this.#makes.get(key) ?? 0) + 1);
-    const life = this.#lives.get(`${group} ${topic}`)?.get(topicId);
-    if (life !== undefined && life.goneAt < this.#now) life.madeLate = true;
+    for (const lives of this.#lives.values()) {
+      const life = lives.get(topicId);
+      if (life?.name === topic && life.goneAt < this.#now) life.madeLate = true;
+    }
   }
 
   /** @param begun what begun() said @param body null: refused */
@@ -63,7 +65,7 @@ export class TopicsChecker {
     } else if (request.op === Op.topicDelete) {
       const key = `${group} ${request.body.topic}`;
       this.#namelessEnds.set(key, (this.#namelessEnds.get(key) ?? 1) - 1);
-      if (body !== null) for (const life of this.#of(group, request.body.topic)) if (life.since <= begun) this.#gone(group, life);
+      if (body !== null) for (const life of this.#of(group, request.body.topic)) if (life.since <= begun) this.#gone(life);
     } else if (body !== null && (request.op === Op.topicCreate || request.op === Op.topicUpdate)) {
       const route = body as TopicRoute;
       this.#alive(group, route, queuesAt(route, group));
@@ -75,16 +77,16 @@ export class TopicsChecker {
   #putAnswered(group: string, put: TopicPutRequest, done: boolean): void {
     const { topic, topicId, deleted, known } = put;
     const queues = queuesAt(put, group);
-    if (deleted && done) this.#gone(group, this.#alive(group, put, queues));
+    if (deleted && done) this.#gone(this.#alive(group, put, queues));
     if (deleted || queues === 0) return;
     if (done) this.#alive(group, put, queues);
-    const key = `${group} ${topic} ${topicId}`;
+    const key = `${topic} ${topicId}`;
     if (known !== true) this.#makes.set(key, (this.#makes.get(key) ?? 1) - 1);
   }
 
-  #gone(group: string, life: Life): void {
+  #gone(life: Life): void {
     life.goneAt = Math.min(life.goneAt, this.#now);
-    if ((this.#makes.get(`${group} ${life.name} ${life.topicId}`) ?? 0) > 0) life.madeLate = true;
+    if ((this.#makes.get(`${life.name} ${life.topicId}`) ?? 0) > 0) life.madeLate = true;
   }
 
   #alive(group: string, { topic, topicId, version }: TopicRoute, queues: number): Life {
