@@ -16,6 +16,8 @@ import { VoteFloorQuestion } from './vote-floor.ts';
 
 /** A place is looked at so often before a read that still finds it damaged is believed. */
 const MAX_TRIES = 8;
+/** Between two looks at damage of which nobody knows yet whether it is committed. */
+const UNCOMMITTED_RETRY_MS = 100;
 /** Damage that reads report while as much is being mended already is found again by the next read. */
 const MAX_REPORTED = 64;
 const NO_READ = { position: -1, tries: 0 };
@@ -176,6 +178,14 @@ export class RepairService {
 
   /** A cold read waits here. When it comes again at once, the damage may begin before where its search began. */
   async #onDamage(damage: LogCorrupt): Promise<void> {
+    const view = this.#view as RepairView;
+    const { index } = await view.verifier.cursorBefore(damage.position);
+    if (index >= view.lastIndex()) {
+      // A leader of a moment ago reads for a follower what it does not know to be committed yet. Only what is may be mended, and soon is.
+      if (this.#stopped) throw new RepairStopped('stopped');
+      await new Promise<void>((resolve) => void this.#ports.clock.setTimer(UNCOMMITTED_RETRY_MS, resolve));
+      return;
+    }
     const { position, tries } = this.#lastRead;
     this.#lastRead = { position: damage.position, tries: position === damage.position ? tries + 1 : 0 };
     if (this.#lastRead.tries > MAX_TRIES) throw damage;
