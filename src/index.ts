@@ -18,6 +18,7 @@ export type { DeadLetter, DeadLetterPlace } from './client/dead-letter.ts';
 export type { DeadLetterChanges, ReplayedLetter } from './client/dead-letter-replay.ts';
 export { type DeadLetterPage, type DeadLetterQuery, DeadLetters, type ReplayQuery } from './client/dead-letters.ts';
 export type { DelayedInGroup } from './client/delay-admin.ts';
+export type { GroupOutcome } from './client/every-group.ts';
 export { FileOffsetStore } from './client/file-offset-store.ts';
 export { HANDLER_DURATION_BUCKETS_MS } from './client/handler-timings.ts';
 export { IDEMPOTENT_DEFAULTS, type IdempotentOptions, idempotent } from './client/idempotent/idempotent.ts';
@@ -51,7 +52,8 @@ export { POP_CONSUMER_DEFAULTS, PopConsumer, type PopConsumerOptions } from './c
 export { PoppedMessage } from './client/pop/popped-message.ts';
 export { Producer } from './client/producer.ts';
 export { PullConsumer } from './client/pull-consumer.ts';
-export type { GroupQuota, QuotaLimits, QuotaOutcome, QuotaSubject } from './client/quotas.ts';
+export type { GroupQuota, QuotaLimits, QuotaSubject } from './client/quotas.ts';
+export type { GroupRetention, TopicRetention } from './client/retentions.ts';
 export { selectByOrderingKeyHash } from './client/selector.ts';
 export type { PendingTransaction } from './client/transaction-admin.ts';
 export type { CheckLocalTransaction, TransactionCheck } from './client/transaction-checker.ts';

@@ -242,7 +242,7 @@ export class Admin {
       const answer = (timeOffset: number): void => {
         session.respond(Op.queueRange, requestId, { minOffset: queue.minOffset, maxOffset: queue.nextOffset, timeOffset });
       };
-      const timeOffset = queue.index.offsetAtTime(request.timeMs);
+      const timeOffset = queue.offsetAtTime(request.timeMs);
       if (typeof timeOffset === 'number') answer(timeOffset);
       else timeOffset.then(answer, (error: unknown) => refuseWith(session, requestId, error));
     });

@@ -11,7 +11,7 @@ const MAX_AGE_LOOKUPS = 4_096;
 /** Log time of the oldest message that is not consumed; null when there is none, or it cannot be read here (its owner tells of damage). */
 export async function oldestTimeMs(queue: QueueState, committedOffset: number, units: UnitBatch): Promise<number | null> {
   try {
-    const found = await queue.index.readUnits(Math.max(queue.minOffset, committedOffset), 1, units);
+    const found = await queue.readUnits(Math.max(queue.minOffset, committedOffset), 1, units);
     return found > 0 ? (units.logTimeMs[0] as number) : null;
   } catch {
     return null;

@@ -26,6 +26,7 @@ import { Pulls } from './pulls.ts';
 import { QuotaAdmin } from './quota-admin.ts';
 import { QuotaMeters } from './quota-meters.ts';
 import { type DiskWatermark, Retention } from './retention.ts';
+import { RetentionAdmin } from './retention-admin.ts';
 import { SendBacks } from './send-backs.ts';
 import type { BrokerHello, Request, RequestHandler, Session } from './session.ts';
 import { type SettingName, settingLevel } from './settings.ts';
@@ -104,6 +105,7 @@ export class Broker implements RequestHandler, ApplyListener {
   readonly #reconciler: TopicReconciler | null;
   readonly #admin: Admin;
   readonly #quotas: QuotaAdmin;
+  readonly #retentions: RetentionAdmin;
   readonly #messages: MessageGet;
   readonly #transactions: TransactionRequests;
   readonly #searches: MessageQuery;
@@ -141,6 +143,7 @@ export class Broker implements RequestHandler, ApplyListener {
         : new TopicReconciler(this.#context, this.#commands, options.clusterTopics, options.brokerName);
     this.#admin = new Admin(this.#context, this.#commands, options);
     this.#quotas = new QuotaAdmin(this.#context, this.#commands);
+    this.#retentions = new RetentionAdmin(this.#context, this.#commands);
     const entries = new StoredEntries(this.#context, this.#pulls.reader, options.ids);
     this.#delays = new DelayAdmin(this.#context, this.#commands, entries, options.ids, this.#timers);
     this.#messages = new MessageGet(this.#context, this.#pulls.reader, entries, options.ids, this.#delays);
@@ -345,6 +348,15 @@ export class Broker implements RequestHandler, ApplyListener {
         break;
       case Op.quotaList:
         this.#admin.read(session, requestId, () => this.#quotas.list(session, requestId));
+        break;
+      case Op.retentionSet:
+        this.#retentions.set(session, requestId, request.body);
+        break;
+      case Op.retentionRemove:
+        this.#retentions.remove(session, requestId, request.body);
+        break;
+      case Op.retentionList:
+        this.#admin.read(session, requestId, () => this.#retentions.list(session, requestId));
         break;
       case Op.messageQuery:
         this.#admin.read(session, requestId, () => this.#searches.query(session, requestId, request.body));

@@ -9,6 +9,7 @@ import { type BrokerContext, refusalCode } from './context.ts';
 import type { DeliveryRow } from './delivery.ts';
 import { FEATURE_LEVELS } from './feature-level.ts';
 import type { HalfMessage } from './half-messages.ts';
+import { Keeping, type KeepPlan } from './keeping.ts';
 import type { PendingCommands } from './pending-commands.ts';
 import type { Reader } from './reader.ts';
 import { WaitingRows } from './waiting-rows.ts';
@@ -25,6 +26,8 @@ const MAX_NEEDED_SHARE = 0.5;
 /** The same on a full disk, where the copies live on the log's reserve. */
 const MAX_NEEDED_SHARE_WHEN_FULL = 0.1;
 
+const NOTHING_KEPT: KeepPlan = { bytes: 0, queues: [] };
+
 /** A leadership ended under it. */
 class Ended extends Error {}
 
@@ -38,6 +41,7 @@ export class Carrying {
   readonly #commands: PendingCommands;
   readonly #reader: Reader;
   readonly #rows: WaitingRows;
+  readonly #keeping: Keeping;
   #running = false;
   /** Counts leaderships: a run of an earlier one ends. */
   #leadership = 0;
@@ -53,6 +57,7 @@ export class Carrying {
     this.#commands = commands;
     this.#reader = reader;
     this.#rows = new WaitingRows(context, reader);
+    this.#keeping = new Keeping(context, this.#rows);
   }
 
   leadershipLost(): void {
@@ -101,13 +106,16 @@ export class Carrying {
       if (place < position) names.set(name, sizeBytes);
     };
     await scan.names((name, sizeBytes) => names.set(name, sizeBytes));
-    const neededBytes = [...names.values()].reduce((sum, sizeBytes) => sum + sizeBytes, await scan.waitingBytes());
-    this.#check(leadership);
     const isFull = this.#context.replica.diskFull?.() === true;
+    // What could be gone by now must not keep a full disk full.
+    const kept = isFull ? NOTHING_KEPT : await this.#keeping.plan(position, expired);
+    const neededBytes = [...names.values()].reduce((sum, sizeBytes) => sum + sizeBytes, kept.bytes + (await scan.waitingBytes()));
+    this.#check(leadership);
     if (neededBytes > (isFull ? MAX_NEEDED_SHARE_WHEN_FULL : MAX_NEEDED_SHARE) * cutBytes) {
       this.#notBefore = isFull ? 0 : position + cutBytes;
       return;
     }
+    await this.#keep(kept, leadership);
     for (let tries = 0; tries < MAX_TRIES; tries++) {
       if (!(await this.#carryWaiting(scan, position, leadership))) return;
       while (names.size > 0) await this.#carryNames(names, leadership);
@@ -145,6 +153,15 @@ export class Carrying {
       this.#check(leadership);
       if (carried.length === 0) return !soon;
       await this.#carryUnits(carried, leadership, (units) => ({ type: 'timersCarry', units }));
+    }
+  }
+
+  async #keep(plan: KeepPlan, leadership: number): Promise<void> {
+    for await (const { queue, from, rows, logTimesMs } of this.#keeping.rounds(plan)) {
+      const copies = await this.#copy(new Map(rows.map(({ position, sizeBytes }) => [position, sizeBytes])), leadership);
+      const { queueId, topic } = queue;
+      const copied = rows.map((row) => ({ ...row, topicId: topic.id, queueId, position: (copies.get(row.position) as Copy).position }));
+      await this.#propose({ type: 'keep', topicId: topic.id, queueId, from, logTimesMs }, leadership, copied);
     }
   }
 

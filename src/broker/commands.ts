@@ -3,7 +3,7 @@ import { assert } from '../base/assert.ts';
 import { writeU32 } from '../base/bytes.ts';
 import { crc32 } from '../base/crc.ts';
 import type { AllocateStrategy } from '../protocol/allocate-strategies.ts';
-import type { Quota } from '../protocol/requests.ts';
+import type { LongerRetention, Quota } from '../protocol/requests.ts';
 import type { ConfiguredQueue } from './assignment/types.ts';
 import { assertLevelKnown, FEATURE_LEVELS, NEWEST_FEATURE_LEVEL } from './feature-level.ts';
 import type { PopCommand } from './pop/commands.ts';
@@ -293,9 +293,30 @@ export interface QuotaRemove {
   readonly name: string;
 }
 
+/** The longer retention of that name is replaced. */
+export interface RetentionSet extends LongerRetention {
+  readonly type: 'retentionSet';
+}
+/** One that is not there is fine. */
+export interface RetentionRemove {
+  readonly type: 'retentionRemove';
+  readonly name: string;
+}
+/** A delivery entry: its rows are what a queue has from an offset on, as copied to the log's head; the times at which each was stored first. */
+export interface Keep {
+  readonly type: 'keep';
+  readonly topicId: number;
+  readonly queueId: number;
+  readonly from: number;
+  readonly logTimesMs: readonly number[];
+}
+
 export type Command =
   | QuotaSet
   | QuotaRemove
+  | RetentionSet
+  | RetentionRemove
+  | Keep
   | TopicCreate
   | TopicUpdate
   | TopicDelete
@@ -355,6 +376,9 @@ const LAYOUT: Layout = {
   delayLevelCarry: { number: 72, fields: ['level', 'from', 'to', 'units'], level: FEATURE_LEVELS.carrying },
   timersCarry: { number: 73, fields: ['units'], level: FEATURE_LEVELS.carrying },
   halvesCarry: { number: 74, fields: ['halves'], level: FEATURE_LEVELS.carrying },
+  retentionSet: { number: 75, fields: ['name', 'retentionMs', 'maxBytes'], level: FEATURE_LEVELS.keeping },
+  retentionRemove: { number: 76, fields: ['name'], level: FEATURE_LEVELS.keeping },
+  keep: { number: 77, fields: ['topicId', 'queueId', 'from', 'logTimesMs'], level: FEATURE_LEVELS.keeping },
   setSetting: { number: 12, fields: ['name', 'value'] },
   featureLevelRaise: { number: 13, fields: ['level'] },
   topicPut: {

@@ -14,10 +14,12 @@ export const FEATURE_LEVELS = {
   messaging: 3,
   /** Batches carried to the log's head, and cuts that rest on it. */
   carrying: 4,
+  /** Longer retention of single topics and of dead letters. */
+  keeping: 5,
 } as const;
 
 /** What this release can read and write. New groups are raised to it by their first leader. */
-export const NEWEST_FEATURE_LEVEL: number = FEATURE_LEVELS.carrying;
+export const NEWEST_FEATURE_LEVEL: number = FEATURE_LEVELS.keeping;
 /** Of a state before its first entry, and of peers that announce nothing. */
 export const FIRST_FEATURE_LEVEL: number = FEATURE_LEVELS.group;
 

@@ -41,6 +41,11 @@ export const StateLimits = {
   maxCancelledMessages: 100_000,
   /** Carried batches that rows in queues refer to, and timers that wait elsewhere until the cut; beyond, nothing more is carried and the log is held. ≈ 150 bytes each. */
   maxCarried: 500_000,
+  /** Topics, or dead letters, that are kept for longer than the log. */
+  maxLongerRetentions: 1_000,
+  maxLongerRetentionMs: 10 * 365 * 24 * 3_600_000,
+  /** Batches, and single deliveries, that are kept, over all queues; beyond, the oldest of what is to be kept is dropped as by its quota. ≈ 150 bytes each. */
+  maxKeptUnits: 262_144,
   /** (group, queue) pairs that were popped; beyond: pops are TOO_MANY. */
   maxPopQueues: 100_000,
   /** Deliveries whose messages are invisible, in all and of one group and queue; beyond: that queue gives nothing until some are done. ≈ 200 bytes each. */

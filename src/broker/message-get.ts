@@ -12,7 +12,7 @@ import type { BrokerContext } from './context.ts';
 import type { DelayAdmin } from './delay-admin.ts';
 import type { MessageIdIndex } from './ports.ts';
 import type { Reader } from './reader.ts';
-import type { StoredEntries } from './stored-entries.ts';
+import type { StoredEntries, StoredPlace } from './stored-entries.ts';
 import type { QueueState } from './topics.ts';
 
 export interface FoundMessage {
@@ -48,12 +48,14 @@ export class MessageGet {
     if (queue === undefined) throw new LedgerError('QUEUE_NOT_FOUND');
     if (!(offset >= queue.minOffset && offset < queue.nextOffset)) throw new LedgerError('MESSAGE_NOT_FOUND');
     const units = new UnitBatch(1);
-    const found = await queue.index.readUnits(offset, 1, units);
+    const found = await queue.readUnits(offset, 1, units);
     const baseOffset = units.baseOffset[0] as number;
     if (found === 0 || baseOffset > offset) throw new LedgerError('MESSAGE_NOT_FOUND');
     const { entry, row } = await this.#reader.unit(units.position[0] as number, units.sizeBytes[0] as number);
     const reference = this.#reader.reference(row);
-    return describe(queue, entry, baseOffset, reference?.messageIndex ?? offset - baseOffset, reference);
+    // A copy's header has the time of the copy.
+    const logTimeMs = offset < queue.logMinOffset ? (units.logTimeMs[0] as number) : readU53(entry, Entry.logTimeMs);
+    return describe(queue, entry, { baseOffset, logTimeMs }, reference?.messageIndex ?? offset - baseOffset, reference);
   }
 
   async #byId(id: MessageId): Promise<FoundMessage> {
@@ -61,9 +63,9 @@ export class MessageGet {
       const entry = await this.#entries.at(position);
       const message = entry === null ? -1 : messageIndex(entry, id);
       if (entry === null || message < 0) continue;
-      for (const { queue, baseOffset, row } of await this.#entries.placesOf(entry)) {
-        const reference = this.#reader.reference(row);
-        if (reference === undefined || reference.messageIndex === message) return describe(queue, entry, baseOffset, message, reference);
+      for (const place of await this.#entries.placesOf(entry)) {
+        const reference = this.#reader.reference(place.row);
+        if (reference === undefined || reference.messageIndex === message) return describe(place.queue, entry, place, message, reference);
       }
       const waiting = await this.#waiting(entry, message);
       if (waiting !== null) return waiting;
@@ -76,7 +78,7 @@ export class MessageGet {
     const place = await this.#delays.placeOf(entry);
     const queue = this.#delays.queueOf(entry);
     if (place === null || queue === undefined || this.#delays.isCancelled(entry, message)) return null;
-    const found = describe(queue, entry, 0, message, undefined);
+    const found = describe(queue, entry, { baseOffset: 0, logTimeMs: readU53(entry, Entry.logTimeMs) }, message, undefined);
     return { ...found, response: { ...found.response, pendingUntilMs: place.dueMs } };
   }
 }
@@ -90,7 +92,7 @@ function messageIndex(entry: Uint8Array, id: MessageId): number {
 function describe(
   queue: QueueState,
   entry: Uint8Array,
-  baseOffset: number,
+  { baseOffset, logTimeMs }: Pick<StoredPlace, 'baseOffset' | 'logTimeMs'>,
   index: number,
   reference: PulledReference | undefined,
 ): FoundMessage {
@@ -99,7 +101,7 @@ function describe(
       topic: queue.topic.name,
       queueId: queue.queueId,
       baseOffset,
-      logTimeMs: readU53(entry, Entry.logTimeMs),
+      logTimeMs,
       position: readU53(entry, Entry.position) + ENTRY_HEADER_BYTES,
       messageIndex: index,
       ...(reference === undefined ? {} : { reference }),

@@ -1,4 +1,4 @@
-import { readU32, readU53 } from '../base/bytes.ts';
+import { readU32 } from '../base/bytes.ts';
 import { ENTRY_HEADER_BYTES, Entry } from '../log/layout.ts';
 import { messagesWithKey } from '../protocol/batch-keys.ts';
 import { topicNotFound } from '../protocol/names.ts';
@@ -99,8 +99,7 @@ export class MessageQuery {
     }
     const shown = matches.slice(0, max - page.messages);
     const before = page.found.length;
-    const logTimeMs = readU53(entry, Entry.logTimeMs);
-    for (const { queue, baseOffset, row } of await this.#entries.placesOf(entry)) {
+    for (const { queue, baseOffset, row, logTimeMs } of await this.#entries.placesOf(entry)) {
       const reference = this.#reader.reference(row);
       const messageIndexes = shown.filter((index) => reference === undefined || reference.messageIndex === index);
       if (messageIndexes.length === 0) continue;

@@ -11,7 +11,7 @@ import type { QueueState } from './topics.ts';
 export async function messageRow(queue: QueueState, offset: number, reader: Reader): Promise<DeliveryRow | null> {
   if (offset < queue.minOffset || offset >= queue.nextOffset) return null;
   const units = new UnitBatch(1);
-  const length = await queue.index.readUnits(offset, 1, units);
+  const length = await queue.readUnits(offset, 1, units);
   const baseOffset = units.baseOffset[0] as number;
   if (length === 0 || baseOffset > offset) return null;
   const position = units.position[0] as number;

@@ -98,7 +98,7 @@ export class Reader {
   /** A promise only when files have to be read; null in it: not read, the session does not take it now. Rejects with LedgerError REPAIRING (damage), NOT_READY (a hole before a cut that is not applied yet), TOO_MANY (cold reads), OFFSET_OUT_OF_RANGE (cut meanwhile). */
   read(queue: QueueState, range: ReadRange): ReadResult | Promise<ReadResult | null> {
     const units = this.#units.pop() ?? new Units(UNITS_PER_PULL);
-    const found = queue.index.readUnits(range.offset, UNITS_PER_PULL, units);
+    const found = queue.readUnits(range.offset, UNITS_PER_PULL, units);
     if (typeof found === 'number') {
       const result = this.#collect(queue, range, units, found);
       this.#units.push(units);

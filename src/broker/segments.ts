@@ -74,9 +74,7 @@ export class Segments {
   /** @param position one that isStart() */
   cut(position: number): void {
     for (const { offsets } of this.#upTo(position)) {
-      this.#raise(offsets, (queue, offset) => {
-        queue.minOffset = offset;
-      });
+      this.#raise(offsets, (queue, offset) => queue.logBegins(offset));
     }
     this.#begin(position);
   }
@@ -85,10 +83,18 @@ export class Segments {
   cutCarried(position: number, expired: number, waits: (topic: TopicState) => boolean): void {
     for (const { position: start, offsets } of this.#upTo(expired)) {
       this.#raise(offsets, (queue, offset) => {
-        if (start <= position || !waits(queue.topic)) queue.minOffset = Math.max(queue.minOffset, offset);
+        if (start <= position || !waits(queue.topic)) queue.logBegins(Math.max(queue.logMinOffset, offset));
       });
     }
     this.#begin(position);
+  }
+
+  /** Where queues would begin in a log that is cut there, by key; those that are not in it begin where they do now. */
+  offsetsAt(position: number): ReadonlyMap<number, number> {
+    const found = new Map<number, number>();
+    for (const { offsets } of this.#upTo(position))
+      for (let i = 0; i < offsets.length; i += 2) found.set(offsets[i] as number, offsets[i + 1] as number);
+    return found;
   }
 
   #upTo(position: number): SegmentStart[] {
@@ -103,7 +109,6 @@ export class Segments {
       // A deleted topic's queues are gone: ids are never given twice, so nobody else is meant.
       if (queue === undefined) continue;
       raise(queue, offsets[i + 1] as number);
-      queue.index.minOffset = queue.minOffset;
     }
   }
 

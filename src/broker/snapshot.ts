@@ -122,7 +122,7 @@ function unpackAdded(packed: readonly [string, unknown][], tables: readonly Stat
 
 /** At level 1 a topic is on its own group alone, and its incarnation is its id: both are left out. */
 function packTopic(topic: TopicState, level: number): unknown[] {
-  const offsets = topic.queues.flatMap((queue) => [queue.nextOffset, queue.minOffset, queue.notedOffset]);
+  const offsets = topic.queues.flatMap((queue) => [queue.nextOffset, queue.logMinOffset, queue.notedOffset]);
   const first = [topic.id, topic.name, topic.version, topic.perm, topic.messageType, topic.replication, offsets];
   if (level < FEATURE_LEVELS.cluster) return first;
   const second = [...first, topic.incarnation, placesOf(topic.placement)];
@@ -245,7 +245,7 @@ function unpackTopic([id, name, version, perm, messageType, replication, offsets
   topics.grow(topic, queues);
   for (const queue of topic.queues) {
     queue.nextOffset = offsets[3 * queue.queueId] as number;
-    queue.minOffset = offsets[3 * queue.queueId + 1] as number;
+    queue.logMinOffset = offsets[3 * queue.queueId + 1] as number;
     queue.notedOffset = offsets[3 * queue.queueId + 2] as number;
   }
 }

@@ -20,12 +20,15 @@ import type { AppliedEntry, ReplicaRole, StateMachine } from '../replica/types.t
 import { EntryType } from '../replica/types.ts';
 import type { TopicRecord } from '../routing/records.ts';
 import { Carried } from './carried.ts';
-import { type Command, type Cut, type CutCarried, decodeCommand } from './commands.ts';
+import { type Command, decodeCommand } from './commands.ts';
 import { Delivery, type DeliveryRow, ROW_BYTES } from './delivery.ts';
 import { Digest, DigestCheckpoint } from './digest.ts';
 import { FIRST_FEATURE_LEVEL, NEWEST_FEATURE_LEVEL } from './feature-level.ts';
 import { Groups } from './groups.ts';
-import { HeldSegments, type PendingReferences } from './held-segments.ts';
+import { HeldSegments } from './held-segments.ts';
+import { KeptMessages } from './kept-messages.ts';
+import { LogCuts } from './log-cuts.ts';
+import { LongerRetentions } from './longer-retentions.ts';
 import { PopTable } from './pop/pop-table.ts';
 import type { ApplyListener, MessageIdIndex, QueueStore } from './ports.ts';
 import { Producers } from './producers.ts';
@@ -77,6 +80,7 @@ export class BrokerStateMachine implements StateMachine {
   readonly retries: Retries;
   readonly pop: PopTable;
   readonly quotas = new Quotas();
+  readonly retentions = new LongerRetentions();
   readonly #settings = new Map<string, number>();
   readonly #queues: QueueStore;
   readonly #ids: MessageIdIndex;
@@ -91,8 +95,8 @@ export class BrokerStateMachine implements StateMachine {
   readonly transactions: Transactions;
   readonly held: HeldSegments;
   readonly carried: Carried;
-  /** Who must not lose bytes of the log by a cut. */
-  readonly #pending: PendingReferences[] = [];
+  readonly kept: KeptMessages;
+  readonly #cuts: LogCuts;
   /** Of the batch at hand: one list for all. */
   readonly #keyHashes: number[] = [];
   #listener: ApplyListener | null = null;
@@ -126,6 +130,14 @@ export class BrokerStateMachine implements StateMachine {
     this.#add(this.carried, ['carry'], this.carried);
     this.held = new HeldSegments(this.carried);
     this.#added.push(this.held);
+    this.kept = new KeptMessages({
+      topics: this.topics,
+      retentions: this.retentions,
+      segments,
+      indexRow: (row, position, logTimeMs) => this.#ids.putRow(row.position, position, logTimeMs),
+    });
+    this.#add(this.kept, ['keep'], this.kept);
+    this.#add(this.retentions, ['retentionSet', 'retentionRemove'], this.retentions);
     this.timers = new Timers({
       topics: this.topics,
       carried: this.carried,
@@ -149,13 +161,15 @@ export class BrokerStateMachine implements StateMachine {
       placeRow: (row, position, logTimeMs) => this.placeRow(row, position, logTimeMs),
     });
     this.#deferred.set(BatchFlag.half, this.transactions);
-    this.#pending.push(this.transactions.halves);
     this.#add(this.transactions, TRANSACTION_COMMANDS, this.transactions);
+    const { carried, held, kept, timers, transactions } = this;
+    const pending = [timers.references, transactions.halves];
+    this.#cuts = new LogCuts({ segments, carried, held, kept, ids: this.#ids, pending, waitIn: (topic) => timers.waitIn(topic) });
+    for (const type of ['cut', 'cutCarried'] as const) this.#handlers.set(type, this.#cuts);
   }
 
   #addTimers(timers: Timers): void {
     this.#added.push(timers);
-    this.#pending.push(timers.references);
     for (const flag of [BatchFlag.delayLevel, BatchFlag.deliverAt, BatchFlag.delayMs]) this.#deferred.set(flag, timers);
     for (const type of ['delayLevelsSet', 'delayLevelDue', 'timersDue', 'delayCancel', 'delayLevelCarry', 'timersCarry'] as const)
       this.#handlers.set(type, timers);
@@ -380,10 +394,6 @@ export class BrokerStateMachine implements StateMachine {
         if (results.includes(0)) this.#listener?.onGroupChanged(command.group);
         break;
       }
-      case 'cut':
-      case 'cutCarried':
-        this.#applyCut(command, index);
-        break;
       case 'setSetting':
         this.#applySetting(command.name, command.value, index);
         break;
@@ -479,27 +489,8 @@ export class BrokerStateMachine implements StateMachine {
     for (const group of groups) this.#listener?.onGroupChanged(group);
   }
 
-  /** Whether nothing that is pending, and no retained delivery, refers to what lies before. */
   mayCut(position: number): boolean {
-    return this.held.allows(position) && !this.#pending.some((pending) => pending.referBefore(position));
-  }
-
-  #applyCut(command: Cut | CutCarried, index: number): void {
-    const { position } = command;
-    if (!(command.type === 'cut' ? this.mayCut(position) : this.carried.mayCut(position, command.asOf))) {
-      // Something came between the proposal and here.
-      this.#commandDone(index, ERRORS.NOT_READY.number, NO_RESULT);
-      return;
-    }
-    // A second proposal of the same cut, or one of an earlier leader, finds nothing to do.
-    if (this.segments.isStart(position)) {
-      this.carried.cut(position);
-      if (command.type === 'cut') this.segments.cut(position);
-      else this.segments.cutCarried(position, command.expired, (topic) => this.timers.waitIn(topic));
-      this.#ids.cut(position);
-      this.held.cut(position);
-    }
-    this.#commandDone(index, 0, NO_RESULT);
+    return this.#cuts.mayCut(position);
   }
 
   #applySetting(name: string, value: number, index: number): void {
@@ -550,7 +541,7 @@ export class BrokerStateMachine implements StateMachine {
     this.#membership = head.membership;
     let covered = true;
     for (const topic of this.topics.all()) {
-      for (const queue of topic.queues) covered = queue.index.restore(queue.minOffset, queue.nextOffset) && covered;
+      for (const queue of topic.queues) covered = queue.index.restore(queue.logMinOffset, queue.nextOffset) && covered;
     }
     for (const topic of before) if (this.topics.named(topic.name) === undefined) this.#queues.removeTopic(topic.name);
     this.#ids.cut(this.segments.startPosition);

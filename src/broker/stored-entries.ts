@@ -16,6 +16,8 @@ export interface StoredPlace {
   readonly baseOffset: number;
   /** Of a delivery by reference, else null. */
   readonly row: DeliveryRow | null;
+  /** Log time at which it was stored, ms. */
+  readonly logTimeMs: number;
 }
 
 /** Rows looked at for one batch: a batch of single deliveries has one for each message, and one for each attempt. The first ones are what is looked for. */
@@ -63,13 +65,28 @@ export class StoredEntries {
     const position = readU53(entry, Entry.position);
     const topicId = readU32(entry, Entry.topicId);
     if ((batchFlags(entry, ENTRY_HEADER_BYTES) & DEFERRED_FLAGS) !== 0) {
-      const places = await this.#delivered(position, topicId);
+      const places = await this.#delivered(position, topicId, readU53(entry, Entry.logTimeMs));
       // One whose time was past when it was stored has its own place, like those without a delay.
       if (places.length > 0) return places;
     }
     const queue = this.#context.state.topics.queue(topicId, readU16(entry, Entry.queueId));
     const baseOffset = queue === undefined ? null : await baseOffsetOf(queue, position);
-    return queue === undefined || baseOffset === null ? [] : [{ queue, baseOffset, row: null }];
+    if (queue !== undefined && baseOffset !== null) return [{ queue, baseOffset, row: null, logTimeMs: readU53(entry, Entry.logTimeMs) }];
+    return entry[Entry.type] === EntryType.carried ? this.#kept(position, topicId) : [];
+  }
+
+  /** Of the copy of a batch whose topic is kept for longer than the log that it was stored in. */
+  async #kept(position: number, topicId: number): Promise<StoredPlace[]> {
+    const places: StoredPlace[] = [];
+    for (const { rowPosition, row } of await this.rowsOf(position)) {
+      if (row.topicId !== topicId) continue;
+      const queue = this.#context.state.topics.queue(topicId, row.queueId);
+      const unit = queue?.kept?.unitOfRow(rowPosition) ?? null;
+      // Until the cut it is found where it was stored.
+      if (queue === undefined || unit === null || unit.baseOffset >= queue.logMinOffset) continue;
+      places.push({ queue, baseOffset: unit.baseOffset, row, logTimeMs: unit.logTimeMs });
+    }
+    return places;
   }
 
   /** The first rows that refer to a batch. */
@@ -84,13 +101,13 @@ export class StoredEntries {
   }
 
   /** Of several deliveries of a message (a retry, a dead letter) only that in its own topic counts. */
-  async #delivered(position: number, topicId: number): Promise<StoredPlace[]> {
+  async #delivered(position: number, topicId: number, logTimeMs: number): Promise<StoredPlace[]> {
     const places: StoredPlace[] = [];
     for (const { rowPosition, row } of await this.rowsOf(position)) {
       if (row.topicId !== topicId) continue;
       const queue = this.#context.state.topics.queue(row.topicId, row.queueId);
       const baseOffset = queue === undefined ? null : await baseOffsetOf(queue, rowPosition);
-      if (queue !== undefined && baseOffset !== null) places.push({ queue, baseOffset, row });
+      if (queue !== undefined && baseOffset !== null) places.push({ queue, baseOffset, row, logTimeMs });
     }
     return places;
   }
@@ -112,7 +129,7 @@ export async function unitAt(queue: QueueState, position: number): Promise<UnitB
 /** Units lie in the order of the log, so the first one at a position or behind it is found by halves. @returns its first offset */
 export async function firstOffsetFrom(queue: QueueState, position: number): Promise<number> {
   const unit = new UnitBatch(1);
-  let low = queue.minOffset;
+  let low = queue.logMinOffset;
   let high = queue.nextOffset;
   while (low < high) {
     const middle = Math.floor((low + high) / 2);

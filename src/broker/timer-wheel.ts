@@ -132,8 +132,7 @@ export class TimerWheel {
       if (this.pendingIn(number) > 0) continue;
       const queue = this.known(number) as QueueState;
       // The next one begins behind what this one left.
-      queue.minOffset = queue.nextOffset;
-      queue.index.minOffset = queue.minOffset;
+      queue.logBegins(queue.nextOffset);
       this.#buckets.delete(number);
     }
   }

@@ -1,9 +1,10 @@
 import { assert } from '../base/assert.ts';
-import type { ConsumeQueue } from '../log/consume-queue-types.ts';
+import type { ConsumeQueue, UnitBatch } from '../log/consume-queue-types.ts';
 import type { ErrorCode } from '../protocol/errors.ts';
 import type { Place } from '../protocol/requests.ts';
 import type { TopicRecord } from '../routing/records.ts';
 import type { TopicCreate, TopicUpdate } from './commands.ts';
+import type { KeptQueue } from './kept-queue.ts';
 import { StateLimits } from './limits.ts';
 import type { QueueStore } from './ports.ts';
 import type { ProducerState } from './producers.ts';
@@ -18,8 +19,10 @@ export class QueueState {
   readonly queueId: number;
   /** Offset of the next message. */
   nextOffset = 0;
-  /** First retained offset. */
-  minOffset = 0;
+  /** First offset whose batch, or row, lies in the log where it was stored. Those before are kept, or gone. */
+  logMinOffset = 0;
+  /** Messages of a longer retention, up to logMinOffset or further; null: none. */
+  kept: KeptQueue | null = null;
   /** nextOffset as the newest segment start noted it. */
   notedOffset = 0;
   /** By producer id. Only ever looked up, never walked: its order is not part of the state. */
@@ -30,6 +33,30 @@ export class QueueState {
     this.topic = topic;
     this.queueId = queueId;
     this.index = index;
+  }
+
+  /** First retained offset. */
+  get minOffset(): number {
+    return this.kept === null ? this.logMinOffset : Math.min(this.kept.begin, this.logMinOffset);
+  }
+
+  /** The log has been cut. */
+  logBegins(offset: number): void {
+    this.logMinOffset = offset;
+    this.index.minOffset = offset;
+  }
+
+  /** ConsumeQueue.readUnits(), of what is kept, too. */
+  readUnits(fromOffset: number, maxUnits: number, into: UnitBatch): number | Promise<number> {
+    if (this.kept === null || fromOffset >= this.logMinOffset) return this.index.readUnits(fromOffset, maxUnits, into);
+    const length = this.kept.readUnits(fromOffset, this.logMinOffset, maxUnits, into);
+    return length === 0 ? this.index.readUnits(fromOffset, maxUnits, into) : length;
+  }
+
+  /** ConsumeQueue.offsetAtTime(), of what is kept, too. */
+  offsetAtTime(logTimeMs: number): number | Promise<number> {
+    const kept = this.kept?.offsetAtTime(logTimeMs) ?? null;
+    return kept !== null && kept < this.logMinOffset ? kept : this.index.offsetAtTime(logTimeMs);
   }
 }
 

@@ -24,6 +24,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   topic: { summary: 'create, update, list, describe, delete topics', load: () => import('./commands/topic.ts') },
   group: { summary: 'list, describe, lag, reset-offset, skip of consumer groups', load: () => import('./commands/group.ts') },
   delay: { summary: 'what waits for its time', load: () => import('./commands/delay.ts') },
+  retention: { summary: 'topics and dead letters that are kept for longer than the log', load: () => import('./commands/retention.ts') },
   quota: { summary: 'limits of what clients and namespaces use', load: () => import('./commands/quota.ts') },
   transaction: { summary: 'list, show, commit, rollback half messages', load: () => import('./commands/transaction.ts') },
   send: { summary: 'send messages', load: () => import('./commands/send.ts') },

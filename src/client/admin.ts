@@ -16,21 +16,14 @@ import { type Backlog, backlog, type ResetOutcome, type ResetScope, type ResetTa
 import type { ClientCore } from './client-core.ts';
 import { DeadLetters } from './dead-letters.ts';
 import { cancelDelayed, type DelayedInGroup, delayed } from './delay-admin.ts';
+import type { GroupOutcome } from './every-group.ts';
 import { askEveryGroup } from './every-group.ts';
 import { mergeGroups } from './group-merge.ts';
 import type { ReceivedMessage } from './message.ts';
 import type { MessageQueue } from './message-queue.ts';
 import { findMessage, foundMessage, type GroupPort, type MessageQuery, type MessageQueryResult, queryMessages } from './message-search.ts';
-import {
-  type GroupQuota,
-  type QuotaLimits,
-  type QuotaOutcome,
-  type QuotaSubject,
-  quotaOf,
-  quotas,
-  removeQuota,
-  setQuota,
-} from './quotas.ts';
+import { type GroupQuota, type QuotaLimits, type QuotaSubject, quotaOf, quotas, removeQuota, setQuota } from './quotas.ts';
+import { type GroupRetention, removeRetention, retentions, setRetention, type TopicRetention } from './retentions.ts';
 import { assertApplied, type LeaderPort, TopicAdmin, type TopicOutcome } from './topic-admin.ts';
 import { endByHand, type PendingTransaction, pendingTransactions } from './transaction-admin.ts';
 import type { Replication } from './types.ts';
@@ -144,17 +137,36 @@ export class Admin {
   }
 
   /** On all broker groups; a quota of that subject is replaced. @throws LedgerError BAD_REQUEST: not a quota */
-  setQuota(subject: QuotaSubject, limits: QuotaLimits): Promise<QuotaOutcome> {
+  setQuota(subject: QuotaSubject, limits: QuotaLimits): Promise<GroupOutcome> {
     return setQuota(groupsOf(this.#core), quotaOf(subject, limits), ADMIN_TIMEOUT_MS);
   }
 
-  removeQuota(subject: QuotaSubject): Promise<QuotaOutcome> {
+  removeQuota(subject: QuotaSubject): Promise<GroupOutcome> {
     return removeQuota(groupsOf(this.#core), subject, ADMIN_TIMEOUT_MS);
   }
 
   /** As each broker group has them, with what is used. */
-  quotas(): Promise<{ readonly quotas: readonly GroupQuota[] } & QuotaOutcome> {
+  quotas(): Promise<{ readonly quotas: readonly GroupQuota[] } & GroupOutcome> {
     return quotas(groupsOf(this.#core), ADMIN_TIMEOUT_MS);
+  }
+
+  /**
+   * Messages of a topic, of a group's dead letters (`%DLQ%group`) or of all dead letters (`%DLQ%*`) are kept for longer than the log. On
+   * all broker groups; what was set for that name is replaced. What the log has cut already does not come back.
+   * @throws LedgerError BAD_REQUEST: not a retention; in `failed` FEATURE_LEVEL: a replica is of a release that knows of none
+   */
+  setRetention(name: string, { retentionMs, maxBytes }: TopicRetention): Promise<GroupOutcome> {
+    return setRetention(groupsOf(this.#core), { name, retentionMs, maxBytes }, ADMIN_TIMEOUT_MS);
+  }
+
+  /** What was kept by it goes with the next cut of the log. */
+  removeRetention(name: string): Promise<GroupOutcome> {
+    return removeRetention(groupsOf(this.#core), name, ADMIN_TIMEOUT_MS);
+  }
+
+  /** As each broker group has them, with what is kept. */
+  retentions(): Promise<{ readonly retentions: readonly GroupRetention[] } & GroupOutcome> {
+    return retentions(groupsOf(this.#core), ADMIN_TIMEOUT_MS);
   }
 
   /**

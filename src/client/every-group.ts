@@ -1,4 +1,6 @@
 import { type ErrorCode, LedgerError } from '../protocol/errors.ts';
+import type { FailedGroup } from './backlog.ts';
+import type { GroupPort } from './message-search.ts';
 
 /**
  * Asks every broker group at once; each knows its own part.
@@ -25,4 +27,26 @@ export async function askEveryGroup<T>(
   const found = answers.flat();
   if (found.length === 0 && missing !== null) throw missing;
   return found;
+}
+
+/** Of a setting that each broker group keeps for itself. */
+export interface GroupOutcome {
+  /** Broker groups that have not taken it: again is fine. */
+  readonly failed: readonly FailedGroup[];
+}
+
+/** Tells every broker group. @throws LedgerError BAD_REQUEST of any */
+export async function everywhere(port: GroupPort, ask: (brokerName: string) => Promise<void>): Promise<GroupOutcome> {
+  const failed: FailedGroup[] = [];
+  await Promise.all(
+    (await port.brokerNames()).map(async (brokerName) => {
+      try {
+        await ask(brokerName);
+      } catch (error) {
+        if (!(error instanceof LedgerError) || error.code === 'BAD_REQUEST') throw error;
+        failed.push({ brokerName, error });
+      }
+    }),
+  );
+  return { failed };
 }

@@ -1,6 +1,5 @@
-import { LedgerError } from '../protocol/errors.ts';
 import { Op, type Quota, type QuotaUse } from '../protocol/requests.ts';
-import type { FailedGroup } from './backlog.ts';
+import { everywhere, type GroupOutcome } from './every-group.ts';
 import type { GroupPort } from './message-search.ts';
 
 /** Whom a quota is of: a client id, `billing-*` for all that begin so, or the namespace in front of `%` in topics' names. */
@@ -20,11 +19,6 @@ export interface QuotaLimits {
   readonly each?: boolean;
 }
 
-export interface QuotaOutcome {
-  /** Broker groups that have not taken it: again is fine. */
-  readonly failed: readonly FailedGroup[];
-}
-
 export interface GroupQuota extends QuotaUse {
   readonly brokerName: string;
 }
@@ -41,15 +35,15 @@ function keyOf(subject: QuotaSubject): Pick<Quota, 'kind' | 'name'> {
 }
 
 /** @throws LedgerError BAD_REQUEST: not a quota */
-export function setQuota(port: GroupPort, quota: Quota, timeoutMs: number): Promise<QuotaOutcome> {
+export function setQuota(port: GroupPort, quota: Quota, timeoutMs: number): Promise<GroupOutcome> {
   return everywhere(port, async (brokerName) => void (await port.askLeader(brokerName, Op.quotaSet, quota, timeoutMs)));
 }
 
-export function removeQuota(port: GroupPort, subject: QuotaSubject, timeoutMs: number): Promise<QuotaOutcome> {
+export function removeQuota(port: GroupPort, subject: QuotaSubject, timeoutMs: number): Promise<GroupOutcome> {
   return everywhere(port, async (brokerName) => void (await port.askLeader(brokerName, Op.quotaRemove, keyOf(subject), timeoutMs)));
 }
 
-export async function quotas(port: GroupPort, timeoutMs: number): Promise<{ quotas: readonly GroupQuota[] } & QuotaOutcome> {
+export async function quotas(port: GroupPort, timeoutMs: number): Promise<{ quotas: readonly GroupQuota[] } & GroupOutcome> {
   const found: GroupQuota[] = [];
   const { failed } = await everywhere(port, async (brokerName) => {
     const { body } = await port.askLeader(brokerName, Op.quotaList, {}, timeoutMs);
@@ -57,19 +51,4 @@ export async function quotas(port: GroupPort, timeoutMs: number): Promise<{ quot
   });
   const order = ({ kind, name, brokerName }: GroupQuota): string => `${kind} ${name} ${brokerName}`;
   return { quotas: found.sort((a, b) => (order(a) < order(b) ? -1 : 1)), failed };
-}
-
-async function everywhere(port: GroupPort, ask: (brokerName: string) => Promise<void>): Promise<QuotaOutcome> {
-  const failed: FailedGroup[] = [];
-  await Promise.all(
-    (await port.brokerNames()).map(async (brokerName) => {
-      try {
-        await ask(brokerName);
-      } catch (error) {
-        if (!(error instanceof LedgerError) || error.code === 'BAD_REQUEST') throw error;
-        failed.push({ brokerName, error });
-      }
-    }),
-  );
-  return { failed };
 }

@@ -233,6 +233,11 @@ export const METRICS = {
     [],
     'Bytes of entries that were copied to the head of the log, so that it could be cut: what waits for its time or its outcome, and what is to be read again (leader).',
   ),
+  ledgermq_log_kept_bytes: gauge(
+    'bytes',
+    [],
+    'Bytes of messages that are kept for longer than the log that they were stored in: their copies at its head.',
+  ),
   ledgermq_log_carried_batches: gauge(
     'batches',
     [],

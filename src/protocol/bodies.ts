@@ -38,6 +38,7 @@ import type {
   GroupResetOffsetResponse,
   HelloRequest,
   HelloResponse,
+  LongerRetention,
   MessageGetRequest,
   MessageGetResponse,
   OffsetCommitRequest,
@@ -54,6 +55,9 @@ import type {
   QuotaUse,
   Requests,
   Responses,
+  RetentionListResponse,
+  RetentionRemoveRequest,
+  RetentionUse,
   RouteRequest,
   RouteResponse,
   TopicCreateRequest,
@@ -170,6 +174,7 @@ const quotaFields = {
   connections: u53OrNone,
   topics: u53OrNone,
 };
+const retentionFields = { name, retentionMs: u53, maxBytes: u53 };
 const queryCursor = map<QueryCursor>({ position: u53, messageIndex: u16 });
 /** Where a group stands in a queue, of both answers below. */
 const queueProgress = { topic: name, queueId: u16, owner: name, committedOffset: u53OrNone, maxOffset: u53, lag: u53 };
@@ -285,6 +290,9 @@ export const CONTROL_REQUESTS: { readonly [O in Control]: BodyCodec<Requests[O]>
   [Op.quotaSet]: asMap(map<Quota>(quotaFields)),
   [Op.quotaRemove]: asMap(map<QuotaRemoveRequest>({ kind: quotaFields.kind, name })),
   [Op.quotaList]: asMap(empty),
+  [Op.retentionSet]: asMap(map<LongerRetention>(retentionFields)),
+  [Op.retentionRemove]: asMap(map<RetentionRemoveRequest>({ name })),
+  [Op.retentionList]: asMap(empty),
 };
 
 export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O]> } = {
@@ -399,6 +407,11 @@ export const CONTROL_RESPONSES: { readonly [O in Control]: BodyCodec<Responses[O
   [Op.quotaSet]: asMap(empty),
   [Op.quotaRemove]: asMap(empty),
   [Op.quotaList]: asMap(map<QuotaListResponse>({ quotas: list(map<QuotaUse>({ ...quotaFields, used: u53, refused: u53 })) })),
+  [Op.retentionSet]: asMap(empty),
+  [Op.retentionRemove]: asMap(empty),
+  [Op.retentionList]: asMap(
+    map<RetentionListResponse>({ retentions: list(map<RetentionUse>({ ...retentionFields, keptBytes: u53, keptMessages: u53 })) }),
+  ),
 };
 
 export const PUSHES: { readonly [K in keyof Pushes]: BodyCodec<Pushes[K]> } = {

@@ -87,6 +87,9 @@ export const Op = {
   quotaSet: 95,
   quotaRemove: 96,
   quotaList: 97,
+  retentionSet: 98,
+  retentionRemove: 99,
+  retentionList: 100,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
@@ -401,6 +404,26 @@ export interface QuotaUse extends Quota {
   /** Sends, connections and topics refused by it since it came to lead, or since the process started. */
   readonly refused: number;
 }
+/** F34: a topic, or dead letters, whose messages are kept for longer than the log. */
+export interface LongerRetention {
+  /** Of a topic; `%DLQ%group`: of a group's dead letters; `%DLQ%*`: of all that have none of their own. */
+  readonly name: string;
+  /** Of each message, from when it was stored, ms. */
+  readonly retentionMs: number;
+  /** Of what is kept, at each broker group: the oldest go beyond it. */
+  readonly maxBytes: number;
+}
+export interface RetentionRemoveRequest {
+  readonly name: string;
+}
+export interface RetentionUse extends LongerRetention {
+  /** Kept now, copied to the log's head; what the log holds by itself is not in it. */
+  readonly keptBytes: number;
+  readonly keptMessages: number;
+}
+export interface RetentionListResponse {
+  readonly retentions: readonly RetentionUse[];
+}
 export interface QuotaListResponse {
   readonly quotas: readonly QuotaUse[];
 }
@@ -513,6 +536,9 @@ export interface Requests extends TransactionRequests, DelayRequests {
   [Op.quotaSet]: Quota;
   [Op.quotaRemove]: QuotaRemoveRequest;
   [Op.quotaList]: Empty;
+  [Op.retentionSet]: LongerRetention;
+  [Op.retentionRemove]: RetentionRemoveRequest;
+  [Op.retentionList]: Empty;
 }
 /** Bodies of successful responses by operation. */
 export interface Responses extends TransactionResponses, DelayResponses {
@@ -556,6 +582,9 @@ export interface Responses extends TransactionResponses, DelayResponses {
   [Op.quotaSet]: Empty;
   [Op.quotaRemove]: Empty;
   [Op.quotaList]: QuotaListResponse;
+  [Op.retentionSet]: Empty;
+  [Op.retentionRemove]: Empty;
+  [Op.retentionList]: RetentionListResponse;
 }
 export type RequestOp = keyof Requests;
 

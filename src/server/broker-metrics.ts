@@ -43,6 +43,7 @@ export function bindBroker(
   gauge('ledgermq_retention_held_bytes', () => (view.broker?.ready === true ? view.broker.gauges.heldBytes : null));
   gauge('ledgermq_log_carried_bytes_total', () => view.broker?.gauges.carriedBytes);
   gauge('ledgermq_log_carried_batches', () => state()?.carried.size);
+  gauge('ledgermq_log_kept_bytes', () => state()?.kept.bytes);
   gauge('ledgermq_transactions_discarded_total', () => counters.discardedTransactions);
   gauge('rocketmq_timing_messages', () => {
     const { levels, wheel } = state()?.timers ?? { levels: null, wheel: null };

@@ -1,88 +1,15 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { FEATURE_LEVELS } from '../../src/broker/feature-level.ts';
-import { BrokerStateMachine } from '../../src/broker/state-machine.ts';
-import { formatMessageId } from '../../src/protocol/message-id.ts';
-import type { Assignment, PullResponse } from '../../src/protocol/requests.ts';
+import type { Assignment } from '../../src/protocol/requests.ts';
 import { Op } from '../../src/protocol/requests.ts';
 import { makeBatch } from '../support/fake-broker.ts';
-import { MemoryIds, MemoryQueues } from '../support/fake-stores.ts';
-import { type Delay, TimerHarness } from './timer-harness.ts';
-
-const SEGMENT = 16_384;
-const HOUR = 3_600_000;
-const DAY = 24 * HOUR;
-const HIGH = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
-const idOf = (low: number): string => formatMessageId({ high: HIGH, low });
-
-/** A leader whose log keeps 72 hours; U is what fills it. */
-class Filled extends TimerHarness {
-  #filled = 1_000_000;
-
-  constructor(level: number = FEATURE_LEVELS.carrying) {
-    super({ T: 2, U: 1 }, SEGMENT);
-    this.command({ type: 'featureLevelRaise', level });
-  }
-
-  get start(): number {
-    return this.broker.machine.startPosition();
-  }
-
-  /** A day passes for each two segments. */
-  async fill(days: number): Promise<void> {
-    for (let day = 0; day < days; day++) {
-      for (let i = 0; i < 4; i++) this.broker.sent(this.session, 'U', 0, makeBatch({ bodyBytes: 8_000, idLow: this.#filled++ }));
-      await this.pass(DAY, DAY / 4);
-    }
-  }
-
-  async ask(op: Parameters<TimerHarness['broker']['request']>[1], body: unknown): Promise<unknown> {
-    const id = this.broker.request(this.session, op, body as never);
-    await this.settle();
-    return this.session.answers.get(id);
-  }
-
-  /** First bytes of the bodies that a queue shows. */
-  async bodies(queueId = 0, topic = 'T', offset = 0): Promise<number[]> {
-    const id = this.broker.pull(this.session, { topic, queueId, offset });
-    await this.settle();
-    const { batches } = this.session.answers.get(id) as PullResponse;
-    const raw = this.session.raws.get(id) as Uint8Array;
-    let at = 0;
-    return batches.map(({ sizeBytes }) => {
-      at += sizeBytes;
-      return raw[at - 1] as number;
-    });
-  }
-
-  /** Another replica, which has the log from its start on and the state that stood there. */
-  expectTheSameElsewhere(): void {
-    const { replica, machine } = this.broker;
-    const all = replica.positions;
-    const first = all.findIndex((position) => position >= this.start);
-    const before = new BrokerStateMachine({ brokerName: 'broker-a', queues: new MemoryQueues(), ids: new MemoryIds() });
-    replica.replay(before, 1, first);
-    before.onSegmentStart(this.start);
-    const queues = new MemoryQueues();
-    const other = new BrokerStateMachine({ brokerName: 'broker-a', queues, ids: new MemoryIds() });
-    other.restore(before.snapshot());
-    replica.replay(other, first + 1, all.length);
-    expect(other.digest()).toBe(machine.digest());
-    expect(Buffer.from(other.snapshot()).equals(Buffer.from(machine.snapshot()))).toBe(true);
-    // Every unit that waits, or that a queue shows, is there without the log that was cut.
-    for (const topic of machine.topics.all()) {
-      for (const { queueId, minOffset } of topic.queues) {
-        const wanted = this.broker.queues.queue(topic.name, topic.id, queueId).rows.filter(({ baseOffset }) => baseOffset >= minOffset);
-        const found = queues.queue(topic.name, topic.id, queueId).rows.filter(({ baseOffset }) => baseOffset >= minOffset);
-        expect([topic.name, queueId, found]).toEqual([topic.name, queueId, wanted]);
-      }
-    }
-  }
-}
+import { DAY, FilledLog, HOUR, idOf, SEGMENT } from './filled-log.ts';
+import type { Delay } from './timer-harness.ts';
 
 describe('what is still needed is carried to the log’s head (F34)', () => {
   test('F34 below the level that every replica can read, the log is held as before', async () => {
-    const timers = new Filled(FEATURE_LEVELS.messaging);
+    const timers = new FilledLog(FEATURE_LEVELS.messaging);
     timers.send({ delayMs: 20 * DAY });
     await timers.fill(10);
     expect(timers.start).toBe(0);
@@ -96,7 +23,7 @@ describe('what is still needed is carried to the log’s head (F34)', () => {
     ['a level', { level: 4 }],
   ] as const) {
     test(`F34 F13 what waits for ${kind} holds nothing, and is delivered once, on time, as it was sent`, async () => {
-      const timers = new Filled();
+      const timers = new FilledLog();
       const delays = [1_000, 2_000, 3_000, 20 * DAY];
       if ('level' in delay) timers.command({ type: 'delayLevelsSet', delaysMs: delays });
       const begun = timers.now;
@@ -123,7 +50,7 @@ describe('what is still needed is carried to the log’s head (F34)', () => {
   }
 
   test('F34 F14 a half message is carried: its transaction ends as ever', async () => {
-    const timers = new Filled();
+    const timers = new FilledLog();
     timers.command({ type: 'setSetting', name: 'transactionTimeoutMs', value: 72 * HOUR });
     const half = (low: number): unknown[] =>
       timers.broker.sent(timers.session, 'T', 0, makeBatch({ half: 'payments', idLow: low, producerId: low, immunity: '259200' }));
@@ -149,7 +76,7 @@ describe('what is still needed is carried to the log’s head (F34)', () => {
   });
 
   test('F34 a delivery is retained from when it was made, though its bytes are older, and is read by place, id and pull', async () => {
-    const timers = new Filled();
+    const timers = new FilledLog();
     timers.send({ delayMs: 2 * DAY }, { idLow: 7, bodyBytes: 600, count: 2 });
     const stored = timers.broker.replica.positions.at(-1) as number;
     const storedMs = timers.now;
@@ -176,7 +103,7 @@ describe('what is still needed is carried to the log’s head (F34)', () => {
   });
 
   test('F34 by time the log begins behind what a retained delivery refers to, and nothing is copied; queues begin where retention says', async () => {
-    const timers = new Filled();
+    const timers = new FilledLog();
     for (let day = 0; day < 14; day++) {
       timers.send({ delayMs: 1.5 * DAY }, { idLow: day, bodyBytes: 3_000 });
       await timers.fill(1);
@@ -194,7 +121,7 @@ describe('what is still needed is carried to the log’s head (F34)', () => {
   });
 
   test('F34 F22 a message that is to be delivered again later is there then, with its first origin', async () => {
-    const timers = new Filled();
+    const timers = new FilledLog();
     timers.broker.sent(timers.session, 'T', 0, makeBatch({ idLow: 3, count: 3, bodyBytes: 400 }));
     const join = { group: 'g', member: 'a@1', topics: ['T'], strategy: 'sticky', sessionTimeoutMs: 10_000, retries: true };
     const { queues } = (await timers.ask(Op.groupJoin, join)) as Assignment;
@@ -223,7 +150,7 @@ describe('what is still needed is carried to the log’s head (F34)', () => {
   });
 
   test('F13 what was carried is found and cancelled like any other; what was cancelled stays so', async () => {
-    const timers = new Filled();
+    const timers = new FilledLog();
     for (let low = 10; low <= 50; low += 10) timers.send({ delayMs: 20 * DAY }, { idLow: low, count: 3, bodyBytes: 300 });
     const due = timers.now + 20 * DAY;
     expect(await timers.ask(Op.delayCancel, { id: idOf(11), topic: 'T' })).toEqual({});
@@ -244,7 +171,7 @@ describe('what is still needed is carried to the log’s head (F34)', () => {
   });
 
   test('F34 a log that is mostly what waits is held: carrying it would give nothing back', async () => {
-    const timers = new Filled();
+    const timers = new FilledLog();
     for (let low = 0; low < 12; low++) timers.send({ delayMs: 30 * DAY }, { idLow: low, bodyBytes: 5_000 });
     await timers.pass(4 * DAY, DAY);
     expect(timers.broker.broker.gauges.carriedBytes).toBe(0);
@@ -255,7 +182,7 @@ describe('what is still needed is carried to the log’s head (F34)', () => {
   });
 
   test('F34 FAULTS 3 on a full disk one segment goes after the other, and nothing is copied that would take more than the reserve has', async () => {
-    const timers = new Filled();
+    const timers = new FilledLog();
     for (let low = 0; low < 2; low++) timers.send({ delayMs: 30 * DAY }, { idLow: low, bodyBytes: 5_000 });
     timers.send({ delayMs: 30 * DAY }, { idLow: 9, bodyBytes: 100 }, 1);
     timers.broker.replica.full = true;
@@ -287,7 +214,7 @@ describe('what is still needed is carried to the log’s head (F34)', () => {
           maxLength: 12,
         }),
         async (steps) => {
-          const timers = new Filled();
+          const timers = new FilledLog();
           const { replica, clock } = timers.broker;
           let low = 0;
           const expected = new Set<number>();

@@ -204,6 +204,40 @@ describe('storage', () => {
     expect(await cluster.json('verify')).toMatchObject({ identical: true });
   }, 180_000);
 
+  test('F34 a topic that is kept for longer: cut past it, twice, and read by offset, time and id at another leader', async () => {
+    const [shelf] = (await cluster.createTopic('shelved')) as [MessageQueue];
+    expect(await cluster.json('retention', 'set', 'shelved', '--hours', '24', '--max-bytes', '1000000')).toMatchObject({ failed: [] });
+    const results = await Promise.all(dense(20).map((n) => client.producer().send({ topic: 'shelved', body: `kept ${n}` })));
+    const stored = await drain(client, shelf);
+    const leader = await cluster.local.waitLeader();
+    for (let cuts = 0; cuts < 2; cuts++) {
+      const { endPosition } = (await cluster.status(leader)) as { endPosition: number };
+      await fill(80);
+      await until(
+        'the log starts behind it',
+        async () => ((await cluster.status(leader))['startPosition'] ?? 0) > endPosition,
+        CUT_TIMEOUT_MS,
+      );
+    }
+    await cluster.local.kill(leader);
+    await cluster.local.waitLeader();
+    const kept = await drain(client, shelf);
+    const asStored = (messages: readonly ReceivedMessage[]) => messages.map((m) => [m.offset, m.msgId, m.storeTimeMs, m.text()]);
+    expect(asStored(kept)).toEqual(asStored(stored));
+    expect(await client.pullConsumer().range(shelf)).toMatchObject({ minOffset: 0, maxOffset: 20 });
+    expect(await cluster.json('message', 'get', results[7]?.msgId ?? '')).toMatchObject({ body: 'kept 7' });
+    await cluster.local.restart(leader);
+    await cluster.settled();
+    expect(await cluster.json('verify')).toMatchObject({ identical: true });
+    expect((await client.admin().retentions()).retentions).toMatchObject([{ name: 'shelved', keptMessages: 20 }]);
+    // From then on it goes as everything else does.
+    expect(await cluster.json('retention', 'remove', 'shelved')).toMatchObject({ failed: [] });
+    await fill(80);
+    await until('it is gone', async () => (await client.pullConsumer().range(shelf)).minOffset === 20, CUT_TIMEOUT_MS);
+    expect((await client.admin().retentions()).retentions).toEqual([]);
+    await cluster.settled();
+  }, 240_000);
+
   test('F34 retention by time: segments older than the bound go, at all replicas alike', async () => {
     if (sent === 0) await fill(40);
     const before = await client.pullConsumer().range(queue);

@@ -37,6 +37,7 @@ const queue = { topic: 't', queueId: 3 };
 const transaction = { transaction: 2 ** 52, messageId: 'AB'.repeat(16) };
 const half = { ...transaction, ...queue, producerGroup: 'p', storedMs: 7, nextCheckMs: 8, checks: 15 };
 
+const retention = { name: '%DLQ%*', retentionMs: 2_592_000_000, maxBytes: 1 } as const;
 const quota = { kind: 'client', name: 'a-*', each: true, bytesPerSecond: 9, messagesPerSecond: -1, connections: 2, topics: -1 } as const;
 
 export const REQUESTS: { readonly [O in keyof Requests]: Requests[O] } = {
@@ -120,6 +121,9 @@ export const REQUESTS: { readonly [O in keyof Requests]: Requests[O] } = {
   [Op.quotaSet]: quota,
   [Op.quotaRemove]: { kind: 'namespace', name: 'shop' },
   [Op.quotaList]: {},
+  [Op.retentionSet]: retention,
+  [Op.retentionRemove]: { name: 'orders' },
+  [Op.retentionList]: {},
   [Op.delayCancel]: { id: 'AB'.repeat(16), topic: 't' },
   [Op.delayList]: { maxBuckets: 10 },
   [Op.transactionEnd]: { ...transaction, producerGroup: 'p', outcome: 'commit', source: 'producer' },
@@ -201,6 +205,9 @@ export const RESPONSES: { readonly [O in Exclude<keyof Responses, typeof Op.send
   [Op.quotaSet]: {},
   [Op.quotaRemove]: {},
   [Op.quotaList]: { quotas: [{ ...quota, used: 3, refused: 4 }] },
+  [Op.retentionSet]: {},
+  [Op.retentionRemove]: {},
+  [Op.retentionList]: { retentions: [{ ...retention, keptBytes: 5, keptMessages: 6 }] },
   [Op.delayCancel]: {},
   [Op.delayList]: {
     logTimeMs: 1,

@@ -5,6 +5,7 @@ import { LedgerError } from '../../src/protocol/errors.ts';
 import { Op, ReplicationMode, type TopicPutRequest } from '../../src/protocol/requests.ts';
 import type { Acked } from './checkers/lost.ts';
 import { queueName, Violation } from './checkers/violation.ts';
+import type { FaultPlan } from './fault-plan.ts';
 import { encodeBody } from './message-body.ts';
 import { Prng } from './prng.ts';
 import type { Referee } from './referee.ts';
@@ -34,6 +35,8 @@ export interface Stage {
   /** False from the liveness phase on. */
   readonly open: boolean;
   readonly retained: Retained;
+  /** That may come in this run. */
+  readonly faults: FaultPlan;
   /** True time, of which no clock of a process may know: for who judges. */
   readonly nowMs: number;
   /** Numbers producers over all lives: a restarted client is a new producer. */

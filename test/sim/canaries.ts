@@ -7,6 +7,7 @@ import { CONSUMER_CANARIES } from './canaries/consumers.ts';
 import { DELAY_CANARIES } from './canaries/delay.ts';
 import { DERIVED_CANARIES } from './canaries/derived.ts';
 import { DISK_CANARIES } from './canaries/disk.ts';
+import { KEEPING_CANARIES } from './canaries/keeping.ts';
 import { MEMBERSHIP_CANARIES } from './canaries/membership.ts';
 import { POP_CANARIES } from './canaries/pop.ts';
 import { QUOTA_CANARIES } from './canaries/quotas.ts';
@@ -37,6 +38,7 @@ export const CANARIES: readonly Canary[] = [
   ...DERIVED_CANARIES,
   ...QUOTA_CANARIES,
   ...REPLAY_CANARIES,
+  ...KEEPING_CANARIES,
   ...CHECKER_CANARIES,
   ...VERDICT_CANARIES,
 ];

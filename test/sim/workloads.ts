@@ -1,6 +1,7 @@
 import type { Prng } from './prng.ts';
 import { makeBroadcasting } from './workloads/broadcasting.ts';
 import { makeDelay } from './workloads/delay.ts';
+import { makeKeeping } from './workloads/keeping.ts';
 import { makeOrderly } from './workloads/orderly.ts';
 import { makePop } from './workloads/pop.ts';
 import { makeQuotas } from './workloads/quotas.ts';
@@ -25,6 +26,7 @@ export const WORKLOADS = {
   resets: makeResets,
   quotas: makeQuotas,
   replays: makeReplays,
+  keeping: makeKeeping,
 } as const satisfies Record<string, MakeWorkload>;
 export type WorkloadName = keyof typeof WORKLOADS;
 const MAKERS: Readonly<Record<WorkloadName, MakeWorkload>> = WORKLOADS;

@@ -91,6 +91,7 @@ export class World {
       get endpoints() {
         return groups.flatMap((group) => group.endpoints);
       },
+      faults: this.#plan,
       get nowMs() {
         return scheduler.nowUs / 1000;
       },

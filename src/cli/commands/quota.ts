@@ -1,10 +1,10 @@
 import type { Command } from 'commander';
-import type { FailedGroup } from '../../client/backlog.ts';
 import { type QuotaLimits, type QuotaSubject, quotaOf, quotas, removeQuota, setQuota } from '../../client/quotas.ts';
 import { AdminSession } from '../admin-session.ts';
-import { type Context, Exit, usageError } from '../context.ts';
+import { type Context, usageError } from '../context.ts';
+import { endWith, failedGroups } from '../failed-groups.ts';
 import { type ClientFlags, integer, withClientFlags } from '../options.ts';
-import { formatTable, note, write, writeJson } from '../output.ts';
+import { formatTable, write, writeJson } from '../output.ts';
 
 const GROUP_TIMEOUT_MS = 10_000;
 
@@ -56,24 +56,24 @@ async function set(context: Context, flags: SetFlags): Promise<void> {
   const quota = quotaOf(subjectOf(flags), limits);
   using session = await AdminSession.open(context, flags.endpoint);
   const { failed } = await setQuota(session.groups(), quota, GROUP_TIMEOUT_MS);
-  if (flags.json) writeJson(context, { quota, failed: shown(failed) });
+  if (flags.json) writeJson(context, { quota, failed: failedGroups(failed) });
   else write(context, `${quota.kind} ${quota.name}: set\n`);
-  end(context, failed);
+  endWith(context, failed);
 }
 
 async function remove(context: Context, flags: SubjectFlags): Promise<void> {
   const subject = subjectOf(flags);
   using session = await AdminSession.open(context, flags.endpoint);
   const { failed } = await removeQuota(session.groups(), subject, GROUP_TIMEOUT_MS);
-  if (flags.json) writeJson(context, { ...subject, failed: shown(failed) });
+  if (flags.json) writeJson(context, { ...subject, failed: failedGroups(failed) });
   else write(context, 'client' in subject ? `client ${subject.client}: removed\n` : `namespace ${subject.namespace}: removed\n`);
-  end(context, failed);
+  endWith(context, failed);
 }
 
 async function list(context: Context, flags: ClientFlags): Promise<void> {
   using session = await AdminSession.open(context, flags.endpoint);
   const found = await quotas(session.groups(), GROUP_TIMEOUT_MS);
-  if (flags.json) writeJson(context, { quotas: found.quotas, failed: shown(found.failed) });
+  if (flags.json) writeJson(context, { quotas: found.quotas, failed: failedGroups(found.failed) });
   else {
     const limit = (value: number): number | null => (value < 0 ? null : value);
     write(
@@ -95,14 +95,5 @@ async function list(context: Context, flags: ClientFlags): Promise<void> {
       ),
     );
   }
-  end(context, found.failed);
-}
-
-function shown(failed: readonly FailedGroup[]): object[] {
-  return failed.map(({ brokerName, error }) => ({ brokerName, error: error.code, detail: error.detail }));
-}
-
-function end(context: Context, failed: readonly FailedGroup[]): void {
-  for (const { brokerName, error } of failed) note(context, `broker group ${brokerName}: ${error.message}`);
-  if (failed.length > 0) context.exit = Exit.failed;
+  endWith(context, found.failed);
 }
