@@ -148,7 +148,7 @@ export class CommitLog implements Log {
     });
     try {
       await options.disk.mkdir(options.directory);
-      const { repair } = options;
+      const { repair, bridge } = options;
       const { leftOver } = await store.load(start.position, repair !== undefined);
       // An empty log is whole only when it ended where it starts: after a state from a peer and a clean stop.
       if (store.bases.length === 0 && durableEndPosition > 0 && durableEndPosition !== start.position)
@@ -179,6 +179,11 @@ export class CommitLog implements Log {
         durableEndPosition,
         unsyncedTailLost: options.unsyncedTailLost ?? false,
         ...(repair === undefined ? {} : { repair: (from, damage) => repair({ verifier, from, damage, committedIndex: verifyFrom.index }) }),
+        ...(bridge === undefined
+          ? {}
+          : {
+              bridge: (from, damage, laterIndex) => bridge({ verifier, from, damage, committedIndex: verifyFrom.index }, laterIndex),
+            }),
         onGroup: (group, previousChecksum, previousLogTimeMs, lone) => {
           index.append(group);
           chain.push(group.firstIndex, previousChecksum, previousLogTimeMs);

@@ -27,6 +27,8 @@ export interface RecoveryInput {
   readonly outlines: SegmentOutlines | null;
   /** Mends the log behind `from`, up to a whole group behind `position`, or rejects. Without it damage is refused. */
   repair?(from: LogCursor, damage: LogCorrupt): Promise<void>;
+  /** Mends the log behind `from` when a peer has, soon, what leads to the whole group of `laterIndex` that is here. @returns whether it did */
+  bridge?(from: LogCursor, damage: LogCorrupt, laterIndex: number): Promise<boolean>;
   /**
    * The checksum and log time are those of the log before the group.
    * @param lone header and body of the only entry of a group behind the checkpoint; valid during the call
@@ -115,6 +117,8 @@ class Recovery {
   /** Before the last group whose header was read: what repair can rely on. */
   #anchor: LogCursor;
   #readAheadBytes = HEADER_SCAN_BYTES;
+  /** Where a bridge was tried last; −1 = nowhere. */
+  #bridgedAt = -1;
   /** Term of the group that laterGroup() found. */
   #laterTerm = 0;
   /** Starts of the newest groups, enough to reach one write back. */
@@ -300,8 +304,8 @@ class Recovery {
     return -1;
   }
 
-  /** What stands at `place` is not the next group: torn, a floor, or corruption (I4). */
-  async #badTail(place: number, bad: VerifiedGroup & { ok: false }, bytes: Uint8Array): Promise<RecoveredEnd> {
+  /** What stands at `place` is not the next group: torn, a floor, or corruption (I4). @returns null when it is mended */
+  async #badTail(place: number, bad: VerifiedGroup & { ok: false }, bytes: Uint8Array): Promise<RecoveredEnd | null> {
     const { unsyncedTailLost, segmentBytes, store, durableEndPosition } = this.#input;
     const base = place - (place % segmentBytes);
     const dirtyEnd = alignUp((await this.#lastNonZeroIn(base)) + 1, BLOCK_BYTES);
@@ -323,9 +327,26 @@ class Recovery {
     // Proven durable once, so nothing of it can be torn; that it was the last write is all that is known.
     if (isShort && torn) throw damaged;
     if (torn && later === 0) return this.#end(dirtyEnd, 0);
-    // Torn, but a whole group behind it may as well be of a later write, and then this one was acknowledged: nobody can tell.
-    if (later > 0) return this.#end(dirtyEnd, later, this.#laterTerm);
+    // Torn, but a whole group behind it may as well be of a later write, and then this one was acknowledged: nobody here can tell. A
+    // replica that has it can. What is behind a floor is a leader's to overwrite, and may be the last good copy (seed 3179).
+    if (later > 0) return (await this.#bridged(damaged, later)) ? null : this.#end(dirtyEnd, later, this.#laterTerm);
     return this.#end(dirtyEnd, bad.header?.lastIndex ?? this.#index + 1, bad.header?.term ?? 0);
+  }
+
+  async #bridged(damage: LogCorrupt, laterIndex: number): Promise<boolean> {
+    const { bridge } = this.#input;
+    if (bridge === undefined || this.#bridgedAt === damage.position) return false;
+    this.#bridgedAt = damage.position;
+    const [index, term, endPosition, previousChecksum, logTimeMs] = [
+      this.#index,
+      this.#term,
+      this.#position,
+      this.#checksum,
+      this.#logTimeMs,
+    ];
+    const mended = await bridge({ index, term, endPosition, previousChecksum, logTimeMs }, damage, laterIndex);
+    this.#window.forget();
+    return mended;
   }
 
   /** Last index of a whole group somewhere in the range behind `place`; 0 = none. */

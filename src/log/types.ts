@@ -77,6 +77,8 @@ export interface CommitLogOptions {
   readonly outlineDirectory?: string;
   /** Mends damage by peers before recovery goes on; rejects when none can help. Without it damage is refused with LogCorrupt. */
   readonly repair?: (damage: RecoveryDamage) => Promise<void>;
+  /** The same for what looks like a torn last write, when a peer has, soon, what leads to the whole group of `laterIndex` here. @returns whether it did */
+  readonly bridge?: (damage: RecoveryDamage, laterIndex: number) => Promise<boolean>;
   /** The last run flushed asynchronously and did not end cleanly: what is read may be in the page cache only, whatever `flush` is now. */
   readonly lastRunWasBuffered?: boolean;
 }

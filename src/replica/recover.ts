@@ -8,7 +8,7 @@ import { BLOCK_BYTES } from '../log/layout.ts';
 import { segmentBase } from '../log/segment.ts';
 import type { SnapshotMeta } from '../log/snapshot-format.ts';
 import { SnapshotStore } from '../log/snapshot-store.ts';
-import type { CommitLogHandlers, FlushMode, HotTailOptions, LogBoundary, RecoveryDamage } from '../log/types.ts';
+import type { CommitLogHandlers, CommitLogOptions, FlushMode, HotTailOptions, LogBoundary, RecoveryDamage } from '../log/types.ts';
 import { GroupIndex } from '../raft/group-index.ts';
 import type { DerivedFiles } from './derived.ts';
 import { withMembership } from './driver.ts';
@@ -40,6 +40,8 @@ export interface RecoverOptions {
 
 export interface RecoveryRepair {
   recovering(damage: RecoveryDamage): Promise<void>;
+  /** See CommitLogOptions.bridge. */
+  bridging(damage: RecoveryDamage, laterIndex: number): Promise<boolean>;
   /** The state at the log's head. @returns false when no peer has it */
   recoverSnapshot(store: SnapshotStore, position: number): Promise<boolean>;
 }
@@ -126,7 +128,7 @@ async function recoverBehind(options: RecoverOptions, hardState: HardStateFile, 
     durableEndPosition,
     lastRunWasBuffered: bufferedBoot !== null,
     unsyncedTailLost: tailLost,
-    ...(options.repair === undefined ? {} : { repair: (damage) => (options.repair as RecoveryRepair).recovering(damage) }),
+    ...(options.repair === undefined ? {} : repairOf(options.repair)),
     outlineDirectory: `${directory}/outline`,
     onOutline: (outline, endPosition) => groupIndex.appendOutline(outline, endPosition),
     onGroup: (group, lone) => {
@@ -141,6 +143,11 @@ async function recoverBehind(options: RecoverOptions, hardState: HardStateFile, 
   const applied = restored === null ? { index: 0, position: BLOCK_BYTES } : { index: restored.index, position: restored.position };
   return { log, hardState, snapshots, groupIndex, applied, memberships };
 }
+
+const repairOf = (repair: RecoveryRepair): Pick<CommitLogOptions, 'repair' | 'bridge'> => ({
+  repair: (damage) => repair.recovering(damage),
+  bridge: (damage, laterIndex) => repair.bridging(damage, laterIndex),
+});
 
 /**
  * Before the first word: that this run flushes asynchronously (or that everything is proven again), and the floor for votes,

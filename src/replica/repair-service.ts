@@ -16,6 +16,8 @@ import { VoteFloorQuestion } from './vote-floor.ts';
 
 /** A place is looked at so often before a read that still finds it damaged is believed. */
 const MAX_TRIES = 8;
+/** A replica that starts waits so long at most for a peer that has what its last write lacks; then it starts under a floor. */
+const BRIDGE_PATIENCE_MS = 2_000;
 /** Between two looks at damage of which nobody knows yet whether it is committed. */
 const UNCOMMITTED_RETRY_MS = 100;
 /** Damage that reads report while as much is being mended already is found again by the next read. */
@@ -101,6 +103,14 @@ export class RepairService {
     this.#view = { verifier, committedIndex: () => committedIndex, lastIndex: all, givenIndex: all, isRunning: false };
     await this.#ports.linkUp();
     await this.#watched(damage, () => this.#repair.mend(this.#view as RepairView, from, damage.position));
+  }
+
+  /** For CommitLog.open(): what looks like a torn last write is what a peer has, if the groups behind it here go on from that. */
+  async bridging({ verifier, from, committedIndex }: RecoveryDamage, laterIndex: number): Promise<boolean> {
+    const all = (): number => Number.MAX_SAFE_INTEGER;
+    this.#view = { verifier, committedIndex: () => committedIndex, lastIndex: () => laterIndex, givenIndex: all, isRunning: false };
+    await this.#ports.linkUp();
+    return this.#repair.bridge(this.#view, from, BRIDGE_PATIENCE_MS);
   }
 
   /** What lies here cannot be relied upon: waits until the group is there without it. Rejects with RepairStopped. */

@@ -80,6 +80,35 @@ export class LogRepair {
     return done;
   }
 
+  /**
+   * Asks each peer that is heard for the groups behind `from`, up to view.lastIndex(): what it gives is taken only when a whole group here
+   * goes on from it, committed or not. @returns false when nobody had that in time: nothing is changed then
+   */
+  async bridge(view: RepairView, from: LogCursor, patienceMs: number): Promise<boolean> {
+    const untilMs = this.#ports.clock.monotonicMs() + patienceMs;
+    const without = new Set<ReplicaId>();
+    const where = { index: from.index + 1, position: from.endPosition, fault: 'torn' };
+    for (;;) {
+      for (const peer of this.#ports.peers.reachable) {
+        if (without.has(peer)) continue;
+        const { result, refusal } = await this.#patchFrom(view, peer, from, true);
+        if (this.#stopped) throw new RepairStopped('stopped');
+        if (result.ok) {
+          this.counts.damages++;
+          this.counts.repairs++;
+          this.counts.repairedBytes += result.repairedBytes;
+          this.found = [...this.found.slice(1 - MAX_FOUND), where];
+          this.#ports.onEvent('log repaired', { ...where, toIndex: result.end.index, bytes: result.repairedBytes, ms: 0 });
+          return true;
+        }
+        if (refusal !== 'later') without.add(peer);
+      }
+      if (this.#ports.others().every((id) => without.has(id)) || this.#ports.clock.monotonicMs() >= untilMs) return false;
+      await this.#pause(RETRY_MS);
+      if (this.#stopped) throw new RepairStopped('stopped');
+    }
+  }
+
   stop(): void {
     this.#stopped = true;
   }
@@ -165,7 +194,13 @@ export class LogRepair {
     }
   }
 
-  async #patchFrom(view: RepairView, peer: ReplicaId, from: LogCursor): Promise<{ result: PatchResult; refusal: Refusal | null }> {
+  /** @param provenHere that it is committed at the peer is not enough */
+  async #patchFrom(
+    view: RepairView,
+    peer: ReplicaId,
+    from: LogCursor,
+    provenHere = false,
+  ): Promise<{ result: PatchResult; refusal: Refusal | null }> {
     let refusal: Refusal | null = null;
     const fetch = async (cursor: LogCursor): Promise<PeerGroups | null> => {
       await this.#pace();
@@ -173,7 +208,7 @@ export class LogRepair {
       const answer = await this.#ports.peers.ask(peer, RepairKind.groups, cursor.index + 1, cursor.endPosition);
       if (answer?.status === RepairStatus.ok && answer.bytes.length > 0) {
         this.#charge(answer.bytes.length);
-        return { bytes: answer.bytes, committedIndex: answer.a };
+        return { bytes: answer.bytes, committedIndex: provenHere ? 0 : answer.a };
       }
       // Committed there and not retained any more: it never comes back.
       const gone = answer?.status === RepairStatus.missing && answer.a > cursor.index && !view.isRunning;
