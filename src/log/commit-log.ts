@@ -34,6 +34,7 @@ import type {
   GroupRun,
   Log,
   LogBoundary,
+  LogCursor,
   RecoveryReport,
 } from './types.ts';
 
@@ -165,6 +166,7 @@ export class CommitLog implements Log {
           if (log !== null) log.#poison(error);
         },
       });
+      const found = (from: LogCursor, damage: LogCorrupt) => ({ verifier, from, damage, committedIndex: verifyFrom.index });
       const outlines = await SegmentOutlines.open({ disk: options.disk, directory: options.outlineDirectory, store, index, segmentBytes });
       const end = await recover({
         store,
@@ -178,12 +180,8 @@ export class CommitLog implements Log {
         verifyFrom,
         durableEndPosition,
         unsyncedTailLost: options.unsyncedTailLost ?? false,
-        ...(repair === undefined ? {} : { repair: (from, damage) => repair({ verifier, from, damage, committedIndex: verifyFrom.index }) }),
-        ...(bridge === undefined
-          ? {}
-          : {
-              bridge: (from, damage, laterIndex) => bridge({ verifier, from, damage, committedIndex: verifyFrom.index }, laterIndex),
-            }),
+        ...(repair === undefined ? {} : { repair: (from, damage) => repair(found(from, damage)) }),
+        ...(bridge === undefined ? {} : { bridge: (from, damage, laterIndex) => bridge(found(from, damage), laterIndex) }),
         onGroup: (group, previousChecksum, previousLogTimeMs, lone) => {
           index.append(group);
           chain.push(group.firstIndex, previousChecksum, previousLogTimeMs);
