@@ -14,7 +14,7 @@ export const FEATURE_LEVELS = {
   messaging: 3,
   /** Batches carried to the log's head, and cuts that rest on it. */
   carrying: 4,
-  /** Longer retention of single topics and of dead letters. */
+  /** Longer retention of single topics and of dead letters; topics that ended are remembered. */
   keeping: 5,
 } as const;
 

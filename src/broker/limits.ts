@@ -11,6 +11,8 @@ export const StateLimits = {
   maxPlaces: 1_024,
   /** Deleted or moved topics whose other groups have not followed yet; beyond: a deletion is TOO_MANY. */
   maxTombstones: 10_000,
+  /** Ended topics whose older records are refused; beyond, the oldest is forgotten. */
+  maxPastTopics: 10_000,
   maxGroups: 10_000,
   maxQuotas: 1_000,
   maxMembersPerGroup: 1_000,

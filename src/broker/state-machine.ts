@@ -29,6 +29,7 @@ import { HeldSegments } from './held-segments.ts';
 import { KeptMessages } from './kept-messages.ts';
 import { LogCuts } from './log-cuts.ts';
 import { LongerRetentions } from './longer-retentions.ts';
+import { PastTopics } from './past-topics.ts';
 import { PopTable } from './pop/pop-table.ts';
 import type { ApplyListener, MessageIdIndex, QueueStore } from './ports.ts';
 import { Producers } from './producers.ts';
@@ -74,6 +75,7 @@ export interface StateMachineOptions {
  */
 export class BrokerStateMachine implements StateMachine {
   readonly topics: Topics;
+  readonly pastTopics = new PastTopics();
   readonly producers = new Producers();
   readonly groups: Groups;
   readonly segments: Segments;
@@ -115,7 +117,8 @@ export class BrokerStateMachine implements StateMachine {
     this.#queues = options.queues;
     this.#ids = options.ids;
     this.newestFeatureLevel = options.newestFeatureLevel ?? NEWEST_FEATURE_LEVEL;
-    this.topics = new Topics(options.queues, options.brokerName);
+    this.topics = new Topics(options.queues, options.brokerName, (record) => this.pastTopics.has(record));
+    this.#added.push(this.pastTopics);
     this.retries = new Retries({
       topics: this.topics,
       groups: () => this.groups,
@@ -378,7 +381,8 @@ export class BrokerStateMachine implements StateMachine {
         break;
       case 'topicForget': {
         const forgotten = this.topics.forget(command.name, command.incarnation, command.version);
-        this.#commandDone(index, 0, [Number(forgotten)]);
+        if (forgotten !== null && this.#featureLevel >= this.pastTopics.level) this.pastTopics.remember(forgotten);
+        this.#commandDone(index, 0, [Number(forgotten !== null)]);
         break;
       }
       case 'offsetCommit':

@@ -89,7 +89,8 @@ export class TopicReconciler implements Deadline {
 
   #heard({ brokerName, record }: AppliedTopic): void {
     if (!this.#context.leadership.ready || brokerName === this.#brokerName) return;
-    const { topics } = this.#context.state;
+    const { topics, pastTopics } = this.#context.state;
+    if (pastTopics.has(record)) return;
     const own = topics.record(record.name);
     const verdict = heardOf(own, own === null ? this.#applied(record.name, this.#brokerName) : undefined, record, this.#brokerName);
     if (verdict === 'conflict') this.#report(brokerName, record);

@@ -101,13 +101,16 @@ export class Topics {
   readonly #brokerName: string;
   /** Topics that were deleted, or left this group, and whose other groups may not know it yet: an older record must not bring them back. */
   readonly #gone = new Map<string, TopicRecord>();
+  readonly #isPast: (record: TopicRecord) => boolean;
   readonly #byName = new Map<string, TopicState>();
   readonly #byId = new Map<number, TopicState>();
   nextTopicId = 1;
   queueCount = 0;
 
-  constructor(store: QueueStore, brokerName: string) {
+  /** @param isPast whether what the record says is over here (past-topics.ts) */
+  constructor(store: QueueStore, brokerName: string, isPast: (record: TopicRecord) => boolean) {
     this.#store = store;
+    this.#isPast = isPast;
     this.#brokerName = brokerName;
   }
 
@@ -218,6 +221,7 @@ export class Topics {
         return (record.version < old.version && !isKnown) || sameRecord(record, old) ? 'done' : 'TOPIC_CONFLICT';
     }
     if (topic === undefined) {
+      if (old === null && this.#isPast(record)) return 'TOPIC_NOT_FOUND';
       // Deleted, and nobody has to be told any more. Made again by a change that was late, the topic would come back empty.
       if (isKnown && old === null) return record.deleted ? 'done' : 'TOPIC_NOT_FOUND';
       // A deletion is noted even where the topic never came: a late older record must not bring it, and others wait for the word.
@@ -259,11 +263,12 @@ export class Topics {
     else this.#gone.delete(record.name);
   }
 
-  /** @returns whether there was such a record */
-  forget(name: string, incarnation: number, version: number): boolean {
+  /** @returns the record, null when there was none such */
+  forget(name: string, incarnation: number, version: number): TopicRecord | null {
     const record = this.#gone.get(name);
-    if (record?.incarnation !== incarnation || record.version !== version) return false;
-    return this.#gone.delete(name);
+    if (record?.incarnation !== incarnation || record.version !== version) return null;
+    this.#gone.delete(name);
+    return record;
   }
 
   update(command: TopicUpdate, index: number): ErrorCode | null {

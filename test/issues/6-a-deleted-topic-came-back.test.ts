@@ -32,7 +32,7 @@ function proposedBy(applied: readonly AppliedTopic[]): object[] {
   const context = {
     leadership: { ready: true },
     deadlines: { set: () => undefined, remove: () => undefined },
-    state: { topics: { record: () => null, gone: () => null, allGone: () => [] } },
+    state: { topics: { record: () => null, gone: () => null, allGone: () => [] }, pastTopics: { has: () => false } },
     metrics: { event: () => undefined },
   } as unknown as BrokerContext;
   const commands = { propose: (command: object) => void proposed.push(command) } as unknown as PendingCommands;
