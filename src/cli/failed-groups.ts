@@ -12,3 +12,8 @@ export function endWith(context: Context, failed: readonly FailedGroup[]): void 
   for (const { brokerName, error } of failed) note(context, `broker group ${brokerName}: ${error.message}`);
   if (failed.length > 0) context.exit = Exit.failed;
 }
+
+/** Broker groups that did it, for people. */
+export function listed(brokerNames: readonly string[]): string {
+  return brokerNames.length === 0 ? 'no broker group' : brokerNames.join(', ');
+}

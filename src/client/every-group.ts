@@ -31,22 +31,26 @@ export async function askEveryGroup<T>(
 
 /** Of a setting that each broker group keeps for itself. */
 export interface GroupOutcome {
+  /** Broker groups that have it, by name. One that is wholly down may be unknown to the others, and then is in neither list. */
+  readonly done: readonly string[];
   /** Broker groups that have not taken it: again is fine. */
   readonly failed: readonly FailedGroup[];
 }
 
 /** Tells every broker group. @throws LedgerError BAD_REQUEST of any */
 export async function everywhere(port: GroupPort, ask: (brokerName: string) => Promise<void>): Promise<GroupOutcome> {
+  const done: string[] = [];
   const failed: FailedGroup[] = [];
   await Promise.all(
     (await port.brokerNames()).map(async (brokerName) => {
       try {
         await ask(brokerName);
+        done.push(brokerName);
       } catch (error) {
         if (!(error instanceof LedgerError) || error.code === 'BAD_REQUEST') throw error;
         failed.push({ brokerName, error });
       }
     }),
   );
-  return { failed };
+  return { done: done.sort((a, b) => (a < b ? -1 : 1)), failed };
 }

@@ -45,10 +45,10 @@ export function removeQuota(port: GroupPort, subject: QuotaSubject, timeoutMs: n
 
 export async function quotas(port: GroupPort, timeoutMs: number): Promise<{ quotas: readonly GroupQuota[] } & GroupOutcome> {
   const found: GroupQuota[] = [];
-  const { failed } = await everywhere(port, async (brokerName) => {
+  const outcome = await everywhere(port, async (brokerName) => {
     const { body } = await port.askLeader(brokerName, Op.quotaList, {}, timeoutMs);
     found.push(...body.quotas.map((quota) => ({ ...quota, brokerName })));
   });
   const order = ({ kind, name, brokerName }: GroupQuota): string => `${kind} ${name} ${brokerName}`;
-  return { quotas: found.sort((a, b) => (order(a) < order(b) ? -1 : 1)), failed };
+  return { quotas: found.sort((a, b) => (order(a) < order(b) ? -1 : 1)), ...outcome };
 }

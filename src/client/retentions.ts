@@ -28,10 +28,10 @@ export async function retentions(
   timeoutMs: number,
 ): Promise<{ readonly retentions: readonly GroupRetention[] } & GroupOutcome> {
   const found: GroupRetention[] = [];
-  const { failed } = await everywhere(port, async (brokerName) => {
+  const outcome = await everywhere(port, async (brokerName) => {
     const { body } = await port.askLeader(brokerName, Op.retentionList, {}, timeoutMs);
     found.push(...body.retentions.map((retention) => ({ ...retention, brokerName })));
   });
   const order = ({ name, brokerName }: GroupRetention): string => `${name} ${brokerName}`;
-  return { retentions: found.sort((a, b) => (order(a) < order(b) ? -1 : 1)), failed };
+  return { retentions: found.sort((a, b) => (order(a) < order(b) ? -1 : 1)), ...outcome };
 }

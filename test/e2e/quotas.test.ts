@@ -23,7 +23,7 @@ describe('quotas', () => {
   }, 60_000);
 
   test('F44 F42 set, list and remove at the command line; connections and topics; a new leader holds to them', async () => {
-    await cluster.json('quota', 'set', '--client', 'crowd-*', '--connections', '1');
+    expect(await cluster.json('quota', 'set', '--client', 'crowd-*', '--connections', '1')).toMatchObject({ done: ['a'], failed: [] });
     await cluster.json('quota', 'set', '--namespace', 'shop', '--topics', '1', '--messages-per-s', '100');
     const leader = await cluster.local.waitLeader();
     await cluster.lead((leader % 3) + 1);

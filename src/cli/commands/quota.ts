@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { type QuotaLimits, type QuotaSubject, quotaOf, quotas, removeQuota, setQuota } from '../../client/quotas.ts';
 import { AdminSession } from '../admin-session.ts';
 import { type Context, usageError } from '../context.ts';
-import { endWith, failedGroups } from '../failed-groups.ts';
+import { endWith, failedGroups, listed } from '../failed-groups.ts';
 import { type ClientFlags, integer, withClientFlags } from '../options.ts';
 import { formatTable, write, writeJson } from '../output.ts';
 
@@ -55,18 +55,19 @@ async function set(context: Context, flags: SetFlags): Promise<void> {
   if (Object.keys(limits).every((name) => name === 'each')) throw usageError('give a limit; "quota remove" lifts them');
   const quota = quotaOf(subjectOf(flags), limits);
   using session = await AdminSession.open(context, flags.endpoint);
-  const { failed } = await setQuota(session.groups(), quota, GROUP_TIMEOUT_MS);
-  if (flags.json) writeJson(context, { quota, failed: failedGroups(failed) });
-  else write(context, `${quota.kind} ${quota.name}: set\n`);
+  const { done, failed } = await setQuota(session.groups(), quota, GROUP_TIMEOUT_MS);
+  if (flags.json) writeJson(context, { quota, done, failed: failedGroups(failed) });
+  else write(context, `${quota.kind} ${quota.name}: set at ${listed(done)}\n`);
   endWith(context, failed);
 }
 
 async function remove(context: Context, flags: SubjectFlags): Promise<void> {
   const subject = subjectOf(flags);
   using session = await AdminSession.open(context, flags.endpoint);
-  const { failed } = await removeQuota(session.groups(), subject, GROUP_TIMEOUT_MS);
-  if (flags.json) writeJson(context, { ...subject, failed: failedGroups(failed) });
-  else write(context, 'client' in subject ? `client ${subject.client}: removed\n` : `namespace ${subject.namespace}: removed\n`);
+  const { done, failed } = await removeQuota(session.groups(), subject, GROUP_TIMEOUT_MS);
+  if (flags.json) writeJson(context, { ...subject, done, failed: failedGroups(failed) });
+  else
+    write(context, `${'client' in subject ? `client ${subject.client}` : `namespace ${subject.namespace}`}: removed at ${listed(done)}\n`);
   endWith(context, failed);
 }
 

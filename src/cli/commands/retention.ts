@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { removeRetention, retentions, setRetention } from '../../client/retentions.ts';
 import { AdminSession } from '../admin-session.ts';
 import type { Context } from '../context.ts';
-import { endWith, failedGroups } from '../failed-groups.ts';
+import { endWith, failedGroups, listed } from '../failed-groups.ts';
 import { type ClientFlags, integer, withClientFlags } from '../options.ts';
 import { formatTable, write, writeJson } from '../output.ts';
 
@@ -35,17 +35,17 @@ export function register(program: Command, context: Context): void {
 async function set(context: Context, name: string, flags: SetFlags): Promise<void> {
   const retention = { name, retentionMs: flags.hours * HOUR_MS, maxBytes: flags.maxBytes };
   using session = await AdminSession.open(context, flags.endpoint);
-  const { failed } = await setRetention(session.groups(), retention, GROUP_TIMEOUT_MS);
-  if (flags.json) writeJson(context, { retention, failed: failedGroups(failed) });
-  else write(context, `${name}: ${flags.hours} h, at most ${flags.maxBytes} bytes\n`);
+  const { done, failed } = await setRetention(session.groups(), retention, GROUP_TIMEOUT_MS);
+  if (flags.json) writeJson(context, { retention, done, failed: failedGroups(failed) });
+  else write(context, `${name}: ${flags.hours} h, at most ${flags.maxBytes} bytes at ${listed(done)}\n`);
   endWith(context, failed);
 }
 
 async function remove(context: Context, name: string, flags: ClientFlags): Promise<void> {
   using session = await AdminSession.open(context, flags.endpoint);
-  const { failed } = await removeRetention(session.groups(), name, GROUP_TIMEOUT_MS);
-  if (flags.json) writeJson(context, { name, failed: failedGroups(failed) });
-  else write(context, `${name}: removed\n`);
+  const { done, failed } = await removeRetention(session.groups(), name, GROUP_TIMEOUT_MS);
+  if (flags.json) writeJson(context, { name, done, failed: failedGroups(failed) });
+  else write(context, `${name}: removed at ${listed(done)}\n`);
   endWith(context, failed);
 }
 

@@ -58,11 +58,11 @@ class QuotaReferee {
     for (const { brokerName } of stage.groups) this.#known.set(`${brokerName} ${keyOf(subject)}`, 'unknown');
   }
 
-  /** @param failed groups that did not say that they have it */
-  changed(stage: Stage, subject: QuotaSubject, limits: QuotaLimits | 'none', failed: ReadonlySet<string>): void {
-    this.isCalm = failed.size === 0;
+  /** @param done groups that said that they have it. Of one that is down the client may not even know (seeds 166, 669) */
+  changed(stage: Stage, subject: QuotaSubject, limits: QuotaLimits | 'none', done: ReadonlySet<string>): void {
+    this.isCalm = stage.groups.every(({ brokerName }) => done.has(brokerName));
     for (const { brokerName, terms } of stage.groups) {
-      if (!failed.has(brokerName)) this.#known.set(`${brokerName} ${keyOf(subject)}`, limits);
+      if (done.has(brokerName)) this.#known.set(`${brokerName} ${keyOf(subject)}`, limits);
       this.#spans.set(brokerName, { sinceMs: stage.nowMs, terms, stored: new Map() });
     }
   }
@@ -217,8 +217,8 @@ async function change(
   referee.changing(stage, subject);
   try {
     const admin = client.admin();
-    const { failed } = limits === 'none' ? await admin.removeQuota(subject) : await admin.setQuota(subject, limits);
-    referee.changed(stage, subject, limits, new Set(failed.map(({ brokerName }) => brokerName)));
+    const { done } = limits === 'none' ? await admin.removeQuota(subject) : await admin.setQuota(subject, limits);
+    referee.changed(stage, subject, limits, new Set(done));
   } catch (error) {
     if (!(error instanceof LedgerError)) throw error;
   }
