@@ -220,7 +220,14 @@ export const SETTINGS = {
   ),
 
   maxMessageBytes: num(4 * MIB, 'bytes', KIB, 4 * MIB, "A message's body at most."),
-  maxBatchBytes: num(ENTRY_BODY_BYTES, 'bytes', 64 * KIB, ENTRY_BODY_BYTES, 'A record batch at most; at least 64 KiB more than a message.'),
+  maxBatchBytes: num(
+    ENTRY_BODY_BYTES,
+    'bytes',
+    // Producers gather 256 KiB before they know the broker: below it small messages would be refused together.
+    320 * KIB,
+    ENTRY_BODY_BYTES,
+    'A record batch at most; at least 64 KiB more than a message.',
+  ),
   maxConnections: num(10_000, 'connections', 1, 1_000_000, 'Client connections; further ones are refused with TOO_MANY.'),
   maxConnectionRequests: num(
     8192,

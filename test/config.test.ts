@@ -82,7 +82,7 @@ describe('config', () => {
     [{ replicas: '1@a:1,2@b:1,3@c:1', replicaId: 4 }, 'replicaId: 4 is not among'],
     [{ electionTimeoutMs: 200 }, 'more than a third'],
     [{ segmentBytes: 16 * 2 ** 20 + 1 }, 'multiple of 1 MiB'],
-    [{ maxBatchBytes: 65_536 }, 'maxBatchBytes: 65536 must be at least'],
+    [{ maxBatchBytes: 327_680 }, 'maxBatchBytes: 327680 must be at least'],
     [{ minSessionTimeoutMs: 20_000, maxSessionTimeoutMs: 10_000 }, 'minSessionTimeoutMs: 20000 is above'],
   ])('settings that do not fit together are refused: %j', (flags, text) => {
     expect(problemsOf({ flags }).join('\n')).toContain(text);

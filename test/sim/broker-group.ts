@@ -306,12 +306,12 @@ export class BrokerGroup {
 
   // ---- configuration ---------------------------------------------------------------------------------------------------
 
-  /** Below what a user may set, so that snapshots, new segments and cuts come within seconds. */
+  /** Below what a user may set, so that snapshots, new segments and cuts come within seconds; a producer's batch fits (seed 2349). */
   #drawSizes(): Partial<BrokerConfig> {
     const prng = this.#prng;
     const small = prng.chance(0.3);
     return {
-      ...(small ? { segmentBytes: prng.pick([256, 512]) * KIB, retentionBytes: prng.pick([0, 512 * KIB, MIB, 4 * MIB]) } : {}),
+      ...(small ? { segmentBytes: prng.pick([320, 512]) * KIB, retentionBytes: prng.pick([0, 512 * KIB, MIB, 4 * MIB]) } : {}),
       snapshotIntervalBytes: prng.pick([64 * KIB, 512 * KIB, 16 * MIB]),
     };
   }
