@@ -59,6 +59,16 @@ export class MessageGet {
   }
 
   async #byId(id: MessageId): Promise<FoundMessage> {
+    for (;;) {
+      const start = this.#context.state.startPosition();
+      const found = await this.#find(id);
+      if (found !== null) return found;
+      // What a cut took meanwhile may have been copied behind the place up to which the index was read.
+      if (this.#context.state.startPosition() === start) throw new LedgerError('MESSAGE_NOT_FOUND');
+    }
+  }
+
+  async #find(id: MessageId): Promise<FoundMessage | null> {
     for (const position of await this.#ids.findId(id.high, id.low)) {
       const entry = await this.#entries.at(position);
       const message = entry === null ? -1 : messageIndex(entry, id);
@@ -70,7 +80,7 @@ export class MessageGet {
       const waiting = await this.#waiting(entry, message);
       if (waiting !== null) return waiting;
     }
-    throw new LedgerError('MESSAGE_NOT_FOUND');
+    return null;
   }
 
   /** A delayed message that is in no queue yet. One that was cancelled is not found. */

@@ -6,8 +6,11 @@ import { ConsumeQueues } from '../log/consume-queues.ts';
 import { ID_BLOCK, IndexFiles, type IndexRange, keyIndexHash, messageIdHash, referenceHash } from '../log/index-files.ts';
 import type { DerivedFiles } from '../replica/derived.ts';
 
-/** Candidates looked at for one message id: more would be hash collisions only. */
-const MAX_ID_CANDIDATES = 64;
+/**
+ * Candidates looked at for one message id. Its item is shared by ID_BLOCK ids, each of them perhaps a batch of its own that was stored,
+ * sent again, and copied before more than one cut: the log holds a few times as many, the rest are hash collisions.
+ */
+const MAX_ID_CANDIDATES = 64 * ID_BLOCK;
 
 /** ConsumeQueues and indexes of one replica, as the replica (files) and the state machine (entries) see them. */
 export class DerivedStores implements DerivedFiles, QueueStore, MessageIdIndex {
