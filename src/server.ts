@@ -67,7 +67,7 @@ export class Server implements ServerView {
   #stateMachine: BrokerStateMachine | null = null;
   #recovered: Recovered | null = null;
   /** The newest membership that recovery has found so far. */
-  #recoveredMembership: GroupMembership | null = null;
+  #recoveredMembership: { readonly index: number; readonly membership: GroupMembership } | null = null;
   #repair: RepairService | null = null;
   #replica: Replica | null = null;
   #broker: Broker | null = null;
@@ -202,8 +202,8 @@ export class Server implements ServerView {
       stateMachine: this.#stateMachine,
       derived,
       repair,
-      onMembership: (membership) => {
-        this.#recoveredMembership = membership;
+      onMembership: (index, membership) => {
+        this.#recoveredMembership = { index, membership };
         this.#peers?.membershipChanged();
       },
       logHandlers: {
@@ -414,7 +414,7 @@ export class Server implements ServerView {
       mayChangeMembership: () => stateMachine.featureLevel >= FEATURE_LEVELS.cluster,
       onMembership: () => {
         peers.membershipChanged();
-        this.#directory.noteOthers(replica.membership());
+        this.#directory.noteOthers(replica.membership(), replica.membershipIndex);
       },
       onEvent: this.#event,
       onFailed: (error) => this.#failed(error),
@@ -438,7 +438,7 @@ export class Server implements ServerView {
     if (this.#state !== 'forming') return;
     this.#state = 'running';
     peers.membershipChanged();
-    this.#directory.noteOthers(replica.membership());
+    this.#directory.noteOthers(replica.membership(), replica.membershipIndex);
     this.#event('formed', { replicas: Object.keys(formedWith).length, first: Number(isNew) });
     replica.start();
     this.#balance = startLeaderBalance(config, this.#io, replica, () => this.gossip?.members() ?? []);

@@ -14,6 +14,8 @@ export interface Meta {
   readonly formedWith: Readonly<Record<string, string>> | null;
   /** Voters of the group besides this one, as last known: whom to ask when the log that names them cannot be read. Missing: as configured. */
   readonly others?: readonly MetaPeer[];
+  /** Index of the membership that names `others`; missing: not noted. */
+  readonly othersAsOf?: number;
   /** What still lies here is that of the replica under this former incarnation, and is being moved away (src/replica/set-aside.ts). */
   readonly setAside?: string;
 }
@@ -131,9 +133,13 @@ function parse(text: string, directory: string): Meta {
 
 function isMeta(value: unknown): value is Meta {
   if (typeof value !== 'object' || value === null) return false;
-  const { formatVersion, clusterId, brokerName, replicaId, incarnation, formedWith, others, setAside } = value as Record<string, unknown>;
+  const { formatVersion, clusterId, brokerName, replicaId, incarnation, formedWith, others, othersAsOf, setAside } = value as Record<
+    string,
+    unknown
+  >;
   if (setAside !== undefined && (typeof setAside !== 'string' || setAside === '')) return false;
   if (others !== undefined && (!Array.isArray(others) || !others.every(isPeer))) return false;
+  if (othersAsOf !== undefined && !Number.isSafeInteger(othersAsOf)) return false;
   const texts = [clusterId, brokerName, incarnation].every((text) => typeof text === 'string' && text !== '');
   return texts && Number.isSafeInteger(formatVersion) && Number.isSafeInteger(replicaId) && isFormation(formedWith);
 }

@@ -35,7 +35,7 @@ export interface RecoverOptions {
   /** Fetches from the peers what is damaged before this replica relies on it (I4). Without it damage is refused. */
   readonly repair?: RecoveryRepair;
   /** A membership was found in the restored state or in the log; each newer than the last. Peers are asked by it. */
-  onMembership?(membership: GroupMembership): void;
+  onMembership?(index: number, membership: GroupMembership): void;
 }
 
 export interface RecoveryRepair {
@@ -107,7 +107,7 @@ async function recoverBehind(options: RecoverOptions, hardState: HardStateFile, 
   const memberships: { index: number; membership: GroupMembership }[] = [];
   const found = (index: number, membership: GroupMembership): void => {
     memberships.push({ index, membership });
-    options.onMembership?.(membership);
+    options.onMembership?.(index, membership);
   };
   if (restoredMembership !== null) {
     found(restoredMembership.index, decodeMembership(restoredMembership.body));

@@ -46,12 +46,13 @@ export class DataDirectory {
   }
 
   /** Whom to ask when the log cannot be read at the next start: the log's word, noted beside it. */
-  noteOthers(membership: GroupMembership): void {
+  noteOthers(membership: GroupMembership, index: number): void {
     const others = votersBesides(membership, this.#config.replicaId);
     this.#work = this.#work
       .then(async () => {
-        if (others.length === 0 || JSON.stringify(this.meta.others) === JSON.stringify(others)) return;
-        this.#meta = await replaceMeta(this.#io.disk, this.#config.dataDir, { ...this.meta, others });
+        if (index === 0 && others.length === 0) return;
+        if (index === this.meta.othersAsOf && JSON.stringify(this.meta.others) === JSON.stringify(others)) return;
+        this.#meta = await replaceMeta(this.#io.disk, this.#config.dataDir, { ...this.meta, others, othersAsOf: index });
       })
       .catch((error: unknown) => this.#event('other voters not noted', { error: String(error) }));
   }

@@ -14,7 +14,7 @@ export interface GroupPeersPorts {
   /** The newest in the log; null until the replica runs. */
   membership(): GroupMembership | null;
   /** The newest that recovery has found so far; null: none. */
-  recoveredMembership(): GroupMembership | null;
+  recoveredMembership(): { readonly index: number; readonly membership: GroupMembership } | null;
   featureLevels(): { readonly featureLevel: number; readonly newestFeatureLevel: number };
   health(): PeerHealth;
   /** The formation is known from now on. */
@@ -73,7 +73,7 @@ export class GroupPeers {
    * configuration may be that of a group of one to which others were added since.
    */
   members(): readonly Omit<Member, 'incarnation'>[] {
-    const members = (this.#ports.membership() ?? this.#ports.recoveredMembership())?.members ?? [];
+    const members = (this.#ports.membership() ?? this.#foundMembership())?.members ?? [];
     if (members.length > 0) return members;
     const known = this.#ports.meta().others ?? [];
     return [...known, ...this.#config.replicas.filter(({ replicaId }) => !known.some((one) => one.replicaId === replicaId))];
@@ -82,13 +82,19 @@ export class GroupPeers {
   /** Whose word counts besides this replica's own, as far as it is known here. */
   otherVoters(): number[] {
     const { replicaId, replicas } = this.#config;
-    const membership = this.#ports.membership() ?? this.#ports.recoveredMembership();
+    const membership = this.#ports.membership() ?? this.#foundMembership();
     const others = this.#ports.meta().others;
     const voters =
       membership !== null && membership.voters.length > 0
         ? [...new Set([...membership.voters, ...(membership.outgoing ?? [])])]
         : (others ?? replicas).map((one) => one.replicaId);
     return voters.filter((id) => id !== replicaId);
+  }
+
+  /** While the log is recovered. Damage hides the entries behind it: what was noted beside the log may be newer, and then counts (seed 2928). */
+  #foundMembership(): GroupMembership | null {
+    const found = this.#ports.recoveredMembership();
+    return found !== null && found.index >= (this.#ports.meta().othersAsOf ?? 0) ? found.membership : null;
   }
 
   membershipChanged(): void {

@@ -23,6 +23,11 @@ function loseLog(group: Group, id: number): void {
   for (const path of group.disk(id).paths(LOG)) group.disk(id).shorten(path, BLOCK_BYTES);
 }
 
+/** Where the next write group of its first segment would lie. */
+function endOfLog(group: Group, id: number): number {
+  return Math.ceil((group.servers.get(id)?.stateMachine?.endPosition ?? 0) / BLOCK_BYTES) * BLOCK_BYTES;
+}
+
 /** Files of the former directories: incarnation → why it is kept. */
 function keptAside(group: Group, id: number): Map<string, string> {
   const kept = new Map<string, string>();
@@ -194,6 +199,40 @@ describe('damage that no other replica retains', () => {
     expect(group.events.get(1)).toContain('log repaired');
     expect(keptAside(group, 1).size).toBe(0);
     expect((group.disk(1).visibleBytes(path) as Uint8Array).subarray(0, 8 * BLOCK_BYTES)).toEqual(good.subarray(0, 8 * BLOCK_BYTES));
+    await group.rest();
+    group.expectIdentical();
+  });
+
+  test('one whose saved state knows of nobody else asks those whom it noted beside the log (seed 2928)', async () => {
+    const group = new Group(13, { snapshotIntervalBytes: 1024 * KIB });
+    group.start(1, [1]);
+    await group.run(1000);
+    group.start(2, [1, 2]);
+    await group.run(1000);
+    await group.add(2);
+    await group.remove(2);
+    group.kill(2);
+    // The state is saved with a membership of one; the entries that name the others follow, behind the damage.
+    const states = (): readonly string[] => group.disk(1).paths('/data/snapshot');
+    const before = states().length;
+    for (let waited = 0; waited < 100 && states().length === before; waited++) await group.run(100);
+    await group.run(200);
+    const alone = endOfLog(group, 1);
+    const saved = states();
+    expect(saved).toHaveLength(1);
+    for (const id of [3, 4]) {
+      group.start(id, [1, id]);
+      await group.run(1000);
+      await group.add(id);
+    }
+    expect(states()).toEqual(saved);
+    group.kill(1);
+    const path = group.disk(1).paths(LOG)[0] as string;
+    group.disk(1).damage(path, alone, (bytes) => bytes.fill(0x77), BLOCK_BYTES);
+    group.start(1, [1]);
+    await group.run(4000);
+    expect(group.refused).toEqual([]);
+    expect(group.events.get(1)).toContain('log repaired');
     await group.rest();
     group.expectIdentical();
   });
