@@ -92,7 +92,12 @@ export class BrokerGroup {
   }
 
   get endpoints(): string[] {
-    return this.members.map(({ process }) => `ws://${process.name}:${CLIENT_PORT}`);
+    return this.endpointsOf(this.members);
+  }
+
+  /** @param among replicas of any group */
+  endpointsOf(among: readonly SimReplica[]): string[] {
+    return this.members.filter((one) => among.includes(one)).map(({ process }) => `ws://${process.name}:${CLIENT_PORT}`);
   }
 
   get terms(): number {

@@ -64,6 +64,8 @@ export class World {
   readonly #groups: readonly BrokerGroup[];
   readonly #clients = new Map<SimProcess, WorkloadActor>();
   readonly #workloads: ReturnType<typeof drawWorkloads>;
+  /** Where its present life was told that the brokers are. */
+  readonly #told = new Map<SimProcess, readonly string[]>();
   /** Unsettled sends of each client's present life. */
   readonly #pending = new Map<SimProcess, { sends: number }>();
   readonly #plan: FaultPlan;
@@ -220,6 +222,7 @@ export class World {
     const act = this.#clients.get(process) as WorkloadActor;
     const pending = { sends: 0 };
     this.#pending.set(process, pending);
+    this.#told.set(process, this.#stage.endpoints);
     const begin = (): (() => void) => {
       pending.sends++;
       return () => pending.sends--;
@@ -275,6 +278,9 @@ export class World {
     });
     this.#scheduler.say('world', `liveness: healed ${healed.map(({ process }) => process.name).join(' ')}`);
     for (const left of this.#replicas) if (!healed.includes(left)) this.#cutOff(left.process);
+    const reachable = new Set(this.#groups.flatMap((group) => group.endpointsOf(healed)));
+    // All that it was told of has left, or stays unreachable, and it may not have heard of others: its operator gives it the addresses of today (seed 3113).
+    for (const [client, told] of this.#told) if (!told.some((url) => reachable.has(url))) this.#kill(client, 'kill');
     this.#heal(healed.map(({ process }) => process));
     this.#stage.open = false;
     await this.#until('the healed majorities', LIVENESS_MS, () => this.#unfinished());
