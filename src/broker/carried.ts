@@ -46,6 +46,8 @@ export class Carried implements StateTable, CommandHandler {
   readonly #moved = new Set<number>();
   /** Base of a retained segment → index of the newest entry that referred to something there from elsewhere. */
   readonly #referred = new Map<number, number>();
+  /** How often something was placed elsewhere since this process started: who looked up a place before looks again. Not part of the state. */
+  changes = 0;
   /** The leader's, while it gathers what is to be carried. Not part of the state. */
   onRefer: ((name: number, place: number, sizeBytes: number) => void) | null = null;
 
@@ -126,6 +128,12 @@ export class Carried implements StateTable, CommandHandler {
 
   moved(position: number): void {
     this.#moved.add(position);
+    this.changes++;
+  }
+
+  /** What was due at a level waits at the head now. */
+  waitsAgain(): void {
+    this.changes++;
   }
 
   handle(command: Command, entry: AppliedEntry): CommandResult {
@@ -149,6 +157,7 @@ export class Carried implements StateTable, CommandHandler {
     if (before !== undefined) this.#names.delete(before.position);
     this.#places.set(name, place);
     this.#names.set(place.position, name);
+    this.changes++;
   }
 
   /** Whether nothing before `position` was referred to anew behind `asOf`, as of which whoever proposes the cut has carried everything. */

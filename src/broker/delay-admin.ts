@@ -14,7 +14,7 @@ import { baseOffsetOf, type StoredEntries, unitAt } from './stored-entries.ts';
 import type { TimerDelivery } from './timer-delivery.ts';
 import { BUCKET_MS, bucketOf } from './timer-wheel.ts';
 import { DELAY_FLAGS, dueOf } from './timers.ts';
-import type { QueueState } from './topics.ts';
+import type { QueueState, TopicState } from './topics.ts';
 
 /** Where a message waits. */
 export interface WaitingPlace {
@@ -22,6 +22,13 @@ export interface WaitingPlace {
   readonly level: number;
   /** ms of log time. */
   readonly dueMs: number;
+}
+
+/** One message of a batch that waits there. */
+interface Waiting extends WaitingPlace {
+  /** Of the batch, as it was stored first. */
+  readonly stored: number;
+  readonly messageIndex: number;
 }
 
 /** What waits (F13): found, listed, cancelled. */
@@ -83,6 +90,22 @@ export class DelayAdmin {
     const { high, low } = parseMessageId(id);
     const topic = this.#context.state.topics.named(name);
     if (topic === undefined) throw new LedgerError('TOPIC_NOT_FOUND', name);
+    const found = await this.#entries.steadily(
+      () => this.#waitingAt(high, low, topic),
+      (one) => typeof one === 'object',
+    );
+    if (typeof found === 'string') throw new LedgerError(found);
+    const { stored, messageIndex, level, dueMs } = found;
+    await new Promise<void>((resolve, reject) => {
+      this.#commands.propose({ type: 'delayCancel', position: stored, messageIndex, level, dueMs: level > 0 ? 0 : dueMs }, (error) => {
+        if (error === null) resolve();
+        else reject(new LedgerError(error));
+      });
+    });
+  }
+
+  /** Where the message waits, or why nothing can be done about it. */
+  async #waitingAt(high: Uint8Array, low: number, topic: TopicState): Promise<Waiting | 'ALREADY_DELIVERED' | 'MESSAGE_NOT_FOUND'> {
     let found = false;
     for (const position of await this.#ids.findId(high, low)) {
       const entry = await this.#entries.at(position);
@@ -97,17 +120,9 @@ export class DelayAdmin {
       // Those that are left need a row each.
       if (count > MAX_CANCELLABLE_MESSAGES)
         throw new LedgerError('BAD_REQUEST', `one of ${count} messages of a batch; ${MAX_CANCELLABLE_MESSAGES} at most can be taken apart`);
-      const { level, dueMs } = place;
-      const stored = readU53(entry, Entry.position);
-      await new Promise<void>((resolve, reject) => {
-        this.#commands.propose({ type: 'delayCancel', position: stored, messageIndex, level, dueMs: level > 0 ? 0 : dueMs }, (error) => {
-          if (error === null) resolve();
-          else reject(new LedgerError(error));
-        });
-      });
-      return;
+      return { ...place, stored: readU53(entry, Entry.position), messageIndex };
     }
-    throw new LedgerError(found ? 'ALREADY_DELIVERED' : 'MESSAGE_NOT_FOUND');
+    return found ? 'ALREADY_DELIVERED' : 'MESSAGE_NOT_FOUND';
   }
 
   /** Whether this message of a waiting batch was cancelled. */

@@ -59,13 +59,12 @@ export class MessageGet {
   }
 
   async #byId(id: MessageId): Promise<FoundMessage> {
-    for (;;) {
-      const start = this.#context.state.startPosition();
-      const found = await this.#find(id);
-      if (found !== null) return found;
-      // What a cut took meanwhile may have been copied behind the place up to which the index was read.
-      if (this.#context.state.startPosition() === start) throw new LedgerError('MESSAGE_NOT_FOUND');
-    }
+    const found = await this.#entries.steadily(
+      () => this.#find(id),
+      (one) => one !== null,
+    );
+    if (found === null) throw new LedgerError('MESSAGE_NOT_FOUND');
+    return found;
   }
 
   async #find(id: MessageId): Promise<FoundMessage | null> {

@@ -50,7 +50,11 @@ export class MessageQuery {
       return;
     }
     this.#running++;
-    this.#page(request).then(
+    const page = this.#entries.steadily(
+      () => this.#page(request),
+      () => false,
+    );
+    page.then(
       ({ found, batches, sizeBytes, next }) => {
         this.#running--;
         session.respond(Op.messageQuery, requestId, { found, next }, joined(batches, sizeBytes));

@@ -36,6 +36,19 @@ export class StoredEntries {
   }
 
   /**
+   * Looks again when something was carried or cut meanwhile and the result is not `final`: it may lie behind the place up to which an index
+   * was read.
+   */
+  async steadily<T>(look: () => Promise<T>, final: (result: T) => boolean): Promise<T> {
+    for (;;) {
+      const { carried } = this.#context.state;
+      const [start, changes] = [this.#context.state.startPosition(), carried.changes];
+      const result = await look();
+      if (final(result) || (this.#context.state.startPosition() === start && carried.changes === changes)) return result;
+    }
+  }
+
+  /**
    * The entry whose header lies at `position`, as it was stored first. The header itself says how long it is.
    * @returns null when the log was cut behind it @throws LedgerError REPAIRING when it is damaged here
    */

@@ -276,6 +276,7 @@ export class Timers implements StateTable, CommandHandler, DeferredBatches {
   }
 
   #waitAgain(rows: PlacedRows, units: readonly number[], entry: AppliedEntry): void {
+    this.#ports.carried.waitsAgain();
     rows.rows.forEach((row, i) => {
       const [, batch, dueMs] = units.slice(CARRIED_FIELDS * i, CARRIED_FIELDS * (i + 1)) as [number, number, number];
       const position = rows.rowPosition(i);

@@ -1,5 +1,4 @@
 import { expect, test } from 'vitest';
-import type { MessageGetResponse } from '../../src/protocol/requests.ts';
 import { Op } from '../../src/protocol/requests.ts';
 import { DerivedStores } from '../../src/server/derived-files.ts';
 import { DAY, FilledLog, idOf } from '../broker/filled-log.ts';
@@ -24,29 +23,67 @@ test('F30 F34 every place of an id is found, however often its neighbours were c
   await stores.close();
 });
 
-test('F30 F34 what is copied and cut away while an index is read is found where the copy lies', async () => {
-  const log = new FilledLog();
-  log.command({ type: 'retentionSet', name: 'T', retentionMs: 20 * DAY, maxBytes: 1_000_000 });
-  log.broker.sent(log.session, 'T', 0, makeBatch({ idLow: 5, count: 1, bodyBytes: 300 }));
-  await log.fill(1);
+/** Its first look into an index comes back when `days` more have passed. */
+function slowIndex(log: FilledLog, name: 'findId' | 'findKey'): { passed: (days: number) => Promise<void>; looks: () => number } {
   const { ids } = log.broker;
-  const findId = ids.findId.bind(ids);
-  const starts: number[] = [];
+  const find = ids[name].bind(ids) as (...parameters: unknown[]) => unknown;
   const read = Promise.withResolvers<void>();
+  let looks = 0;
   Object.assign(ids, {
-    findId: async (high: Uint8Array, low: number) => {
-      starts.push(log.start);
-      const found = findId(high, low);
-      if (starts.length === 1) await read.promise;
+    [name]: async (...parameters: unknown[]) => {
+      const found = find(...parameters);
+      if (looks++ === 0) await read.promise;
       return found;
     },
   });
+  const passed = async (days: number): Promise<void> => {
+    await log.fill(days);
+    read.resolve();
+    await log.settle();
+  };
+  return { passed, looks: () => looks };
+}
+
+function shelf(): FilledLog {
+  const log = new FilledLog();
+  log.command({ type: 'retentionSet', name: 'T', retentionMs: 20 * DAY, maxBytes: 1_000_000 });
+  return log;
+}
+
+test('F30 F34 what is copied and cut away while an index is read is found where the copy lies', async () => {
+  const log = shelf();
+  log.broker.sent(log.session, 'T', 0, makeBatch({ idLow: 5, count: 1, bodyBytes: 300 }));
+  await log.fill(1);
+  const { passed, looks } = slowIndex(log, 'findId');
+  const start = log.start;
   const asked = log.broker.request(log.session, Op.messageGet, { id: idOf(5), topic: '', queueId: 0, offset: 0 });
-  await log.fill(6);
-  read.resolve();
-  await log.settle();
-  const answer = log.session.answers.get(asked) as MessageGetResponse;
-  expect(answer).toMatchObject({ topic: 'T', queueId: 0, baseOffset: 0, messageIndex: 0 });
-  expect(starts).toHaveLength(2);
-  expect(starts[1]).toBeGreaterThan(starts[0] as number);
+  await passed(6);
+  expect(log.session.answers.get(asked)).toMatchObject({ topic: 'T', queueId: 0, baseOffset: 0, messageIndex: 0 });
+  expect(looks()).toBe(2);
+  expect(log.start).toBeGreaterThan(start);
+});
+
+test('F30 F34 so it is for a search by key', async () => {
+  const log = shelf();
+  log.broker.sent(log.session, 'T', 0, makeBatch({ idLow: 5, count: 1, bodyBytes: 300, keys: [['order-7']] }));
+  await log.fill(1);
+  const { passed, looks } = slowIndex(log, 'findKey');
+  const range = { fromTimeMs: 0, toTimeMs: Number.MAX_SAFE_INTEGER };
+  const asked = log.broker.request(log.session, Op.messageQuery, { topic: 'T', key: 'order-7', ...range, max: 10 });
+  await passed(6);
+  expect(log.session.answers.get(asked)).toMatchObject({ found: [{ queueId: 0, baseOffset: 0, messageIndexes: [0] }], next: null });
+  expect(looks()).toBe(2);
+});
+
+test('F13 F34 what waits is cancelled, though it is carried while an index is read', async () => {
+  const log = new FilledLog();
+  log.send({ delayMs: 20 * DAY }, { idLow: 5, bodyBytes: 300 });
+  await log.fill(1);
+  const { passed, looks } = slowIndex(log, 'findId');
+  const asked = log.broker.request(log.session, Op.delayCancel, { topic: 'T', id: idOf(5) });
+  await passed(6);
+  expect(log.session.answers.get(asked)).toEqual({});
+  expect(looks()).toBe(2);
+  await log.fill(16);
+  expect(log.delivered()).toBe(0);
 });
