@@ -25,6 +25,7 @@ import { limitsOf } from './server/broker-limits.ts';
 import { brokerSettings } from './server/broker-settings.ts';
 import { DataDirectory, isUnreliable } from './server/data-directory.ts';
 import { DerivedStores } from './server/derived-files.ts';
+import { FormerContents } from './server/former-contents.ts';
 import { gossipedGroup, ServerGossip } from './server/gossip.ts';
 import { GroupPeers } from './server/group-peers.ts';
 import { healthOf, statusOf } from './server/health.ts';
@@ -67,6 +68,7 @@ export class Server implements ServerView {
   #stateMachine: BrokerStateMachine | null = null;
   #recovered: Recovered | null = null;
   /** The newest membership that recovery has found so far. */
+  #formerContents: FormerContents | null = null;
   #recoveredMembership: { readonly index: number; readonly membership: GroupMembership } | null = null;
   #repair: RepairService | null = null;
   #replica: Replica | null = null;
@@ -246,6 +248,7 @@ export class Server implements ServerView {
     await this.#starting?.catch(() => undefined);
     await this.#forming?.catch(() => undefined);
     this.#balance?.stop();
+    await this.#formerContents?.stop();
     await this.#gossip?.close();
     await this.#gateway?.close();
     this.#broker?.close();
@@ -448,6 +451,16 @@ export class Server implements ServerView {
       () => replica.liftVoteFloor(),
     );
     if (isNew) links.reintroduce();
+    this.#formerContents = new FormerContents({
+      clock: this.#io.clock,
+      disk,
+      dataDirectory: config.dataDir,
+      isShort: () => log.diskFull,
+      isLed: () => replica.role().leader !== 0,
+      onEvent: this.#event,
+      failed: (error) => this.#failed(error),
+    });
+    this.#formerContents.start();
   }
 
   /** `raft recover`: what an operator decided while this replica was down. Null: nothing. */

@@ -69,6 +69,9 @@ export function watermarkBytes(logBytes: number, freeBytes: number, totalBytes: 
   return overBytes <= 0 ? 0 : Math.max(1, logBytes - overBytes);
 }
 
+/** A leadership that is soon over must not keep the log from being cut: under one after the other it would grow without bound. */
+const FIRST_CHECK_MS = 1_000;
+
 /** The leader proposes cuts by time, by size and by its disk's use (F34); all replicas make them at apply. */
 export class Retention implements Deadline {
   readonly #context: BrokerContext;
@@ -89,7 +92,7 @@ export class Retention implements Deadline {
   }
 
   becameReady(): void {
-    this.#context.deadlines.set(this, this.#context.limits.retentionCheckMs);
+    this.#context.deadlines.set(this, Math.min(FIRST_CHECK_MS, this.#context.limits.retentionCheckMs));
   }
 
   leadershipLost(): void {

@@ -5,8 +5,8 @@ import { type Meta, replaceMeta } from '../log/meta.ts';
 const DIRECTORY = 'set-aside';
 const REASON = 'reason.json';
 /**
- * Former contents that one data directory keeps, at most. Nobody but an operator removes them: a replica that would need a third place
- * stops instead, because something is wrong with its machine that beginning anew does not mend.
+ * Former contents that one data directory keeps, at most. While there is room nobody but an operator removes them: a replica that would need
+ * a third place stops instead, because something is wrong with its machine that beginning anew does not mend.
  */
 export const MAX_SET_ASIDE = 2;
 /** What stays where it is: who this is now, its word among the brokers, and what was set aside before. */
@@ -42,6 +42,12 @@ export async function setAside(disk: Disk, dataDirectory: string, meta: Meta, in
   await writeFile(disk, target, REASON, { reason: why.reason, wallMs: why.wallMs });
   const next = await replaceMeta(disk, dataDirectory, { ...meta, incarnation, setAside: meta.incarnation });
   return finishSetAside(disk, dataDirectory, next);
+}
+
+/** Again is fine. Rejects with a DiskError. */
+export async function removeSetAside(disk: Disk, dataDirectory: string, incarnation: string): Promise<void> {
+  await disk.remove(`${dataDirectory}/${DIRECTORY}/${incarnation}`);
+  await disk.syncDirectory(`${dataDirectory}/${DIRECTORY}`);
 }
 
 /** The rest of a move that a crash cut short; nothing to do otherwise. */

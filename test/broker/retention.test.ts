@@ -39,6 +39,18 @@ describe('retention', () => {
     expect(cutPosition(200, starts.slice(2), 350, 100, 0, 150)).toBeNull();
   });
 
+  test('F34 leaders that come and go within seconds cut the log all the same', () => {
+    const broker = filled();
+    command(broker, { type: 'setSetting', name: 'retentionBytes', value: 2 * SEGMENT });
+    for (let term = 10; term < 16; term += 2) {
+      broker.replica.follow(term);
+      broker.replica.leadReady(term + 1);
+      broker.clock.advance(2_000);
+      broker.replica.settle();
+    }
+    expect(broker.machine.startPosition()).toBeGreaterThan(SEGMENT);
+  });
+
   test('F34 by the disk’s use: as many of the oldest segments as are above the watermark, whole, and nothing below it', async () => {
     expect(watermarkBytes(1_000, 30, 100, 75)).toBe(0);
     expect(watermarkBytes(1_000, 20, 100, 75)).toBe(995);

@@ -140,6 +140,23 @@ describe('a replica whose directory cannot be relied upon begins anew (I5, FAULT
     expect(group.refused.join()).toMatch(/holds 2 former contents already/);
   });
 
+  test('what is kept goes when the disk has no room, and only then', async () => {
+    const group = await formed(9);
+    group.kill(3);
+    loseLog(group, 3);
+    group.start(3, ALL);
+    await expectVotersAgain(group, 3);
+    expect(keptAside(group, 3).size).toBe(1);
+    group.disk(3).faults.full = true;
+    await group.run(5_000);
+    expect(group.events.get(3)).toContain('former contents removed');
+    expect(group.disk(3).paths('/data/set-aside')).toEqual([]);
+    group.disk(3).faults.full = false;
+    await group.run(3_000);
+    await group.rest();
+    group.expectIdentical();
+  });
+
   test('a crash at any moment of the move leaves one or the other: never old data under the new incarnation', async () => {
     for (let afterMs = 0; afterMs < 10; afterMs++) {
       const group = await formed(8);
