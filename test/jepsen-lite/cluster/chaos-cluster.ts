@@ -11,13 +11,14 @@ import { Prober } from './prober.ts';
 import { BROKER_NAME, ChaosReplica, type ReplicaExit } from './replica.ts';
 
 const MIB = 1024 * 1024;
-const VOLUME_BYTES = 1024 * MIB;
+const VOLUME_BYTES = 1536 * MIB;
 /** Small, so that segments are rolled over, snapshots taken and logs cut within minutes, and memory bounds the run. */
 const SETTINGS = {
   'cluster-id': 'chaos',
   'segment-bytes': 16 * MIB,
   'snapshot-interval-bytes': 32 * MIB,
-  'retention-bytes': 256 * MIB,
+  // Two minutes at least: what is cut before a consumer that was away has read it proves nothing.
+  'retention-bytes': 512 * MIB,
   'hot-tail-bytes': 16 * MIB,
 };
 /** 1…3 form the group; 4 is there for changes of membership. */
