@@ -215,7 +215,6 @@ describe('what is still needed is carried to the log’s head (F34)', () => {
         }),
         async (steps) => {
           const timers = new FilledLog();
-          const { replica, clock } = timers.broker;
           let low = 0;
           const expected = new Set<number>();
           const send = (delay: Delay): void => {
@@ -234,19 +233,7 @@ describe('what is still needed is carried to the log’s head (F34)', () => {
             } else if (step === 'cancel') {
               if ((await timers.ask(Op.delayCancel, { id: idOf(1), topic: 'T' })) !== 'NOT_LEADER') expected.delete(1);
             } else {
-              // A check of retention begins, and so many entries later its leader is none any more.
-              for (let i = 0; i < 2; i++) timers.broker.sent(timers.session, 'U', 0, makeBatch({ bodyBytes: 8_000, idLow: 5_000 + low }));
-              replica.passTime(DAY / 2);
-              clock.advance(DAY / 2);
-              for (let i = 0; i < step; i++) {
-                await new Promise(setImmediate);
-                clock.runDeferred();
-                if (step % 3 > 0 || i < step - 1) replica.commit();
-              }
-              replica.truncateFrom(replica.appliedIndex() + 1);
-              replica.follow(replica.role().term + 1);
-              replica.leadReady();
-              await timers.settle();
+              await timers.loseLeadershipAfter(step, 5_000 + low);
             }
           }
           await timers.fill(14);

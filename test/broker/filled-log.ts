@@ -34,6 +34,23 @@ export class FilledLog extends TimerHarness {
     }
   }
 
+  /** A check of retention begins, and so many entries later its leader is none any more; it leads again without what it could not commit. */
+  async loseLeadershipAfter(entries: number, idLow: number): Promise<void> {
+    for (let i = 0; i < 2; i++) this.broker.sent(this.session, 'U', 0, makeBatch({ bodyBytes: 8_000, idLow }));
+    const { replica, clock } = this.broker;
+    replica.passTime(DAY / 2);
+    clock.advance(DAY / 2);
+    for (let i = 0; i < entries; i++) {
+      await new Promise(setImmediate);
+      clock.runDeferred();
+      if (entries % 3 > 0 || i < entries - 1) replica.commit();
+    }
+    replica.truncateFrom(replica.appliedIndex() + 1);
+    replica.follow(replica.role().term + 1);
+    replica.leadReady();
+    await this.settle();
+  }
+
   async ask(op: Parameters<TimerHarness['broker']['request']>[1], body: unknown): Promise<unknown> {
     const id = this.broker.request(this.session, op, body as never);
     await this.settle();

@@ -203,7 +203,7 @@ describe('a topic’s longer retention (F34)', () => {
         }),
         async (steps) => {
           const log = new LongerLog();
-          const { replica, clock, machine } = log.broker;
+          const { machine } = log.broker;
           const stored: number[] = [];
           const store = (): void => {
             stored.push(stored.length + 1);
@@ -223,19 +223,7 @@ describe('a topic’s longer retention (F34)', () => {
               log.command({ type: 'retentionRemove', name: 'T' });
               everRemoved = true;
             } else {
-              for (let i = 0; i < 2; i++)
-                log.broker.sent(log.session, 'U', 0, makeBatch({ bodyBytes: 8_000, idLow: 5_000 + stored.length }));
-              replica.passTime(DAY / 2);
-              clock.advance(DAY / 2);
-              for (let i = 0; i < step; i++) {
-                await new Promise(setImmediate);
-                clock.runDeferred();
-                if (step % 3 > 0 || i < step - 1) replica.commit();
-              }
-              replica.truncateFrom(replica.appliedIndex() + 1);
-              replica.follow(replica.role().term + 1);
-              replica.leadReady();
-              await log.settle();
+              await log.loseLeadershipAfter(step, 5_000 + stored.length);
             }
           }
           await log.fill(5);

@@ -1,18 +1,16 @@
 import { expect, test } from 'vitest';
 import { readU32 } from '../../src/base/bytes.ts';
 import { type Command, encodeCommand } from '../../src/broker/commands.ts';
-import type { BrokerContext } from '../../src/broker/context.ts';
 import { FEATURE_LEVELS, NEWEST_FEATURE_LEVEL } from '../../src/broker/feature-level.ts';
 import { StateLimits } from '../../src/broker/limits.ts';
 import { PastTopics } from '../../src/broker/past-topics.ts';
-import type { PendingCommands } from '../../src/broker/pending-commands.ts';
 import { BrokerStateMachine } from '../../src/broker/state-machine.ts';
-import { TopicReconciler } from '../../src/broker/topic-reconciler.ts';
 import { putOfRecord } from '../../src/broker/topic-records.ts';
 import { EntryType } from '../../src/replica/types.ts';
 import type { TopicRecord } from '../../src/routing/records.ts';
 import { FakeReplica } from '../support/fake-replica.ts';
 import { MemoryIds, MemoryQueues } from '../support/fake-stores.ts';
+import { ORDERS, proposedOnHearing } from '../support/heard-topics.ts';
 
 /**
  * Simulation seed 1064: a topic of two broker groups was deleted, and both had forgotten their tombstones. Then every process was killed.
@@ -20,19 +18,7 @@ import { MemoryIds, MemoryQueues } from '../support/fake-stores.ts';
  * other group's new leader, whose gossip knew nothing else, made it again, empty. What a group has forgotten is now remembered by name,
  * incarnation and version, in its state.
  */
-const made: TopicRecord = {
-  name: 'orders',
-  incarnation: 7,
-  version: 2,
-  placement: [
-    { brokerName: 'a', queues: 1 },
-    { brokerName: 'b', queues: 1 },
-  ],
-  perm: 6,
-  messageType: 'normal',
-  replication: 2,
-  deleted: false,
-};
+const made: TopicRecord = { ...ORDERS, version: 2 };
 const deleted: TopicRecord = { ...made, version: 3, deleted: true };
 const moved: TopicRecord = { ...made, version: 3, placement: [{ brokerName: 'b', queues: 1 }] };
 
@@ -53,20 +39,9 @@ function groupAt(level: number) {
   return { machine, apply, end, there: () => machine.topics.named('orders')?.version };
 }
 
-/** What its leader proposes that was told this. */
+/** How many proposals its leader makes that was told this by the other group. */
 function proposed(machine: BrokerStateMachine, record: TopicRecord): number {
-  let proposals = 0;
-  const context = {
-    leadership: { ready: true },
-    deadlines: { set: () => undefined, remove: () => undefined },
-    state: machine,
-    metrics: { event: () => undefined },
-  } as unknown as BrokerContext;
-  const commands = { propose: () => void proposals++ } as unknown as PendingCommands;
-  const heard = [{ brokerName: 'b', logIndex: 10, record }];
-  const cluster = { onTopic: () => () => undefined, appliedTopics: () => heard, allAppliedTopics: () => heard };
-  new TopicReconciler(context, commands, cluster, 'a').becameReady();
-  return proposals;
+  return proposedOnHearing(machine, 'a', [{ brokerName: 'b', logIndex: 10, record }]).length;
 }
 
 test('F01 a topic that all have forgotten does not come back by an older record, not after a snapshot either', () => {

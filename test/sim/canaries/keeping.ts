@@ -2,6 +2,19 @@ import { Keeping, type KeepPlan } from '../../../src/broker/keeping.ts';
 import { KeptMessages } from '../../../src/broker/kept-messages.ts';
 import { type AnyMethod, type Canary, patch } from './canary.ts';
 
+/** What every queue's part of a plan is instead of what it should be. */
+function changePlans(change: (queue: KeepPlan['queues'][number]) => KeepPlan['queues'][number]): () => void {
+  return patch(
+    Keeping.prototype,
+    'plan',
+    (original: AnyMethod) =>
+      async function (this: Keeping, ...args: never[]) {
+        const plan = (await original.apply(this, args)) as KeepPlan;
+        return { ...plan, queues: plan.queues.map(change) };
+      },
+  );
+}
+
 export const KEEPING_CANARIES: readonly Canary[] = [
   {
     name: 'what was kept is not copied again when the log is cut behind its copy',
@@ -10,16 +23,7 @@ export const KEEPING_CANARIES: readonly Canary[] = [
     firstSeed: 1,
     seeds: 60,
     workloads: ['keeping'],
-    plant: () =>
-      patch(
-        Keeping.prototype,
-        'plan',
-        (original: AnyMethod) =>
-          async function (this: Keeping, ...args: never[]) {
-            const plan = (await original.apply(this, args)) as KeepPlan;
-            return { ...plan, queues: plan.queues.map((queue) => ({ ...queue, again: [] })) };
-          },
-      ),
+    plant: () => changePlans((queue) => ({ ...queue, again: [] })),
   },
   {
     name: 'a restored state has lost what is kept',
@@ -38,15 +42,6 @@ export const KEEPING_CANARIES: readonly Canary[] = [
     firstSeed: 1,
     seeds: 60,
     workloads: ['keeping'],
-    plant: () =>
-      patch(
-        Keeping.prototype,
-        'plan',
-        (original: AnyMethod) =>
-          async function (this: Keeping, ...args: never[]) {
-            const plan = (await original.apply(this, args)) as KeepPlan;
-            return { ...plan, queues: plan.queues.map((queue) => ({ ...queue, to: queue.to - 1 })) };
-          },
-      ),
+    plant: () => changePlans((queue) => ({ ...queue, to: queue.to - 1 })),
   },
 ];
