@@ -260,6 +260,35 @@ describe('routes from gossip', () => {
     expect(b2.routing.route(['orders']).topics[0]).toMatchObject({ topicId: 5, version: 1 });
   });
 
+  test('F03 a broker says what it is: at once when that changes, and every 30 s at the latest when nothing does', () => {
+    const { world, nodes } = live(6, 33);
+    const [told, ...others] = nodes as [Node, Node, Node, Node, Node, Node];
+    const { own } = told.routing.gossip;
+    told.routing.publishBroker({ role: 'leader', term: 3, perm: 4, lagging: true, belowReserve: true });
+    world.run(1_000);
+    for (const node of others) {
+      const heard = node.routing.members().find(({ broker }) => broker.brokerName === 'g00' && broker.replicaId === 1);
+      expect(heard).toMatchObject({ state: 'alive', self: false });
+      expect(heard?.broker).toEqual({
+        ...{ brokerName: 'g00', replicaId: 1, version: own.record.version, incarnation: 'g00-1-directory' },
+        ...{ endpoint: 'ws://g00-1:7460', admin: 'http://g00-1:7462', address: { host: 'g00-1', port: PORT }, machine: 'g00-1' },
+        ...{ perm: 4, role: 'leader', term: 3, featureLevel: 2, belowReserve: true, lagging: true, priority: 0 },
+      });
+    }
+    const saidMs = [world.nowMs];
+    for (const node of others) {
+      const hear = node.onDatagram;
+      node.onDatagram = (bytes, host, port) => {
+        if (host === told.host && Buffer.from(bytes).includes(Buffer.from(own.bytes))) saidMs.push(world.nowMs);
+        hear?.(bytes, host, port);
+      };
+    }
+    world.run(300_000);
+    const gaps = [...saidMs.slice(1), world.nowMs].map((atMs, i) => atMs - (saidMs[i] as number));
+    expect(Math.max(...gaps)).toBeLessThanOrEqual(31_000);
+    expect(Math.max(...gaps)).toBeGreaterThan(10_000);
+  });
+
   test('F04 a dead broker leaves every route and comes back by itself; its group keeps its queues', () => {
     const { world, nodes } = live(6, 29);
     const [a1, a2, , b1] = nodes as [Node, Node, Node, Node];
