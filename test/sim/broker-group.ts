@@ -205,8 +205,7 @@ export class BrokerGroup {
 
   /** An operator starts it again: that is when it builds the file anew. What nobody has damaged is not to be found damaged. */
   #damageFound(replica: SimReplica, found: object): void {
-    const standing = this.rot.derived.standing().get(replica.id);
-    if (standing === undefined) {
+    if (this.rot.derived.possible(replica.process.disk) === null) {
       this.#scheduler.fail(
         new Violation('no damage', `replica ${replica.id} finds ${JSON.stringify(found)}, and nothing was damaged there`),
       );
@@ -225,8 +224,16 @@ export class BrokerGroup {
 
   /** Those of whose derived files something is still damaged: a start finds it. */
   startDamaged(): void {
-    const standing = this.rot.derived.standing();
-    for (const replica of this.members) if (standing.has(replica.id)) this.#startAgain(replica);
+    for (const replica of this.members) if (this.rot.derived.possible(replica.process.disk) !== null) this.#startAgain(replica);
+  }
+
+  /** Where a member's derived file is damaged although it was started again; null: nowhere. */
+  notBuiltAnew(): string | null {
+    for (const { process } of this.members) {
+      const left = this.rot.derived.certain(process.disk);
+      if (left !== null) return `${process.name}: ${left}`;
+    }
+    return null;
   }
 
   #newDisk(replica: SimReplica): void {

@@ -9,13 +9,15 @@ import type { Prng } from './prng.ts';
  */
 const DIRECTORIES = ['outline', 'consumequeue', 'index', 'keyindex'] as const;
 
+/** Bytes before and behind a flipped one that tell whether something else was written there since: as many as the largest header has. */
+const AROUND_BYTES = 72;
+
 interface Damage {
-  readonly replicaId: number;
   readonly disk: SimDisk;
   readonly path: string;
   readonly position: number;
-  /** What is there since; null: it cannot be read. */
-  readonly bytes: Uint8Array | null;
+  /** What is there and around it since; null: it cannot be read. */
+  readonly around: Uint8Array | null;
 }
 
 /**
@@ -25,14 +27,14 @@ interface Damage {
 export class DerivedRot {
   readonly #prng: Prng;
   /** An outline that a start has no use for stays as it is until one has, and is made anew then: not among them. */
-  #damages: Damage[] = [];
+  readonly #damages: Damage[] = [];
 
   constructor(prng: Prng) {
     this.#prng = prng;
   }
 
   /** @returns what was damaged; null: there is nothing yet */
-  strike({ id, process: { disk } }: SimReplica): string | null {
+  strike({ process: { disk } }: SimReplica): string | null {
     const directories = DIRECTORIES.map((name) => disk.paths(`/data/${name}`)).filter((paths) => paths.length > 0);
     if (directories.length === 0) return null;
     const path = this.#prng.pick(this.#prng.pick(directories));
@@ -43,8 +45,8 @@ export class DerivedRot {
     const position = flips ? at : at - (at % SECTOR_BYTES);
     if (flips) this.#flip(disk, path, at);
     else disk.spoilSector(path, at);
-    const bytes = flips ? (disk.visibleBytes(path)?.subarray(at, at + 1) ?? null) : null;
-    if (!path.startsWith('/data/outline/')) this.#damages.push({ replicaId: id, disk, path, position, bytes });
+    const around = flips ? aroundOf(disk, path, at) : null;
+    if (!path.startsWith('/data/outline/')) this.#damages.push({ disk, path, position, around });
     return `rot: ${flips ? 'a bit flipped' : 'a sector unreadable'} in ${path}+${at}, ${sizeBytes} bytes`;
   }
 
@@ -56,18 +58,32 @@ export class DerivedRot {
     disk.damage(path, at, flip, 1);
   }
 
-  /** Its disk is gone, or it is none of the group's any more. */
-  forget(replicaId: number): void {
-    this.#damages = this.#damages.filter((damage) => damage.replicaId !== replicaId);
+  /** Where a file of this disk may still be damaged: what was written there since could by chance be what the damage had made. null: nowhere. */
+  possible(disk: SimDisk): string | null {
+    return this.#find(disk, ({ path, position, around }) => {
+      const now = aroundOf(disk, path, position);
+      return now !== null && around !== null && now[before(position)] === around[before(position)];
+    });
   }
 
-  /** Where a file is still damaged, by replica. */
-  standing(): ReadonlyMap<number, string> {
-    this.#damages = this.#damages.filter(({ disk, path, position, bytes }) => {
-      if (bytes === null) return !disk.isReadable(path, position);
-      const now = disk.visibleBytes(path)?.subarray(position, position + bytes.length);
-      return now !== undefined && Buffer.compare(now, bytes) === 0;
+  /** Where a file of this disk certainly is damaged still (simulation seed 30393: a count that had grown to what a flip had made of it). */
+  certain(disk: SimDisk): string | null {
+    return this.#find(disk, ({ path, position, around }) => {
+      const now = aroundOf(disk, path, position);
+      return now !== null && around !== null && Buffer.compare(now, around) === 0;
     });
-    return new Map(this.#damages.map(({ replicaId, path, position }) => [replicaId, `${path}+${position}`]));
   }
+
+  #find(disk: SimDisk, isThere: (flip: Damage) => boolean): string | null {
+    const found = this.#damages.find(
+      (damage) => damage.disk === disk && (damage.around === null ? !disk.isReadable(damage.path, damage.position) : isThere(damage)),
+    );
+    return found === undefined ? null : `${found.path}+${found.position}`;
+  }
+}
+
+const before = (position: number): number => Math.min(position, AROUND_BYTES);
+
+function aroundOf(disk: SimDisk, path: string, position: number): Uint8Array | null {
+  return disk.visibleBytes(path)?.slice(position - before(position), position + AROUND_BYTES) ?? null;
 }

@@ -78,7 +78,6 @@ export class Rot {
 
   /** Its disk is gone, or it is none of the group's any more. */
   forget(replicaId: number): void {
-    this.derived.forget(replicaId);
     this.#damages = this.#damages.filter((damage) => damage.replicaId !== replicaId);
   }
 

@@ -346,8 +346,8 @@ export class World {
     for (const group of this.#groups) group.startDamaged();
     await this.#until('derived files', CONVERGENCE_MS, () => {
       for (const group of this.#groups) {
-        const left = group.notConverged() ?? [...group.rot.derived.standing().values()][0];
-        if (left !== undefined) return left;
+        const left = group.notConverged() ?? group.notBuiltAnew();
+        if (left !== null) return left;
       }
       return null;
     });
