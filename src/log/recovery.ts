@@ -58,13 +58,14 @@ export interface RecoveredEnd {
 class Window {
   readonly #store: SegmentStore;
   readonly #segmentBytes: number;
-  readonly #buffer = new Uint8Array(SCAN_BYTES);
+  readonly #buffer: Uint8Array;
   #position = 0;
   #size = 0;
 
   constructor(store: SegmentStore, segmentBytes: number) {
     this.#store = store;
     this.#segmentBytes = segmentBytes;
+    this.#buffer = new Uint8Array(Math.min(SCAN_BYTES, segmentBytes));
   }
 
   /** A view of at least `sizeBytes` (fewer at the segment's end), good until the next call. */

@@ -60,13 +60,19 @@ export class LogRepair {
   /** The newest MAX_FOUND damages, oldest first. */
   found: readonly LogDamage[] = [];
   readonly #ports: LogRepairPorts;
-  readonly #buffer = new Uint8Array(PEER_RUN_BYTES);
+  #runBuffer: Uint8Array | null = null;
   #work: Promise<unknown> = Promise.resolve();
   #paidUntilMs = 0;
   #stopped = false;
 
   constructor(ports: LogRepairPorts) {
     this.#ports = ports;
+  }
+
+  /** Made when it is needed first: most processes end without a damage. */
+  get #buffer(): Uint8Array {
+    this.#runBuffer ??= new Uint8Array(PEER_RUN_BYTES);
+    return this.#runBuffer;
   }
 
   /**

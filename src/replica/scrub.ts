@@ -41,7 +41,8 @@ interface Slice {
  */
 export class Scrub {
   readonly #ports: ScrubPorts;
-  readonly #buffer = new Uint8Array(PEER_RUN_BYTES);
+  /** Made when it is needed first. */
+  #buffer: Uint8Array | null = null;
   #cursor: LogCursor;
   #slice: Slice;
   #stopped = false;
@@ -91,6 +92,7 @@ export class Scrub {
       return PASS_PAUSE_MS;
     }
     const startedMs = clock.monotonicMs();
+    this.#buffer ??= new Uint8Array(PEER_RUN_BYTES);
     const run = await log.verifier.readRun(this.#cursor, lastIndex, this.#buffer);
     if (this.#stopped) return 0;
     if (typeof run === 'string') {

@@ -1,10 +1,9 @@
 import { topicDescription } from '../../src/broker/describe.ts';
 import { FIRST_FEATURE_LEVEL } from '../../src/broker/feature-level.ts';
+import { LARGEST_GROUP_BYTES } from '../../src/log/group-codec.ts';
 import { LedgerError } from '../../src/protocol/errors.ts';
 import { Server, type ServerOptions } from '../../src/server.ts';
 import type { StartBroker } from './broker-hook.ts';
-
-const MIB = 1024 * 1024;
 
 /** The real broker with the memory of a simulation, without its HTTP side. */
 export const startBroker: StartBroker = (...given) => startWith({}, ...given);
@@ -16,7 +15,7 @@ export async function startWith(
 ): Promise<Awaited<ReturnType<StartBroker>>> {
   const server = new Server(config, io, {
     onEvent: event,
-    hotTail: { chunkBytes: 8 * MIB, maxChunks: 3 },
+    hotTail: { chunkBytes: LARGEST_GROUP_BYTES, maxChunks: 6 },
     limits: { retentionCheckMs: 1_000 },
     ...more,
   });

@@ -38,7 +38,7 @@ export class DerivedRot {
     const directories = DIRECTORIES.map((name) => disk.paths(`/data/${name}`)).filter((paths) => paths.length > 0);
     if (directories.length === 0) return null;
     const path = this.#prng.pick(this.#prng.pick(directories));
-    const sizeBytes = disk.visibleBytes(path)?.length ?? 0;
+    const sizeBytes = disk.visibleSize(path);
     if (sizeBytes === 0) return null;
     const at = this.#prng.between(0, sizeBytes - 1);
     const flips = this.#prng.chance(0.5);
@@ -85,5 +85,5 @@ export class DerivedRot {
 const before = (position: number): number => Math.min(position, AROUND_BYTES);
 
 function aroundOf(disk: SimDisk, path: string, position: number): Uint8Array | null {
-  return disk.visibleBytes(path)?.slice(position - before(position), position + AROUND_BYTES) ?? null;
+  return disk.exists(path) ? disk.peek(path, position - before(position), before(position) + AROUND_BYTES) : null;
 }

@@ -87,6 +87,22 @@ export class SimDisk {
     return this.#names.visible.get(path)?.visible.toBytes() ?? null;
   }
 
+  /** @returns 0 when there is no such file */
+  visibleSize(path: string): number {
+    return this.#names.visible.get(path)?.visible.sizeBytes ?? 0;
+  }
+
+  /** A part of a file as readers see it: fewer bytes at its end. */
+  peek(path: string, position: number, sizeBytes: number): Uint8Array {
+    const bytes = new Uint8Array(Math.max(0, Math.min(sizeBytes, this.visibleSize(path) - position)));
+    this.#names.visible.get(path)?.visible.read(bytes, position);
+    return bytes;
+  }
+
+  exists(path: string): boolean {
+    return this.#names.visible.has(path);
+  }
+
   /** Paths of all files under `directory`, sorted. */
   paths(directory: string): string[] {
     return [...this.#names.visible.keys()].filter((path) => path.startsWith(`${directory}/`)).sort((a, b) => (a < b ? -1 : 1));

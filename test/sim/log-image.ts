@@ -11,14 +11,14 @@ export function committedBytes(disk: SimDisk, directory: string): { readonly sta
   const segments = disk
     .paths(directory)
     .filter((path) => /\/\d{20}$/.test(path))
-    .map((path) => ({ base: Number(path.slice(-20)), bytes: disk.visibleBytes(path) as Uint8Array }));
+    .map((path) => ({ base: Number(path.slice(-20)), path }));
   const startPosition = segments[0]?.base ?? 0;
   const pieces: Uint8Array[] = [];
-  for (const [at, { base, bytes }] of segments.entries()) {
+  for (const [at, { base, path }] of segments.entries()) {
     const next = segments[at + 1];
     // The last segment ends with its last group; what was zeroed ahead of it, and a spare segment behind it, differ between replicas.
-    const isLast = next === undefined || endOfGroups(next.bytes) === BLOCK_BYTES;
-    pieces.push(isLast ? bytes.subarray(0, endOfGroups(bytes)) : padded(bytes, next.base - base));
+    const isLast = next === undefined || endOfGroups(disk, next.path) === BLOCK_BYTES;
+    pieces.push(isLast ? disk.peek(path, 0, endOfGroups(disk, path)) : padded(disk.peek(path, 0, next.base - base), next.base - base));
     if (isLast) break;
   }
   return { startPosition, bytes: Buffer.concat(pieces) };
@@ -26,16 +26,18 @@ export function committedBytes(disk: SimDisk, directory: string): { readonly sta
 
 /** A file that was cut off and mended ends with its last group: what is not there reads as zeros. */
 function padded(bytes: Uint8Array, sizeBytes: number): Uint8Array {
-  if (bytes.length >= sizeBytes) return bytes.subarray(0, sizeBytes);
+  if (bytes.length === sizeBytes) return bytes;
   const whole = new Uint8Array(sizeBytes);
   whole.set(bytes);
   return whole;
 }
 
-function endOfGroups(segment: Uint8Array): number {
+function endOfGroups(disk: SimDisk, path: string): number {
+  const sizeBytes = disk.visibleSize(path);
   let at = BLOCK_BYTES;
-  while (at + GROUP_HEADER_BYTES <= segment.length && readU32(segment, at) === GROUP_MAGIC) {
-    const header = readGroupHeader(segment, at);
+  while (at + GROUP_HEADER_BYTES <= sizeBytes) {
+    const bytes = disk.peek(path, at, GROUP_HEADER_BYTES);
+    const header = readU32(bytes, 0) === GROUP_MAGIC ? readGroupHeader(bytes) : 'none';
     if (typeof header === 'string') break;
     at += header.sizeBytes;
   }

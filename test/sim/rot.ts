@@ -84,7 +84,7 @@ export class Rot {
   /** Damages that are still there: neither repaired, nor gone with their file. */
   standing(): readonly Damage[] {
     this.#damages = this.#damages.filter(({ disk, path, position, original }) => {
-      if (disk.visibleBytes(path) === null) return false;
+      if (!disk.exists(path)) return false;
       const now = disk.platter(path, position, original.length);
       return now === null || !now.readable || Buffer.compare(now.bytes, original) !== 0;
     });
@@ -184,10 +184,10 @@ export class Rot {
   #committedGroups(victim: SimReplica, path: string): Stretch[] {
     const { probe } = this.#referee;
     const proven = probe.provenEnd(victim.id);
-    const bytes = victim.process.disk.visibleBytes(path) as Uint8Array;
+    const { disk } = victim.process;
     const groups: Stretch[] = [];
-    for (let at = BLOCK_BYTES; at + GROUP_HEADER_BYTES <= bytes.length; ) {
-      const header = readGroupHeader(bytes, at);
+    for (let at = BLOCK_BYTES; at + GROUP_HEADER_BYTES <= disk.visibleSize(path); ) {
+      const header = readGroupHeader(disk.peek(path, at, GROUP_HEADER_BYTES));
       if (typeof header === 'string') break;
       if (header.lastIndex > this.#referee.committedIndex || header.position + header.sizeBytes > proven) break;
       groups.push({ path, position: at, sizeBytes: header.sizeBytes });
