@@ -107,12 +107,17 @@ describe('bounds under a fault', () => {
         samples.push(await sample());
       sending = false;
       await load;
-      const middle = samples.reduce((sum, one) => sum + one, 0) / samples.length;
+      const meanOf = (of: readonly number[]): number => of.reduce((sum, one) => sum + one, 0) / of.length;
+      const middle = meanOf(samples);
       const spread = Math.max(...samples.map((one) => Math.abs(one / middle - 1)));
       const mib = (bytes: number): string => (bytes / 2 ** 20).toFixed(0);
+      const tenths = Array.from({ length: 10 }, (_, at) => samples.slice((at * samples.length) / 10, ((at + 1) * samples.length) / 10));
       if (follower === 'frozen') cluster.local.replica(victim).signal('SIGCONT');
       console.log(
-        `${follower} follower: leader's memory over ${FLAT_MINUTES} min: ${mib(Math.min(...samples))} … ${mib(Math.max(...samples))} MiB, ±${(100 * spread).toFixed(1)} % (aim ±${100 * FLAT} %)`,
+        `${follower} follower: leader's memory over ${FLAT_MINUTES} min: ${mib(Math.min(...samples))} … ${mib(Math.max(...samples))} MiB, ±${(100 * spread).toFixed(1)} % (aim ±${100 * FLAT} %); by tenths of the time ${tenths
+          .filter(({ length }) => length > 0)
+          .map((part) => mib(meanOf(part)))
+          .join(', ')}`,
       );
       expect(spread).toBeLessThan(FLAT * SLACK);
     },

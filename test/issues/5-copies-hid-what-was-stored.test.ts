@@ -24,7 +24,14 @@ test('F30 F34 every place of an id is found, however often its neighbours were c
 });
 
 /** Its first look into an index comes back when `days` more have passed. */
-function slowIndex(log: FilledLog, name: 'findId' | 'findKey'): { passed: (days: number) => Promise<void>; looks: () => number } {
+function slowIndex(
+  log: FilledLog,
+  name: 'findId' | 'findKey',
+): {
+  passed: (days: number) => Promise<void>;
+  comeBack: () => void;
+  looks: () => number;
+} {
   const { ids } = log.broker;
   const find = ids[name].bind(ids) as (...parameters: unknown[]) => unknown;
   const read = Promise.withResolvers<void>();
@@ -41,7 +48,7 @@ function slowIndex(log: FilledLog, name: 'findId' | 'findKey'): { passed: (days:
     read.resolve();
     await log.settle();
   };
-  return { passed, looks: () => looks };
+  return { passed, comeBack: () => read.resolve(), looks: () => looks };
 }
 
 function shelf(): FilledLog {
@@ -86,4 +93,25 @@ test('F13 F34 what waits is cancelled, though it is carried while an index is re
   expect(looks()).toBe(2);
   await log.fill(16);
   expect(log.delivered()).toBe(0);
+});
+
+test('F13 F34 so it is while it waits at the head and the cut has not come yet', async () => {
+  const log = new FilledLog();
+  log.send({ delayMs: 20 * DAY }, { idLow: 5, bodyBytes: 300 });
+  await log.fill(1);
+  const { comeBack, looks } = slowIndex(log, 'findId');
+  const { carried } = log.broker.machine;
+  const moved = carried.moved.bind(carried);
+  let startThen = -1;
+  carried.moved = (position) => {
+    moved(position);
+    if (startThen < 0) startThen = log.start;
+    comeBack();
+  };
+  const start = log.start;
+  const asked = log.broker.request(log.session, Op.delayCancel, { topic: 'T', id: idOf(5) });
+  await log.fill(6);
+  expect(startThen).toBe(start);
+  expect(log.session.answers.get(asked)).toEqual({});
+  expect(looks()).toBe(2);
 });
