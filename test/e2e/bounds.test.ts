@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
 import { resolveConfig } from '../../src/config.ts';
+import type { LedgerClient } from '../../src/index.ts';
 import { TestCluster, until } from './test-cluster.ts';
 
 /** FAULTS 17 asks for 1,000,000: `LEDGERMQ_CATCH_UP=1000000 npm test -- -t "FAULTS 17"`. */
@@ -31,8 +32,8 @@ const started = async (): Promise<TestCluster> => {
 };
 
 /** Sends so many with a window on their way. */
-async function send(cluster: TestCluster, topic: string, count: number): Promise<void> {
-  const producer = cluster.client().producer();
+async function send(client: LedgerClient, topic: string, count: number): Promise<void> {
+  const producer = client.producer();
   for (let sent = 0; sent < count; sent += WINDOW) {
     await Promise.all(Array.from({ length: Math.min(WINDOW, count - sent) }, () => producer.send({ topic, body: body() })));
   }
@@ -50,7 +51,7 @@ describe('bounds under a fault', () => {
       await cluster.local.kill(follower);
       // A scrape begins a new maximum.
       await cluster.metric(leader, 'nodejs_eventloop_lag_max_seconds');
-      await send(cluster, 'stalls', CATCH_UP_MESSAGES);
+      await send(cluster.client(), 'stalls', CATCH_UP_MESSAGES);
       const sendingMs = 1000 * ((await cluster.metric(leader, 'nodejs_eventloop_lag_max_seconds')) ?? Number.NaN);
       for (const name of ['index', 'keyindex'])
         rmSync(join(cluster.local.replica(follower).dataDir, name), { recursive: true, force: true });
@@ -92,8 +93,10 @@ describe('bounds under a fault', () => {
       });
       await stuck.start();
       let sending = true;
+      // One for all: each client has its connections until the end, and the leader memory for them.
+      const client = cluster.client();
       const load = (async () => {
-        while (sending) await send(cluster, 'flat', WINDOW);
+        while (sending) await send(client, 'flat', WINDOW);
       })();
       const sample = async (): Promise<number> => {
         let sum = 0;
