@@ -79,5 +79,8 @@ export function decodeSnapshotHeader(bytes: Uint8Array, name: string): SnapshotM
   };
 }
 
+/** Of a name that snapshotName() made. */
+export const snapshotPosition = (name: string): number => Number.parseInt(name, 10);
+
 export const snapshotName = (place: Pick<SnapshotMeta, 'position' | 'index'>): string =>
   `${String(place.position).padStart(20, '0')}-${place.index}`;

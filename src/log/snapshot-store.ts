@@ -8,6 +8,7 @@ import {
   type SnapshotMeta,
   type SnapshotPlace,
   snapshotName,
+  snapshotPosition,
 } from './snapshot-format.ts';
 
 const NAME = /^\d{20}-\d+$/;
@@ -158,7 +159,7 @@ export class SnapshotStore {
     return this.#run(async () => {
       const newest = this.#snapshots.at(-1);
       await this.#removeAll(this.#snapshots.filter((meta) => isGone(meta.position) && meta !== newest));
-      const damaged = this.#damaged.filter((name) => isGone(Number.parseInt(name, 10)));
+      const damaged = this.#damaged.filter((name) => isGone(snapshotPosition(name)));
       this.#damaged = this.#damaged.filter((name) => !damaged.includes(name));
       for (const name of damaged) await this.#disk.remove(`${this.#directory}/${name}`);
     });

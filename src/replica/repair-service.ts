@@ -1,5 +1,6 @@
 import type { Clock } from '../io/clock.ts';
 import type { LogCorrupt } from '../log/errors.ts';
+import { snapshotPosition } from '../log/snapshot-format.ts';
 import type { SnapshotStore } from '../log/snapshot-store.ts';
 import type { Log, LogCursor, RecoveryDamage } from '../log/types.ts';
 import type { LogDamage } from '../protocol/raft-requests.ts';
@@ -235,6 +236,12 @@ export class RepairService {
 
   async #scrubSnapshots(): Promise<void> {
     const { snapshots, log } = this.#running as RunningLog;
+    // Off the list since an earlier pass: nobody had it to give then, or nobody answered (simulation seeds 35169, 36449).
+    for (const name of snapshots.damaged()) {
+      const position = snapshotPosition(name);
+      if (this.#stopped) return;
+      if (position >= log.start.position) await repairSnapshot(this.#ports, this.#peers, snapshots, position);
+    }
     for (const meta of snapshots.list()) {
       if (this.#stopped) return;
       if (await snapshots.isWhole(meta)) continue;
@@ -256,7 +263,9 @@ export class RepairService {
       const leads = running !== null && (await new Promise<boolean>((resolve) => running.confirmLeads(resolve)));
       return { status: leads ? RepairStatus.ok : RepairStatus.missing };
     }
-    if (kind === RepairKind.snapshot && this.#snapshots !== null) return answerSnapshot(this.#snapshots, a, b);
+    // While it recovers it may have it: "missing" would let the one that asks give up.
+    if (kind === RepairKind.snapshot)
+      return this.#snapshots === null ? { status: RepairStatus.busy } : answerSnapshot(this.#snapshots, a, b);
     if (view === null) return { status: RepairStatus.missing };
     if (kind === RepairKind.groups) return answerGroups(view, a, b, (position) => this.reportDamage(position));
     if (kind === RepairKind.hash && this.#running !== null) return answerHash(this.#running.log, a, b, view.committedIndex());

@@ -14,7 +14,7 @@ import { RepairService } from '../../src/replica/repair-service.ts';
 import { appendDurable, bodyOf, FIRST_SEGMENT, newDisk, openLog } from '../log/support.ts';
 
 const GROUPS = 5;
-const COPIES = { list: () => [] } as unknown as SnapshotStore;
+const COPIES = { damaged: () => [], list: () => [] } as unknown as SnapshotStore;
 
 async function replica(id: number, links: Map<number, { repair: RepairFrameHandlers | null }>, commitIndex: () => number) {
   const world = newDisk(5);
