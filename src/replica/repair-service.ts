@@ -12,7 +12,7 @@ import { RepairKind, type RepairQuestion, RepairStatus } from './repair-frames.t
 import { type OwnAnswer, RepairPeers } from './repair-peers.ts';
 import { Scrub } from './scrub.ts';
 import { answerHash, SliceComparer } from './slice-comparer.ts';
-import { answerSnapshot, repairSnapshot } from './snapshot-repair.ts';
+import { answerSnapshot, askForSnapshot, repairSnapshot } from './snapshot-repair.ts';
 import { VoteFloorQuestion } from './vote-floor.ts';
 
 /** A place is looked at so often before a read that still finds it damaged is believed. */
@@ -236,18 +236,15 @@ export class RepairService {
 
   async #scrubSnapshots(): Promise<void> {
     const { snapshots, log } = this.#running as RunningLog;
-    // Off the list since an earlier pass: nobody had it to give then, or nobody answered (simulation seeds 35169, 36449).
-    for (const name of snapshots.damaged()) {
-      const position = snapshotPosition(name);
-      if (this.#stopped) return;
-      if (position >= log.start.position) await repairSnapshot(this.#ports, this.#peers, snapshots, position);
-    }
     for (const meta of snapshots.list()) {
       if (this.#stopped) return;
       if (await snapshots.isWhole(meta)) continue;
       this.#ports.onEvent('snapshot damaged', { index: meta.index, position: meta.position });
-      if (meta.position < log.start.position) continue;
-      await repairSnapshot(this.#ports, this.#peers, snapshots, meta.position);
+    }
+    // Those of earlier passes, too: nobody had it to give then, or nobody answered (simulation seeds 35169, 36449).
+    for (const name of snapshots.damaged()) {
+      const position = snapshotPosition(name);
+      if (position >= log.start.position) await askForSnapshot(this.#ports, this.#peers, snapshots, position);
     }
   }
 

@@ -10,6 +10,8 @@ import type { OwnAnswer, RepairPeers } from './repair-peers.ts';
 const SLICE_BYTES = 1024 * 1024;
 const RETRY_MS = 500;
 
+type Given = 'done' | 'missing' | 'later';
+
 export interface SnapshotRepairPorts {
   readonly clock: Clock;
   others(): readonly ReplicaId[];
@@ -17,8 +19,9 @@ export interface SnapshotRepairPorts {
 }
 
 /**
- * Fetches the state at a segment's head from a peer: at the same position all replicas have the same.
- * @returns false when every other replica was heard and none has it. Rejects with RepairStopped.
+ * Fetches the state at a segment's head from a peer: at the same position all replicas have the same. Asks until every other replica was
+ * heard.
+ * @returns false when none has it. Rejects with RepairStopped.
  */
 export async function repairSnapshot(
   ports: SnapshotRepairPorts,
@@ -27,29 +30,35 @@ export async function repairSnapshot(
   position: number,
 ): Promise<boolean> {
   for (;;) {
-    if (peers.isStopped) throw new RepairStopped('stopped');
-    const without = new Set<ReplicaId>();
-    for (const peer of peers.reachable) {
-      const found = await fetchFrom(peers, peer, store, position);
-      if (found === 'done') {
-        ports.onEvent('snapshot repaired', { position, peer });
-        return true;
-      }
-      if (found === 'missing') without.add(peer);
-    }
-    if (ports.others().every((id) => without.has(id))) return false;
+    const given = await askForSnapshot(ports, peers, store, position);
+    if (given !== 'later') return given === 'done';
     await new Promise<void>((resolve) => {
       ports.clock.setTimer(RETRY_MS, resolve);
     });
   }
 }
 
-async function fetchFrom(
-  peers: Pick<RepairPeers, 'ask'>,
-  peer: ReplicaId,
+/** Asks each replica once that can be reached. @returns `missing` when every other one was heard and none has it. Rejects with RepairStopped. */
+export async function askForSnapshot(
+  ports: Omit<SnapshotRepairPorts, 'clock'>,
+  peers: Pick<RepairPeers, 'ask' | 'reachable' | 'isStopped'>,
   store: SnapshotStore,
   position: number,
-): Promise<'done' | 'missing' | 'later'> {
+): Promise<Given> {
+  if (peers.isStopped) throw new RepairStopped('stopped');
+  const without = new Set<ReplicaId>();
+  for (const peer of peers.reachable) {
+    const found = await fetchFrom(peers, peer, store, position);
+    if (found === 'done') {
+      ports.onEvent('snapshot repaired', { position, peer });
+      return 'done';
+    }
+    if (found === 'missing') without.add(peer);
+  }
+  return ports.others().every((id) => without.has(id)) ? 'missing' : 'later';
+}
+
+async function fetchFrom(peers: Pick<RepairPeers, 'ask'>, peer: ReplicaId, store: SnapshotStore, position: number): Promise<Given> {
   let receiver: SnapshotReceiver | null = null;
   try {
     for (;;) {

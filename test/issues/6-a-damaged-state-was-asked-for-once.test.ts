@@ -37,3 +37,20 @@ test('FAULTS 5 a damaged state that nobody can give now is asked for until someb
   await group.rest();
   group.expectIdentical();
 });
+
+test('FAULTS 5 the log is looked at although a damaged state waits for a replica that is down', async () => {
+  const group = new Group(4, { segmentBytes: SEGMENT, snapshotIntervalBytes: 64 * KIB * KIB });
+  for (const id of ALL) group.start(id, ALL);
+  const heads = (id: number): string[] => group.disk(id).paths('/data/snapshot');
+  for (let waited = 0; waited < 60 && ALL.some((id) => heads(id).length < 2); waited++) await group.run(1_000);
+  group.kill(3);
+  const path = heads(1)[0] as string;
+  // The third would be asked for it: the second has none either.
+  for (const id of [1, 2]) group.disk(id).damage(path, 100, (bytes) => bytes.fill((bytes[0] as number) ^ 1), 1);
+  await group.run(20_000);
+  expect(group.events.get(1)).toContain('snapshot damaged');
+  const segment = group.disk(1).paths('/data/commitlog')[0] as string;
+  group.disk(1).damage(segment, 3 * BLOCK_BYTES, (bytes) => bytes.fill(0x77), BLOCK_BYTES);
+  await group.run(30_000);
+  expect(group.events.get(1)).toContain('log repaired');
+});
